@@ -1,0 +1,1 @@
+"""From an address on the web to the arrays of three splits."""

@@ -1,0 +1,148 @@
+"""Train, validation and test split: made once, saved as a few big files, read memory-mapped."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+from cotejo.data.readers import LabelledImages, PublishedSplits
+from cotejo.errors import DataError
+
+SPLITS = ("train", "val", "test")
+
+
+class Dataset(NamedTuple):
+    """What `dataset.json` says of a prepared data set."""
+
+    name: str
+    class_names: list[str]
+    image_shape: tuple[int, int, int]
+    digest: str
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes, also of those that a split lacks."""
+        return len(self.class_names)
+
+
+def split_published(
+    published: PublishedSplits, validation_fraction: float, test_fraction: float, seed: int
+) -> dict[str, LabelledImages]:
+    """Splits a data set into train, val and test, stratified by class.
+
+    The validation images come out of the training images; the test images are the published ones. Only where the
+    authors made no test set is one taken out of the training images too. Each split keeps the published order.
+
+    Args:
+        published: The data set.
+        validation_fraction: Share of the training images to hold out, between 0 and 1.
+        test_fraction: Share of all images to hold out where there is no test set, between 0 and 1.
+        seed: Seed of both splits.
+
+    Raises:
+        DataError: A class has too few images to be in every split.
+    """
+    train, test = published
+    if test is None:
+        train, test = _hold_out(train, test_fraction, seed)
+    train, val = _hold_out(train, validation_fraction, seed)
+    return {"train": train, "val": val, "test": test}
+
+
+def save_splits(splits: dict[str, LabelledImages], folder: Path, name: str, class_names: tuple[str, ...],
+                source: dict[str, Any]) -> dict[str, Any]:
+    """Writes `{train,val,test}_{images,labels}.npy` and `dataset.json`, the same bytes on every run.
+
+    Args:
+        splits: The three splits.
+        folder: An existing folder.
+        name: The data set's name in `params.yaml`.
+        class_names: One name per label.
+        source: Where the images come from, for the reader of `dataset.json`.
+
+    Returns:
+        The content of `dataset.json`.
+    """
+    table = {}
+    for split, (images, labels) in splits.items():
+        np.save(folder / f"{split}_images.npy", images)
+        np.save(folder / f"{split}_labels.npy", labels)
+        per_class = np.bincount(labels, minlength=len(class_names))
+        table[split] = {
+            "num_samples": len(labels),
+            "per_class": dict(zip(class_names, per_class.tolist(), strict=True)),
+            "digest": _digest(images.tobytes(), labels.tobytes()),
+        }
+    description = {
+        "name": name,
+        "class_names": list(class_names),
+        "image_shape": list(splits["train"].images.shape[1:]),
+        "digest": _digest(*(table[split]["digest"].encode() for split in SPLITS)),
+        "splits": table,
+        "source": source,
+    }
+    (folder / "dataset.json").write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return description
+
+
+def load_dataset(folder: Path) -> Dataset:
+    """Reads `dataset.json`.
+
+    Raises:
+        DataError: The folder wasn't written by preprocess.
+    """
+    try:
+        description = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+        return Dataset(
+            description["name"], description["class_names"], tuple(description["image_shape"]), description["digest"]
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise _not_prepared(folder, error) from error
+
+
+def load_split(folder: Path, split: str) -> LabelledImages:
+    """Maps one split into memory; pixels are read from the disk when they are used.
+
+    Args:
+        folder: The folder that preprocess wrote.
+        split: `train`, `val` or `test`.
+
+    Raises:
+        DataError: The folder wasn't written by preprocess.
+    """
+    try:
+        images = np.load(folder / f"{split}_images.npy", mmap_mode="r", allow_pickle=False)
+        return LabelledImages(images, np.load(folder / f"{split}_labels.npy", allow_pickle=False))
+    except (OSError, ValueError) as error:
+        raise _not_prepared(folder, error) from error
+
+
+def _hold_out(whole: LabelledImages, fraction: float, seed: int) -> tuple[LabelledImages, LabelledImages]:
+    try:
+        kept, held_out = train_test_split(
+            np.arange(len(whole.labels)), test_size=fraction, random_state=seed, stratify=whole.labels
+        )
+    except ValueError as error:
+        raise DataError(
+            f"expected enough images of each class to hold out {fraction:g} of {len(whole.labels):,}. Received: {error} "
+            "Change preprocess.validation_fraction or preprocess.test_fraction in params.yaml."
+        ) from error
+    kept.sort()
+    held_out.sort()
+    return LabelledImages(whole.images[kept], whole.labels[kept]), LabelledImages(
+        whole.images[held_out], whole.labels[held_out]
+    )
+
+
+def _not_prepared(folder: Path, error: Exception) -> DataError:
+    return DataError(f"{folder}: expected the splits that preprocess writes. Received: {error}. Run `dvc repro preprocess`.")
+
+
+def _digest(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()

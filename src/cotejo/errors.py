@@ -1,0 +1,24 @@
+"""The exceptions that a user can cause, each with one message that says what to do."""
+
+
+class CotejoError(Exception):
+    """A fault that the user can mend: printed as it is, without a traceback, exit code 2.
+
+    The message says what was expected, what was received, where (file, key) and what to do.
+    """
+
+
+class ParamsError(CotejoError):
+    """`params.yaml` is missing, malformed or holds a value that the schema refuses."""
+
+
+class DataError(CotejoError):
+    """A data set or a weights file is missing, damaged or of another form than declared."""
+
+
+class ModelError(CotejoError):
+    """A model can't be built, trained or loaded as declared."""
+
+
+class StageError(CotejoError):
+    """A stage can't run here and now: started twice, or from another folder than the study's."""

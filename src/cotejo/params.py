@@ -1,0 +1,368 @@
+"""The schema of `params.yaml`: strict and frozen, every fault reported at once.
+
+A stage asks for the sections that it declares in `dvc.yaml` and gets nothing else, so a stage whose result
+depends on a section that DVC doesn't track fails instead of going stale.
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from cotejo.errors import ParamsError
+
+PARAMS_FILE = Path("params.yaml")
+
+T = TypeVar("T")
+#: A YAML list, kept as a tuple because the schema is frozen; strict about its items all the same.
+List = Annotated[tuple[T, ...], Strict(False), Field(min_length=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Seconds = Annotated[float, Field(gt=0)]
+ModelName = Literal["lenet", "resnet", "transfer", "finetune"]
+OptimizerName = Literal["adam", "adamw", "sgd", "rmsprop", "nadam"]
+
+
+class Group(BaseModel):
+    """A section of `params.yaml`."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+
+class Base(Group):
+    """What every stage with a model shares."""
+
+    seeds: List[Seed]
+    threads: Count
+
+    @model_validator(mode="after")
+    def _check_seeds_differ(self) -> "Base":
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds that differ: {list(self.seeds)} holds one twice, which would count a run twice")
+        return self
+
+
+class Data(Group):
+    """The images under study."""
+
+    name: Literal["fashion_mnist", "mnist", "kmnist", "cifar10", "digits"]
+
+
+class Preprocess(Group):
+    """How the images are split."""
+
+    validation_fraction: Fraction
+    test_fraction: Fraction
+    seed: Seed
+
+
+class Optimizer(Group):
+    """The optimizer by its Keras name; what isn't declared here has Keras's default."""
+
+    name: OptimizerName
+
+
+class Training(Group):
+    """What every trained model declares."""
+
+    epochs: Count
+    batch_size: Count
+    learning_rate: Annotated[float, Field(gt=0, le=10)]
+    optimizer: Optimizer
+
+
+class LeNet(Training):
+    """The train-lenet stage."""
+
+    architecture: Literal["lenet5"]
+
+
+class ResNet(Training):
+    """The train-resnet stage."""
+
+    architecture: Literal["resnet_small", "resnet50_light"]
+    input_size: Annotated[int, Field(ge=8, le=512)]
+
+
+class Transfer(Training):
+    """The transfer-learn stage: a frozen backbone and a new head."""
+
+    backbone: Literal["MobileNet", "MobileNetV2"]
+    alpha: Literal[0.25, 0.35, 0.5, 0.75, 1.0]
+    weights: Literal["imagenet", "random"]
+    input_size: Annotated[int, Field(ge=32, le=512)]
+    dropout_rate: Annotated[float, Field(ge=0, lt=1)]
+
+    @model_validator(mode="after")
+    def _check_alpha(self) -> "Transfer":
+        allowed = {"MobileNet": (0.25, 0.5, 0.75, 1.0), "MobileNetV2": (0.35, 0.5, 0.75, 1.0)}[self.backbone]
+        if self.alpha not in allowed:
+            raise ValueError(f"alpha of {self.backbone} to be one of {', '.join(map(str, allowed))}, not {self.alpha}")
+        return self
+
+
+class Finetune(Training):
+    """The finetune stage: the transfer model with its top layers unfrozen."""
+
+    unfreeze: Count | Annotated[str, Field(min_length=1)]
+
+
+class IntDimension(Group):
+    """A whole number between `low` and `high`, both included."""
+
+    type: Literal["int"]
+    low: int
+    high: int
+    step: Count = 1
+
+    @model_validator(mode="after")
+    def _check_range(self) -> "IntDimension":
+        if self.low >= self.high:
+            raise ValueError(f"low below high, not low {self.low} and high {self.high}")
+        return self
+
+
+class FloatDimension(Group):
+    """A number between `low` and `high`, drawn on a log scale if `log`."""
+
+    type: Literal["float"]
+    low: float
+    high: float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _check_range(self) -> "FloatDimension":
+        if self.low >= self.high:
+            raise ValueError(f"low below high, not low {self.low} and high {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low above 0 on a log scale, not {self.low}")
+        return self
+
+
+class ChoiceDimension(Group):
+    """One of the listed values."""
+
+    type: Literal["choice"]
+    choices: List[int | float | str]
+
+
+Dimension = Annotated[IntDimension | FloatDimension | ChoiceDimension, Field(discriminator="type")]
+
+
+class Search(Group):
+    """The search stage."""
+
+    model: Literal["lenet", "resnet"]
+    num_trials: Count
+    sampler: Literal["tpe", "random"]
+    pruner: Literal["none", "median"]
+    seed: Seed
+    space: Annotated[dict[Literal["epochs", "batch_size", "learning_rate"], Dimension], Field(min_length=1)]
+
+
+class Evaluate(Group):
+    """The evaluate stage."""
+
+    batch_size: Count
+    sample_size: Count
+    sample_seed: Seed
+    grid_size: Annotated[int, Field(ge=1, le=100)]
+
+
+class Compare(Group):
+    """The compare stage."""
+
+    baseline: ModelName
+    candidate: ModelName
+    confidence: Annotated[float, Field(ge=0.5, lt=1)]
+    language: Literal["en", "es"]
+
+    @model_validator(mode="after")
+    def _check_two_models(self) -> "Compare":
+        if self.baseline == self.candidate:
+            raise ValueError(f"baseline and candidate to differ; both are {self.baseline}")
+        return self
+
+
+class Runtime(Group):
+    """How fast and where the study runs: never tracked, changes no result."""
+
+    download_timeout_s: Seconds
+    tracking_timeout_s: Seconds
+
+
+class Params(Group):
+    """The whole of `params.yaml`."""
+
+    base: Base
+    data: Data
+    preprocess: Preprocess
+    lenet: LeNet
+    resnet: ResNet
+    transfer: Transfer
+    finetune: Finetune
+    search: Search
+    evaluate: Evaluate
+    compare: Compare
+    runtime: Runtime
+
+    @model_validator(mode="after")
+    def _check_search_space(self) -> "Params":
+        for trial in ("low", "high"):
+            for key, dimension in self.search.space.items():
+                values = dimension.choices if isinstance(dimension, ChoiceDimension) else (getattr(dimension, trial),)
+                for value in values:
+                    override_group(getattr(self, self.search.model), {key: value}, f"search.space.{key}")
+        return self
+
+
+class Sections:
+    """A view of the parameters that holds the declared sections only.
+
+    `runtime` can always be read: it isn't tracked and can't change a result.
+
+    Raises:
+        ParamsError: An undeclared section is read.
+    """
+
+    def __init__(self, params: Params, declared: Sequence[str]) -> None:
+        self._groups: dict[str, Group] = {name: getattr(params, name) for name in (*declared, "runtime")}
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - the groups' types differ
+        try:
+            return self._groups[name]
+        except KeyError:
+            raise ParamsError(
+                f"a stage reads only the sections that it declares. Expected: one of {', '.join(self._groups)}. "
+                f"Received: {name}. Add it to the stage's `params:` in dvc.yaml and to its run_stage() call."
+            ) from None
+
+    def flatten(self) -> dict[str, Any]:
+        """Returns the tracked values by dotted name, as MLflow and `dvc params` show them."""
+        tracked = {name: group.model_dump() for name, group in self._groups.items() if name != "runtime"}
+        return dict(_flatten(tracked))
+
+
+def load_params(sections: Sequence[str], path: Path = PARAMS_FILE) -> Sections:
+    """Checks the whole of `params.yaml` and returns the named sections.
+
+    Args:
+        sections: The sections that the stage declares in `dvc.yaml`.
+        path: The file.
+
+    Raises:
+        ParamsError: The file is missing, not YAML, or has faults: all of them, one a line.
+    """
+    return Sections(parse_params(read_yaml(path), path), sections)
+
+
+def parse_params(tree: Mapping[str, Any], path: Path = PARAMS_FILE) -> Params:
+    """Validates an already read `params.yaml`; raises `ParamsError` as `load_params` does."""
+    try:
+        return Params.model_validate(tree)
+    except ValidationError as error:
+        faults = [_describe_fault(dict(fault), tree) for fault in error.errors()]
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise ParamsError(f"{path} has {count}; nothing was run.\n" + "\n".join(f"  {f}" for f in faults)) from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Reads a YAML 1.2 mapping, the dialect of DVC (`1e-3` is a number).
+
+    Raises:
+        ParamsError: The file is missing, unreadable, empty, or not a mapping.
+    """
+    try:
+        tree = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(
+            f"{path} not found in {Path.cwd()}. Expected: the study's parameters. "
+            "Run from the repository's root, or restore the file with `git checkout params.yaml`."
+        ) from None
+    except (YAMLError, UnicodeDecodeError, OSError) as error:
+        raise ParamsError(f"{path} is not readable YAML. {_first_line(error)} Mend that line.") from None
+    if not isinstance(tree, dict):
+        received = "an empty file" if tree is None else f"a {type(tree).__name__}"
+        raise ParamsError(f"{path} should be a mapping of sections ({', '.join(Params.model_fields)}). "
+                          f"Received: {received}. Restore it with `git checkout params.yaml`.")
+    return tree
+
+
+def override_group(group: T, values: Mapping[str, Any], where: str) -> T:
+    """Returns a copy of a group with some values replaced, checked like the file itself.
+
+    Args:
+        group: A group of `Params`.
+        values: New values by field name.
+        where: The dotted path that an error names.
+
+    Raises:
+        ParamsError: A value is out of the field's range.
+    """
+    model = cast(Group, group)
+    try:
+        return cast(T, type(model).model_validate({**model.model_dump(), **values}))
+    except ValidationError as error:
+        faults = "; ".join(f"{_expectation(dict(f))}. Received: {f['input']!r}" for f in error.errors())
+        raise ParamsError(f"{where}: expected {faults}.") from None
+
+
+def _describe_fault(fault: dict[str, Any], tree: Mapping[str, Any]) -> str:
+    """Says one pydantic fault as `section.key: expected .... Received: .... What to do.`"""
+    # pydantic puts the tag of a union into the path; a user looks for the path that stands in the file
+    path = [part for part in fault["loc"] if part not in ("[key]", "int", "float", "choice", "str")
+            and not str(part).startswith(("constrained-", "function-"))]
+    where = ".".join(str(part) for part in path) or "params.yaml"
+    if fault["type"] == "extra_forbidden":
+        known = _known_keys(path[:-1])
+        return f"{where}: unknown key. Expected one of: {', '.join(known)}.{_suggest(str(path[-1]), known)}"
+    if fault["type"] == "missing":
+        return f"{where}: missing. Add it; `git diff params.yaml` shows what went."
+    received = fault["input"]
+    suggestion = ""
+    if fault["type"] == "literal_error":
+        suggestion = _suggest(str(received), [part.strip("'") for part in fault["ctx"]["expected"].replace(" or ", ", ").split(", ")])
+    if isinstance(received, dict) and fault["type"] in ("value_error", "assertion_error"):
+        return f"{where}: expected {_expectation(fault)}."
+    return f"{where}: expected {_expectation(fault)}. Received: {received!r}.{suggestion}"
+
+
+def _expectation(fault: dict[str, Any]) -> str:
+    if fault["type"] == "value_error":
+        return str(fault["ctx"]["error"]).rstrip(".")
+    message: str = fault["msg"]
+    return message.removeprefix("Input should be ").removeprefix("Value error, ")
+
+
+def _known_keys(path: Sequence[Any]) -> list[str]:
+    """Lists the keys that the schema allows below a path, in the order of the file."""
+    model: Any = Params
+    for part in path:
+        field = getattr(model, "model_fields", {}).get(part)
+        model = field.annotation if field else None
+    return list(getattr(model, "model_fields", {})) or list(Params.model_fields)
+
+
+def _suggest(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f" Did you mean `{close[0]}`?" if close else ""
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, MarkedYAMLError) and error.problem_mark:
+        mark = error.problem_mark
+        return f"Received: {error.problem} in line {mark.line + 1}, column {mark.column + 1}."
+    return f"Received: {str(error).splitlines()[0]}."
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", list(value) if isinstance(value, tuple) else value
