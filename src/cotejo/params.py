@@ -169,6 +169,7 @@ class Evaluate(Group):
     """The evaluate stage."""
 
     batch_size: Count
+    confidence: Annotated[float, Field(ge=0.5, lt=1)]
     sample_size: Count
     sample_seed: Seed
     grid_size: Annotated[int, Field(ge=1, le=100)]

@@ -1,0 +1,1 @@
+"""Which of two classifiers is better, by how much, and at what cost."""

@@ -1,0 +1,272 @@
+"""The rules that turn a comparison's numbers into conclusions.
+
+A conclusion is a `Finding`: a key and values, no words. The words live in `report/locales`, so that no language can
+say something else than another.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from numpy.typing import NDArray
+
+from cotejo.comparison.comparison import (
+    STAGES_OF_MODEL,
+    Answer,
+    Comparison,
+    Finding,
+    Model,
+    Pair,
+    build_differences,
+    build_model,
+    build_pairs,
+    build_predictions,
+)
+from cotejo.errors import DataError
+
+#: Times per epoch that differ by less than this ratio are called the same: clocks on a shared machine do.
+SAME_RATIO = 1.1
+#: A gap between training and validation accuracy is called overfitting from here: two points.
+OVERFITTING_GAP = 0.02
+#: Two gaps that differ by less than half a point are called alike.
+SAME_GAP = 0.005
+
+
+def build_comparison(
+    *,
+    metrics: Mapping[str, Mapping[str, Any]],
+    predictions: Mapping[str, Mapping[str, NDArray[Any]]],
+    timings: Mapping[str, Mapping[str, Any]],
+    dataset: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    baseline: str,
+    candidate: str,
+    confidence: float,
+) -> Comparison:
+    """Compares all models and draws the conclusions.
+
+    Args:
+        metrics: `reports/metrics/<model>.json` by model.
+        predictions: `reports/predictions/<model>.npz` by model.
+        timings: `reports/timings/<stage>.json` by stage; one that is missing leaves its numbers out.
+        dataset: `data/processed/dataset.json`.
+        facts: `git_commit`, `dirty`, `params` (by dotted name), `weights`, `backbone`.
+        baseline: The model that the verdict compares with.
+        candidate: The model that the verdict is about.
+        confidence: Of every interval; 1 - confidence is the level of every test.
+
+    Raises:
+        DataError: The numbers of a model are missing, or two models were tested on different images.
+    """
+    names = [name for name in STAGES_OF_MODEL if name in metrics]
+    for name in (baseline, candidate, *names):
+        if name not in metrics or name not in predictions:
+            raise DataError(
+                f"Expected the metrics and predictions of {name}. Received: metrics of "
+                f"{', '.join(metrics)}; predictions of {', '.join(predictions)}. Run `dvc repro evaluate`."
+            )
+    found = build_predictions({name: predictions[name] for name in names})
+    models = tuple(build_model(name, metrics[name], timings) for name in names)
+    pairs = build_pairs(found, baseline, candidate, confidence)
+    comparison = Comparison(
+        baseline=baseline,
+        candidate=candidate,
+        confidence=confidence,
+        verdict=judge_pair(pairs[0], confidence),
+        cost=(),
+        warnings=(),
+        answers=(),
+        recommendations=(),
+        notes=(),
+        models=models,
+        pairs=pairs,
+        differences=build_differences(found, baseline, candidate, dataset["class_names"], confidence),
+        dataset=dataset,
+        facts=facts,
+    )
+    return replace(
+        comparison,
+        cost=find_cost(comparison),
+        warnings=find_warnings(comparison),
+        answers=find_answers(comparison),
+        recommendations=find_recommendations(comparison),
+        notes=find_notes(comparison),
+    )
+
+
+def judge_pair(pair: Pair, confidence: float) -> Finding:
+    """Says which of two models is better, or that it can't be told.
+
+    Better takes both: an interval without 0 and a p value below 1 - confidence. They agree by construction, except
+    with one seed each, where the interval and McNemar's test are computed in different ways.
+    """
+    flip = pair.value < 0
+    winner, loser = (pair.baseline, pair.candidate) if flip else (pair.candidate, pair.baseline)
+    low, high = (-pair.high, -pair.low) if flip else (pair.low, pair.high)
+    values = {"winner": winner, "loser": loser, "value": abs(pair.value), "low": low, "high": high,
+              "p_value": pair.p_value, "confidence": confidence}  # fmt: skip
+    if low == high == 0:
+        return Finding("verdict.same", values)
+    if low <= 0 <= high:
+        return Finding("verdict.unclear", values)
+    if pair.p_value >= 1 - confidence:
+        return Finding("verdict.unclear_test", values)
+    return Finding("verdict.better", values)
+
+
+def find_cost(comparison: Comparison) -> tuple[Finding, ...]:
+    """Says what the verdict's better (or, where it can't tell, the candidate) costs more or less than the other."""
+    one, other = _get_verdict_models(comparison)
+    values = {"model": one.name, "other": other.name, "parameters_ratio": one.parameters / other.parameters}
+    time_ratio = _ratio(one.train_time_s, other.train_time_s)
+    if time_ratio is None:
+        return (Finding("cost.parameters", values),)
+    return (Finding("cost.time_and_parameters", {**values, "time_ratio": time_ratio}),)
+
+
+def find_warnings(comparison: Comparison) -> tuple[Finding, ...]:
+    """Lists what a reader must know before believing the numbers."""
+    models, facts = comparison.models, comparison.facts
+    pretrained = [model.name for model in models if model.name in ("transfer", "finetune")]
+    single = [model.name for model in models if len(model.seeds) == 1]
+    machines = {(model.device, model.threads) for model in models if model.train_time_s is not None}
+    untimed = [model.name for model in models if model.train_time_s is None]
+    checks = (
+        (bool(single), Finding("warning.single_seed", {"models": single})),
+        (bool(pretrained) and facts["weights"] == "random",
+         Finding("warning.random_weights", {"models": pretrained, "backbone": facts["backbone"]})),
+        (len(machines) > 1, Finding("warning.machines", {})),
+        (bool(untimed), Finding("warning.untimed", {"models": untimed})),
+        (bool(facts.get("dirty")), Finding("warning.dirty", {})),
+    )  # fmt: skip
+    return tuple(finding for applies, finding in checks if applies)
+
+
+def find_answers(comparison: Comparison) -> tuple[Answer, ...]:
+    """Answers the questions of the study about its two models."""
+    baseline, candidate = comparison.get_model(comparison.baseline), comparison.get_model(comparison.candidate)
+    return (
+        Answer("slower", _explain_time(baseline, candidate)),
+        Answer("trained", _judge_training(baseline, candidate)),
+        Answer("tested", (comparison.verdict, _count_right(baseline, candidate))),
+        Answer("resources", tuple(_list_resources(model) for model in (baseline, candidate))),
+        Answer("classes", (_list_classes(comparison),)),
+        Answer("confused", tuple(_list_confused(model) for model in (baseline, candidate))),
+    )
+
+
+def find_recommendations(comparison: Comparison) -> tuple[Finding, Finding]:
+    """Recommends one model for accuracy and one for cost, each with what it gives up."""
+    best = max(comparison.models, key=lambda model: model.test_accuracy)
+    level = 1 - comparison.confidence
+    tied = [model.name for model in comparison.models
+            if model is not best and comparison.get_pair(best.name, model.name).p_adjusted >= level]  # fmt: skip
+    accuracy = Finding("recommend.accuracy", {"model": best.name, "accuracy": best.test_accuracy, "tied": tied})
+    if not comparison.is_timed:
+        cheap, ratio, key = min(comparison.models, key=lambda model: model.parameters), None, "recommend.small"
+    else:
+        cheap = min(comparison.models, key=lambda model: model.train_time_s or 0.0)
+        ratio, key = _ratio(best.train_time_s, cheap.train_time_s), "recommend.fast"
+    given_up = best.test_accuracy - cheap.test_accuracy
+    values = {"model": cheap.name, "best": best.name, "ratio": ratio, "given_up": given_up,
+              "parameters": cheap.parameters, "tied": cheap.name in tied}  # fmt: skip
+    return accuracy, Finding(f"{key}_too" if cheap is best else key, values)
+
+
+def find_notes(comparison: Comparison) -> tuple[Finding, ...]:
+    """Lists how the numbers came about."""
+    names = [model.name for model in comparison.models]
+    num_seeds = max(len(model.seeds) for model in comparison.models)
+    method = comparison.pairs[0].method
+    notes = [Finding("note.kept_epoch", {}),
+             Finding(f"note.{method}", {"num_seeds": num_seeds, "confidence": comparison.confidence}),
+             Finding("note.wilson", {"confidence": comparison.confidence}),
+             Finding("note.holm", {"num_pairs": len(comparison.pairs), "level": 1 - comparison.confidence}),
+             Finding("note.f1", {"confidence": comparison.confidence})]  # fmt: skip
+    if "transfer" in names:
+        notes.append(Finding("note.features", {}))
+    if "finetune" in names:
+        notes.append(Finding("note.finetune_time", {}))
+    return tuple(notes)
+
+
+def _get_verdict_models(comparison: Comparison) -> tuple[Model, Model]:
+    if comparison.verdict.key == "verdict.better":
+        values = comparison.verdict.values
+        return comparison.get_model(values["winner"]), comparison.get_model(values["loser"])
+    return comparison.get_model(comparison.candidate), comparison.get_model(comparison.baseline)
+
+
+def _explain_time(baseline: Model, candidate: Model) -> tuple[Finding, ...]:
+    """Says which model's epochs take longer, and whether its parameters are enough to explain it."""
+    if baseline.epoch_time_s is None or candidate.epoch_time_s is None:
+        return (Finding("answer.no_time", {}),)
+    slow, fast = sorted((baseline, candidate), key=lambda model: -(model.epoch_time_s or 0.0))
+    ratio = _ratio(slow.epoch_time_s, fast.epoch_time_s) or 1.0
+    values = {"slow": slow.name, "fast": fast.name, "ratio": ratio,
+              "slow_time_s": slow.epoch_time_s, "fast_time_s": fast.epoch_time_s}  # fmt: skip
+    findings = [Finding("answer.same_time" if ratio < SAME_RATIO else "answer.slower", values)]
+    pace = _ratio(fast.images_per_s, slow.images_per_s)
+    if ratio >= SAME_RATIO and pace is not None:
+        parameters = slow.parameters / fast.parameters
+        why = {"slow": slow.name, "fast": fast.name, "parameters_ratio": parameters,
+               "slow_images_per_s": slow.images_per_s, "fast_images_per_s": fast.images_per_s}  # fmt: skip
+        findings.append(Finding("answer.why_more" if parameters > 1 else "answer.why_fewer", why))
+    return tuple(findings)
+
+
+def _judge_training(baseline: Model, candidate: Model) -> tuple[Finding, ...]:
+    """Compares validation losses over seeds, and the gaps between training and validation accuracy."""
+    low, high = sorted((baseline, candidate), key=lambda model: model.val_loss)
+    values = {"low": low.name, "high": high.name, "low_loss": low.val_loss, "high_loss": high.val_loss,
+              "low_worst": low.val_loss_high, "high_best": high.val_loss_low}  # fmt: skip
+    if min(len(low.seeds), len(high.seeds)) == 1:
+        key = "answer.trained_one_seed"
+    elif low.val_loss_high < high.val_loss_low:
+        key = "answer.trained_better"
+    else:
+        key = "answer.trained_unclear"
+    gaps = sorted((baseline, candidate), key=lambda model: -model.accuracy_gap)
+    wide, narrow = gaps
+    if wide.accuracy_gap < OVERFITTING_GAP:
+        kind = "no_overfitting"
+    else:
+        kind = "overfitting" if wide.accuracy_gap - narrow.accuracy_gap >= SAME_GAP else "overfitting_alike"
+    return (Finding(key, values),
+            Finding(f"answer.{kind}", {"wide": wide.name, "narrow": narrow.name, "wide_gap": wide.accuracy_gap,
+                                       "narrow_gap": narrow.accuracy_gap}))  # fmt: skip
+
+
+def _count_right(baseline: Model, candidate: Model) -> Finding:
+    return Finding("answer.right", {"baseline": baseline.name, "candidate": candidate.name,
+                                    "baseline_right": baseline.sample_right, "candidate_right": candidate.sample_right,
+                                    "sample_size": candidate.sample_size})  # fmt: skip
+
+
+def _list_resources(model: Model) -> Finding:
+    values = {"model": model.name, "train_time_s": model.train_time_s, "peak_memory_bytes": model.peak_memory_bytes,
+              "size_bytes": model.size_bytes, "parameters": model.parameters}  # fmt: skip
+    is_timed = model.train_time_s is not None
+    return Finding("answer.resources" if is_timed else "answer.resources_untimed", values)
+
+
+def _list_classes(comparison: Comparison) -> Finding:
+    clear = [{"class_name": row.class_name, "value": row.value} for row in comparison.differences if row.is_clear]
+    values: dict[str, Any] = {"baseline": comparison.baseline, "candidate": comparison.candidate,
+                              "num_classes": len(comparison.differences),
+                              "better": _keep_sign(clear, 1), "worse": _keep_sign(clear, -1)}  # fmt: skip
+    return Finding("answer.classes" if clear else "answer.no_classes", values)
+
+
+def _keep_sign(rows: Sequence[dict[str, Any]], sign: int) -> list[dict[str, Any]]:
+    return [row for row in rows if row["value"] * sign > 0]
+
+
+def _list_confused(model: Model) -> Finding:
+    pairs = [{"true_class": pair.true_class, "predicted_class": pair.predicted_class, "share": pair.share}
+             for pair in model.confused]  # fmt: skip
+    return Finding("answer.confused" if pairs else "answer.nothing_confused", {"model": model.name, "pairs": pairs})
+
+
+def _ratio(one: float | None, other: float | None) -> float | None:
+    return one / other if one is not None and other else None

@@ -1,0 +1,1 @@
+"""What the models answer on the test images, and how well."""

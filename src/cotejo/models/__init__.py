@@ -1,0 +1,1 @@
+"""The networks, one family a file; every model takes raw uint8 images."""

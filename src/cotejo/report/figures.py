@@ -1,0 +1,486 @@
+"""The figures of the stages and of the report: `draw_x(ax, ...)` draws, `figure_x(...)` composes.
+
+Nothing here changes matplotlib's global state. Words and number formats follow `language`; what colour says, a shape,
+a line style or a word says too.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
+from numpy.typing import NDArray
+
+from cotejo.comparison.comparison import ClassDifference, Comparison, Model, Pair
+from cotejo.report.style import (
+    BLUE,
+    GREY,
+    INK,
+    MODEL_COLOURS,
+    MODEL_MARKERS,
+    ORANGE,
+    VERMILLION,
+    build_figure,
+    format_axis,
+    format_numbers,
+    hide_frame,
+    save_figure,
+    use_style,
+)
+from cotejo.report.wording import Wording
+
+__all__ = [
+    "build_report_figures",
+    "figure_confusion",
+    "figure_confusions",
+    "figure_cost",
+    "figure_curves",
+    "figure_f1_differences",
+    "figure_importances",
+    "figure_pairs",
+    "figure_predictions",
+    "figure_samples",
+    "figure_search_history",
+    "save_figure",
+]
+
+#: Longest class name that is written along an axis; the rest is cut.
+LONGEST_LABEL = 14
+#: Training times that a log axis is marked at, in seconds: the marks of a clock, not of a power of ten.
+CLOCK_MARKS = (0.1, 1, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400)
+#: Marks and colours of a search's trials by state, with the key of its word.
+SEARCH_LOOKS = (
+    ("COMPLETE", "completed", "o", BLUE),
+    ("PRUNED", "pruned", "x", ORANGE),
+    ("FAIL", "failed", "v", VERMILLION),
+)
+
+Images = NDArray[np.uint8]
+Ints = NDArray[np.integer[Any]]
+Metric = Literal["loss", "accuracy"]
+
+
+def build_report_figures(
+    comparison: Comparison, histories: Mapping[str, pd.DataFrame], language: str
+) -> dict[str, Figure]:
+    """Builds the report's figures by name: accuracy, loss, confusions, f1, pairs, cost.
+
+    Args:
+        comparison: The comparison.
+        histories: By model the columns seed, epoch (from 1), loss, accuracy, val_loss, val_accuracy.
+        language: en or es.
+    """
+    wording = Wording(language)
+    panels = [(wording.model(model.name), np.array(model.counts), model.class_names) for model in comparison.models]
+    known = {model.name: histories[model.name] for model in comparison.models if model.name in histories}
+    return {
+        "accuracy": figure_curves(known, metric="accuracy", language=language),
+        "loss": figure_curves(known, metric="loss", language=language),
+        "confusions": figure_confusions(panels, language=language),
+        "f1": figure_f1_differences(
+            comparison.differences, comparison.baseline, comparison.candidate, language=language
+        ),
+        "pairs": figure_pairs(comparison.pairs, language=language),
+        "cost": figure_cost(comparison.models, language=language),
+    }
+
+
+def figure_samples(
+    images: Images,
+    labels: Ints,
+    class_names: Sequence[str],
+    per_class_counts: Mapping[str, int],
+    *,
+    columns: int = 8,
+    language: str = "en",
+) -> Figure:
+    """Shows the first images of every class, a row per class, with the class's name and count.
+
+    Args:
+        images: uint8, shape (num_samples, height, width, channels), 1 or 3 channels.
+        labels: Classes, shape (num_samples,).
+        class_names: Names in class order.
+        per_class_counts: Images of each class by name.
+        columns: Images per class.
+        language: en or es.
+    """
+    with use_style():
+        wording = Wording(language)
+        figure = build_figure(0.75 * columns + 1.9, 0.75 * len(class_names) + 0.2)
+        ax = figure.subplots()
+        draw_mosaic(ax, images, labels, len(class_names), columns)
+        size = images.shape[1] + 2
+        ax.set_yticks([size * (row + 0.5) for row in range(len(class_names))])
+        ax.set_yticklabels([f"{_cut(name)}\n{wording.integer(per_class_counts.get(name, 0))}" for name in class_names])
+        return figure
+
+
+def draw_mosaic(ax: Axes, images: Images, labels: Ints, num_classes: int, columns: int) -> None:
+    """Draws a row of images per class, two pixels apart; a class with fewer images leaves white."""
+    _, height, width, _ = images.shape
+    canvas = np.full((num_classes * (height + 2), columns * (width + 2), 3), 255, dtype=np.uint8)
+    for row in range(num_classes):
+        for column, index in enumerate(np.flatnonzero(labels == row)[:columns]):
+            top, left = row * (height + 2) + 1, column * (width + 2) + 1
+            canvas[top : top + height, left : left + width] = images[index]  # one channel spreads over three
+    extent = (0, canvas.shape[1], canvas.shape[0], 0)
+    ax.imshow(canvas, interpolation="nearest", aspect="equal", extent=extent)
+    ax.set_xticks([])
+    hide_frame(ax)
+
+
+def figure_predictions(
+    images: Images,
+    y_true: Ints,
+    y_prob: NDArray[np.floating[Any]],
+    class_names: Sequence[str],
+    *,
+    language: str = "en",
+) -> Figure:
+    """Shows images with the predicted class and its confidence; wrong ones have a cross, a frame and the true class.
+
+    Args:
+        images: uint8, shape (num_samples, height, width, channels).
+        y_true: True classes, shape (num_samples,).
+        y_prob: Probabilities, shape (num_samples, num_classes).
+        class_names: Names in class order.
+        language: en or es.
+    """
+    with use_style():
+        columns = max(1, math.isqrt(len(images) - 1) + 1) if len(images) else 1
+        rows = max(1, math.ceil(len(images) / columns))
+        figure = build_figure(1.75 * columns, 2.05 * rows)
+        grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+        for ax in grid:
+            ax.set_axis_off()
+        # the grid has a place left over where the last row isn't full
+        for ax, image, true, prob in zip(grid, images, y_true, y_prob, strict=False):
+            draw_prediction(ax, image, int(true), prob, class_names, Wording(language))
+        return figure
+
+
+def draw_prediction(
+    ax: Axes, image: Images, true: int, prob: NDArray[np.floating[Any]], class_names: Sequence[str], wording: Wording
+) -> None:
+    """Draws an image under its predicted class and confidence."""
+    predicted = int(prob.argmax())
+    is_right = predicted == true
+    ax.set_axis_on()
+    ax.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    ax.set(xticks=[], yticks=[])
+    hide_frame(ax)
+    title = f"{'✓' if is_right else '✗'} {_cut(class_names[predicted])} {wording.percent(float(prob[predicted]), 0)}"
+    ax.set_title(title, fontsize=8.5, fontweight="normal" if is_right else "bold", pad=3,
+                 color=INK if is_right else VERMILLION)  # fmt: skip
+    # every image has the line, so that the rows are even
+    note = "" if is_right else f"{wording.locale['figures']['true']}: {_cut(class_names[true])}"
+    ax.set_xlabel(note or " ", fontsize=8.5, color=INK, loc="left", labelpad=3)
+    if not is_right:
+        for spine in ax.spines.values():
+            spine.set(visible=True, color=VERMILLION, linewidth=3)
+
+
+def figure_confusion(
+    counts: Ints, class_names: Sequence[str], *, normalized: bool, title: str = "", language: str = "en"
+) -> Figure:
+    """Shows a confusion matrix, as percent of the true class if `normalized`, else as counts.
+
+    Args:
+        counts: Shape (num_classes, num_classes), rows true, columns predicted.
+        class_names: Names in class order.
+        normalized: Whether to divide by the rows' sums; the row of an absent class stays empty.
+        title: Above the matrix.
+        language: en or es.
+    """
+    with use_style():
+        side = 0.52 * len(class_names) + 1.9
+        figure = build_figure(side, side)
+        ax = figure.subplots()
+        draw_confusion(ax, counts, class_names, Wording(language), normalized=normalized, fontsize=9)
+        ax.set_title(title)
+        return figure
+
+
+def figure_confusions(panels: Sequence[tuple[str, Ints, Sequence[str]]], *, language: str = "en") -> Figure:
+    """Shows confusion matrices side by side, each as percent of the true class.
+
+    Args:
+        panels: Title, counts (rows true, columns predicted) and class names of each.
+        language: en or es.
+    """
+    with use_style():
+        columns = min(2, len(panels))
+        rows = math.ceil(len(panels) / 2)
+        figure = build_figure(4.4 * columns, 4.5 * rows)
+        axes = figure.subplots(rows, columns, squeeze=False)
+        for ax in axes.flat[len(panels) :]:
+            ax.set_axis_off()
+        for index, (title, counts, class_names) in enumerate(panels):
+            ax = axes.flat[index]
+            draw_confusion(ax, counts, class_names, Wording(language), normalized=True, fontsize=7.5)
+            ax.set_title(title)
+            # names once per row and column of panels: all share the classes
+            if index % 2:
+                ax.set_ylabel("")
+                ax.set_yticklabels([])
+            if index + columns < len(panels):
+                ax.set_xlabel("")
+                ax.set_xticklabels([])
+        return figure
+
+
+def draw_confusion(
+    ax: Axes, counts: Ints, class_names: Sequence[str], wording: Wording, *, normalized: bool, fontsize: float
+) -> None:
+    """Draws a confusion matrix; the colour is always the share of the row."""
+    sums = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, sums, out=np.zeros(counts.shape), where=sums > 0)
+    ax.pcolormesh(shares, cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=0.8)
+    for row, column in np.argwhere(counts > 0):
+        share = shares[row, column]
+        # below 1% a cell is blank: ten in a thousand says nothing and hides what does
+        if normalized and share < 0.01:
+            continue
+        text = wording.number(100 * share, 0) if normalized else wording.integer(int(counts[row, column]))
+        ax.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=fontsize,
+                color="white" if share > 0.5 else INK)  # fmt: skip
+    ticks, names = np.arange(len(class_names)) + 0.5, [_cut(name) for name in class_names]
+    ax.set_xticks(ticks, names, fontsize=fontsize + 0.5)
+    if max(map(len, names)) > 2:  # digits need no slant
+        for label in ax.get_xticklabels():
+            label.set(rotation=45, ha="right", rotation_mode="anchor")
+    ax.set_yticks(ticks, names, fontsize=fontsize + 0.5)
+    ax.invert_yaxis()
+    ax.set_aspect("equal")
+    ax.set_xlabel(wording.locale["figures"]["predicted_class"])
+    ax.set_ylabel(wording.locale["figures"]["true_class"])
+    hide_frame(ax)
+
+
+def figure_curves(histories: Mapping[str, pd.DataFrame], *, metric: Metric, language: str = "en") -> Figure:
+    """Shows how loss or accuracy went, a panel per model: validation solid, training dashed, a line per seed.
+
+    Args:
+        histories: By model the columns seed, epoch (from 1), loss, accuracy, val_loss, val_accuracy.
+        metric: What to show.
+        language: en or es.
+    """
+    with use_style():
+        wording = Wording(language)
+        columns = min(2, len(histories)) or 1
+        rows = max(1, math.ceil(len(histories) / 2))
+        figure = build_figure(4.1 * columns, 2.7 * rows + 0.2)
+        axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
+        for ax in axes.flat[len(histories) :]:
+            ax.set_axis_off()
+        for ax, (name, history) in zip(axes.flat, histories.items(), strict=False):
+            draw_curves(ax, history, metric, MODEL_COLOURS.get(name, BLUE), wording)
+            ax.set_title(wording.locale["models"].get(name, name))
+        for row in axes:
+            row[0].set_ylabel(wording.locale["figures"][metric])
+            format_numbers(row[0].yaxis, wording)
+        return figure
+
+
+def draw_curves(ax: Axes, history: pd.DataFrame, metric: Metric, colour: str, wording: Wording) -> None:
+    """Draws a line per seed for training (dashed) and validation (solid), and says which is which."""
+    words = wording.locale["figures"]
+    for number, (_, rows) in enumerate(history.sort_values(["seed", "epoch"]).groupby("seed")):
+        # a single epoch has no line, so it gets a dot
+        marker = "o" if len(rows) == 1 else ""
+        labels = (words["training"], words["validation"]) if number == 0 else (None, None)
+        ax.plot(rows["epoch"], rows[metric], "--", color=GREY, linewidth=1.1, marker=marker, label=labels[0])
+        ax.plot(rows["epoch"], rows[f"val_{metric}"], "-", color=colour, linewidth=1.5, marker=marker, label=labels[1])
+    ax.set_xlabel(words["epoch"])
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    format_axis(ax.xaxis, lambda value: wording.number(value, 0))
+    if len(history):
+        ax.legend(loc="upper right" if metric == "loss" else "lower right", fontsize=9.5)
+
+
+def figure_f1_differences(
+    differences: Sequence[ClassDifference], baseline: str, candidate: str, *, language: str = "en"
+) -> Figure:
+    """Shows the difference in F1 of every class with its interval; dots are filled where the interval excludes 0.
+
+    Args:
+        differences: In the order to show, from above.
+        baseline: The model that is subtracted.
+        candidate: The model that it is subtracted from.
+        language: en or es.
+    """
+    with use_style():
+        wording = Wording(language)
+        figure = build_figure(7.2, 0.34 * len(differences) + 1.3)
+        ax = figure.subplots()
+        rows = [(_cut(row.class_name, 24), row.value, row.low, row.high, row.is_clear) for row in differences]
+        draw_intervals(ax, rows, (baseline, candidate), wording)
+        format_numbers(ax.xaxis, wording)
+        ax.set_xlabel(wording.locale["figures"]["f1_difference"])
+        return figure
+
+
+def draw_intervals(
+    ax: Axes, rows: Sequence[tuple[str, float, float, float, bool]], sides: tuple[str, str] | None, wording: Wording
+) -> None:
+    """Draws a row per difference: name, value, low, high, and whether it is clear of 0.
+
+    Args:
+        ax: The axes.
+        rows: From above.
+        sides: The models that lie left and right of 0.
+        wording: The language.
+    """
+    for place, (_, value, low, high, is_clear) in enumerate(rows):
+        colour = GREY if not is_clear or sides is None else MODEL_COLOURS[sides[value > 0]]
+        if sides is None and is_clear:
+            colour = BLUE
+        ax.plot([low, high], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
+        ax.plot(value, place, "o", color=colour, markerfacecolor=colour if is_clear else "white", markersize=7)
+    ax.axvline(0, color=INK, linewidth=1)
+    ax.set_yticks(range(len(rows)), [row[0] for row in rows])
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    ax.grid(visible=False, axis="y")
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    if sides:
+        draw_sides(ax, sides, wording)
+
+
+def draw_sides(ax: Axes, sides: tuple[str, str], wording: Wording) -> None:
+    """Says above the axes which model each side of 0 speaks for."""
+    for name, x, align, text in ((sides[0], 0.0, "left", "← {}"), (sides[1], 1.0, "right", "{} →")):
+        phrase = wording.locale["figures"]["better"].replace("{{ model | model }}", wording.model(name))
+        ax.text(x, 1.02, text.format(phrase), transform=ax.transAxes, ha=align, va="bottom",
+                color=GREY, fontsize=10)  # fmt: skip
+
+
+def figure_pairs(pairs: Sequence[Pair], *, language: str = "en") -> Figure:
+    """Shows the difference in test accuracy of every pair, first model minus second, with its interval.
+
+    Args:
+        pairs: In the order to show, from above.
+        language: en or es.
+    """
+    with use_style():
+        wording = Wording(language)
+        figure = build_figure(7.2, 0.38 * len(pairs) + 1.0)
+        ax = figure.subplots()
+        rows = [
+            (f"{wording.model(pair.candidate)} – {wording.model(pair.baseline)}", pair.value, pair.low, pair.high,
+             pair.low > 0 or pair.high < 0)
+            for pair in pairs
+        ]  # fmt: skip
+        draw_intervals(ax, rows, None, wording)
+        format_numbers(ax.xaxis, wording, scale=100)
+        ax.set_xlabel(wording.locale["figures"]["accuracy_difference"])
+        return figure
+
+
+def figure_cost(models: Sequence[Model], *, language: str = "en") -> Figure:
+    """Shows test accuracy with its interval against training time, or parameters where a time is missing.
+
+    Args:
+        models: The models.
+        language: en or es.
+    """
+    with use_style():
+        wording = Wording(language)
+        figure = build_figure(7.2, 4.0)
+        ax = figure.subplots()
+        is_timed = all(model.train_time_s is not None for model in models)
+        costs = [model.train_time_s or 0.0 if is_timed else float(model.parameters) for model in models]
+        for model, cost in zip(models, costs, strict=True):
+            draw_cost(ax, model, cost, wording)
+        ax.set_xscale("log")
+        ax.set_xlim(min(costs) / 1.6, max(costs) * 2.2)
+        if is_timed:
+            marks = [mark for mark in CLOCK_MARKS if min(costs) / 1.6 <= mark <= max(costs) * 2.2]
+            ax.set_xticks(marks or [min(costs)])
+            ax.xaxis.set_minor_locator(NullLocator())
+        format_axis(ax.xaxis, wording.duration if is_timed else wording.integer)
+        format_numbers(ax.yaxis, wording, scale=100, unit=wording.locale["number"]["percent"])
+        ax.set_xlabel(wording.locale["figures"]["train_time" if is_timed else "parameters"])
+        ax.set_ylabel(wording.locale["figures"]["test_accuracy"])
+        return figure
+
+
+def draw_cost(ax: Axes, model: Model, cost: float, wording: Wording) -> None:
+    """Draws one model as a named dot with its interval."""
+    colour = MODEL_COLOURS[model.name]
+    ax.plot([cost, cost], [model.test_accuracy_low, model.test_accuracy_high], color=colour, linewidth=2)
+    ax.plot(cost, model.test_accuracy, MODEL_MARKERS[model.name], color=colour, markersize=9)
+    ax.annotate(wording.model(model.name), (cost, model.test_accuracy), xytext=(10, 0), textcoords="offset points",
+                va="center", color=INK)  # fmt: skip
+
+
+def figure_search_history(trials: pd.DataFrame, *, language: str = "en") -> Figure:
+    """Shows the trials of a search and the best so far; pruned and failed ones have marks of their own.
+
+    Args:
+        trials: The columns number, state (COMPLETE, PRUNED or FAIL) and value (best validation accuracy; may be
+            missing where a trial has none).
+        language: en or es.
+    """
+    with use_style():
+        wording = Wording(language)
+        figure = build_figure(7.2, 3.8)
+        ax = figure.subplots()
+        draw_search_history(ax, trials.sort_values("number"), wording)
+        ax.set_xlabel(wording.locale["figures"]["trial"])
+        ax.set_ylabel(wording.locale["figures"]["best_accuracy"])
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        format_axis(ax.xaxis, wording.integer)
+        format_numbers(ax.yaxis, wording)
+        return figure
+
+
+def draw_search_history(ax: Axes, trials: pd.DataFrame, wording: Wording) -> None:
+    """Draws trials in order of their number; one without a value sits on the lower edge."""
+    words = wording.locale["figures"]
+    for state, word, marker, colour in SEARCH_LOOKS:
+        rows = trials[trials["state"] == state]
+        placed, lost = rows[rows["value"].notna()], rows[rows["value"].isna()]
+        look: dict[str, Any] = {"marker": marker, "color": colour, "markersize": 7, "linestyle": ""}
+        ax.plot(placed["number"], placed["value"], label=words[word] if len(rows) else None, **look)
+        ax.plot(lost["number"], [0.0] * len(lost), transform=ax.get_xaxis_transform(), clip_on=False, **look)
+    best = trials[trials["state"] == "COMPLETE"]
+    if len(best):
+        label = words["best_so_far"]
+        ax.step(best["number"], best["value"].cummax(), where="post", color=INK, linewidth=1.2, label=label)
+    if len(trials):
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, fontsize=10)
+
+
+def figure_importances(importances: Mapping[str, float], *, language: str = "en") -> Figure:
+    """Shows how much each searched parameter mattered, the most important above.
+
+    Args:
+        importances: Shares by parameter; they sum to 1.
+        language: en or es.
+    """
+    with use_style():
+        wording = Wording(language)
+        figure = build_figure(7.2, 0.5 * len(importances) + 0.9)
+        ax = figure.subplots()
+        names = sorted(importances, key=lambda name: (-importances[name], name))
+        values = [importances[name] for name in names]
+        ax.barh(range(len(names)), values, color=BLUE, height=0.62)
+        for place, value in enumerate(values):
+            ax.text(value, place, f" {wording.number(value, 2)}", va="center")
+        ax.set_yticks(range(len(names)), names)
+        ax.set_ylim(len(names) - 0.4, -0.6)
+        ax.set_xlim(0, 1.15 * max(values, default=1.0) or 1.0)
+        ax.grid(visible=False, axis="y")
+        format_numbers(ax.xaxis, wording)
+        ax.set_xlabel(wording.locale["figures"]["importance"])
+        return figure
+
+
+def _cut(name: str, longest: int = LONGEST_LABEL) -> str:
+    return name if len(name) <= longest else name[: longest - 1] + "…"

@@ -1,0 +1,124 @@
+"""The report in HTML, Markdown and JSON: three views of one `Comparison`."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from jinja2 import PackageLoader, Template
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from cotejo.comparison.comparison import Comparison, Pair
+from cotejo.comparison.verdict import judge_pair
+from cotejo.report.style import render_svg
+from cotejo.report.wording import Wording, build_environment, load_locale
+
+__all__ = ["load_locale", "render_html", "render_json", "render_markdown"]
+
+#: Significant digits of a number in the JSON: more than any clock or sample holds, fewer than platforms disagree in.
+SIGNIFICANT_DIGITS = 6
+
+
+def render_html(comparison: Comparison, figures: Mapping[str, Figure], language: str) -> str:
+    """Renders the report as one self-contained page: no request leaves it.
+
+    Args:
+        comparison: The comparison.
+        figures: By name accuracy, loss, confusions, f1, pairs, cost, as `build_report_figures` builds them; one that
+            is missing is left out.
+        language: en or es.
+    """
+    pictures = {name: Markup(render_svg(figure, name)) for name, figure in figures.items()}  # noqa: S704 - our own SVG
+    return _render("report.html.j2", comparison, language, figures=pictures)
+
+
+def render_markdown(comparison: Comparison, language: str) -> str:
+    """Renders the short report for pull requests and terminals.
+
+    Args:
+        comparison: The comparison.
+        language: en or es.
+    """
+    return _render("report.md.j2", comparison, language)
+
+
+def render_json(comparison: Comparison) -> str:
+    """Renders every number of the comparison, keys in a fixed order; what isn't a finite number is null."""
+    return json.dumps(_clean(asdict(comparison)), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _render(template: str, comparison: Comparison, language: str, **more: Any) -> str:  # noqa: ANN401
+    is_html = template.endswith(".html.j2")
+    environment = build_environment(language, autoescape=is_html)
+    environment.loader = PackageLoader("cotejo.report")
+    locale = load_locale(language)
+
+    def say(text: str, **values: Any) -> str:  # noqa: ANN401
+        """Fills in a text of the locale; what comes out is as safe as the environment makes it."""
+        template: Template = environment.from_string(text)
+        said = " ".join(template.render(comparison=comparison, **values).split(" ")).strip()
+        while "  " in said:
+            said = said.replace("  ", " ")
+        return Markup(said) if is_html else said  # noqa: S704 - rendered with autoescape
+
+    if not is_html:
+        # a bar in a class's name would start a new cell
+        environment.filters["cell"] = lambda text: str(text).replace("|", "\\|")
+    return environment.get_template(template).render(
+        comparison=comparison,
+        language=language,
+        locale=locale,
+        say=say,
+        find=lambda finding: say(locale["findings"][finding.key], **finding.values),
+        decide=lambda pair: say(**_decide(comparison, pair, locale)),
+        rows=_list_data(comparison),
+        wording=Wording(language),
+        **more,
+    )
+
+
+def _decide(comparison: Comparison, pair: Pair, locale: Mapping[str, Any]) -> dict[str, Any]:
+    """Says which of a pair is better: the verdict's pair by its own p, every other one by the adjusted p."""
+    if pair is comparison.pairs[0]:
+        finding = comparison.verdict
+    else:
+        level = 1 - comparison.confidence
+        finding = judge_pair(pair, comparison.confidence)
+        if pair.p_adjusted >= level:
+            return {"text": locale["decisions"]["unclear"]}
+    if finding.key != "verdict.better":
+        return {"text": locale["decisions"]["unclear"]}
+    return {"text": locale["decisions"]["better"], "winner": finding.values["winner"]}
+
+
+def _list_data(comparison: Comparison) -> dict[str, Any]:
+    """Picks the facts of the data and lineage that may be missing, so that templates needn't ask."""
+    source = comparison.dataset.get("source") or {}
+    facts = comparison.facts
+    return {
+        "title": source.get("title") or comparison.dataset["name"],
+        "homepage": source.get("homepage"),
+        "licence": source.get("licence"),
+        "commit": facts.get("git_commit"),
+        "is_dirty": bool(facts.get("dirty")),
+        "weights": facts.get("weights"),
+        "backbone": facts.get("backbone"),
+        "params": {key: _say_value(value) for key, value in facts["params"].items()},
+    }
+
+
+def _say_value(value: Any) -> str:  # noqa: ANN401 - a parameter is any YAML value
+    """Writes a parameter as `params.yaml` would."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _clean(value: Any) -> Any:  # noqa: ANN401 - walks any JSON tree
+    if isinstance(value, Mapping):
+        return {str(key): _clean(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_clean(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.{SIGNIFICANT_DIGITS}g}") if math.isfinite(value) else None
+    return value

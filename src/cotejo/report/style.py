@@ -1,0 +1,139 @@
+"""The look of the figures, and how they become files: same data, same bytes."""
+
+import io
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from cotejo.report.wording import Wording
+
+# the palette of M. Okabe and K. Ito, Color Universal Design (2008): told apart with any colour vision
+BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+ORANGE, SKY = "#E69F00", "#56B4E9"
+INK, GREY, RULE = "#22252a", "#666b73", "#d9dbe0"
+MODEL_COLOURS = {"lenet": BLUE, "resnet": VERMILLION, "transfer": GREEN, "finetune": PURPLE}
+MODEL_MARKERS = {"lenet": "o", "resnet": "s", "transfer": "^", "finetune": "D"}
+
+STYLE: Any = {
+    "font.family": ["DejaVu Sans"],
+    "font.size": 11,
+    "axes.titlesize": 11.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "text.color": INK,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "lines.solid_capstyle": "round",
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "savefig.dpi": 160,
+    # text stays text: it takes the page's font, can be found and copied, and makes the file small
+    "svg.fonttype": "none",
+    "svg.hashsalt": "cotejo",
+    # class names may hold a dollar sign, which is no formula
+    "text.parse_math": False,
+    "text.usetex": False,
+}
+
+
+@contextmanager
+def use_style() -> Iterator[None]:
+    """Puts the figures' style in place for the duration, whatever style the caller has."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(STYLE)
+        yield
+
+
+def build_figure(width: float, height: float) -> Figure:
+    """Builds an empty figure of a size in inches, laid out by itself."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def hide_frame(ax: Axes) -> None:
+    """Removes grid, frame and tick marks: for images and matrices."""
+    ax.grid(visible=False)
+    ax.tick_params(length=0)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def format_axis(axis: Any, say: Any) -> None:  # noqa: ANN401 - matplotlib's axes have no common public type
+    """Writes an axis's ticks through a function from value to text."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: say(value)))
+
+
+def choose_digits(ticks: Sequence[float]) -> int:
+    """Returns the decimals that tell neighbouring ticks apart."""
+    step = min((b - a for a, b in itertools.pairwise(ticks) if b > a), default=1.0)
+    return max(0, -int(f"{step:e}".split("e")[1]) + (f"{step:.1e}"[2] != "0"))
+
+
+def format_numbers(axis: Any, wording: Wording, *, scale: float = 1.0, unit: str = "") -> None:  # noqa: ANN401
+    """Writes an axis's ticks as the language writes numbers, multiplied by `scale`."""
+
+    def say(value: float) -> str:
+        # the layout settles the ticks last, so their spacing is known only when they are drawn
+        digits = choose_digits([tick * scale for tick in axis.get_majorticklocs()])
+        return wording.number(value * scale, digits) + unit
+
+    format_axis(axis, say)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes a figure to a `.png` or `.svg` file; the same figure gives the same bytes.
+
+    Args:
+        figure: The figure; it stays usable.
+        path: The file; its folder is created.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kind: Literal["svg", "png"] = "svg" if path.suffix == ".svg" else "png"
+    path.write_bytes(_draw(figure, kind))
+
+
+def render_svg(figure: Figure, prefix: str) -> str:
+    """Renders a figure as an SVG element to put into a page.
+
+    Args:
+        figure: The figure.
+        prefix: Put before every id, since ids of two figures in one page would otherwise collide.
+    """
+    text = _draw(figure, "svg").decode("utf-8")
+    text = text[text.index("<svg") :]
+    text = re.sub(r'\bid="', f'id="{prefix}-', text)
+    text = re.sub(r"url\(#", f"url(#{prefix}-", text)
+    text = re.sub(r'href="#', f'href="#{prefix}-', text)
+    # the page sets the width; the view box keeps the proportions
+    head, body = text.split(">", 1)
+    return re.sub(r'\s(width|height)="[^"]*"', "", head) + ">" + body
+
+
+def _draw(figure: Figure, kind: Literal["svg", "png"]) -> bytes:
+    # matplotlib stamps files with the date and its version unless told not to
+    keys = ("Date", "Creator", "Format", "Type") if kind == "svg" else ("Software",)
+    buffer = io.BytesIO()
+    with use_style():
+        figure.savefig(buffer, format=kind, metadata=dict.fromkeys(keys))
+    return buffer.getvalue()

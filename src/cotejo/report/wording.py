@@ -1,0 +1,152 @@
+"""The words and number formats of a language."""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from ruamel.yaml import YAML
+
+from cotejo.errors import ParamsError
+
+MINUS = "\u2212"
+#: Stands for a number that isn't there, in every language.
+MISSING = "\u2013"
+LANGUAGES = ("en", "es")
+
+
+@cache
+def load_locale(language: str) -> dict[str, Any]:
+    """Reads the words of a language.
+
+    Args:
+        language: en or es.
+
+    Raises:
+        ParamsError: There is no such language.
+    """
+    if language not in LANGUAGES:
+        raise ParamsError(f"compare.language: expected one of {', '.join(LANGUAGES)}. Received: {language!r}.")
+    text = files("cotejo.report").joinpath("locales", f"{language}.yaml").read_text(encoding="utf-8")
+    locale: dict[str, Any] = YAML(typ="safe", pure=True).load(text)
+    return locale
+
+
+class Wording:
+    """Says numbers as a language writes them. Every method is a filter of the templates, under its own name."""
+
+    def __init__(self, language: str) -> None:
+        self.locale = load_locale(language)
+        self._format = self.locale["number"]
+
+    def number(self, value: float | None, digits: int = 2) -> str:
+        """Says a number with a fixed count of decimals; a number that isn't there is a dash."""
+        if value is None:
+            return MISSING
+        text = f"{abs(value):,.{digits}f}"
+        whole, _, decimals = text.partition(".")
+        if self._format["group_from"] > len(whole.replace(",", "")):
+            whole = whole.replace(",", "")
+        whole = whole.replace(",", self._format["thousands"])
+        # what rounds to 0 has no sign: "-0.0" reads like a finding
+        sign = MINUS if value < 0 and text.strip("0.,") else ""
+        return sign + whole + (self._format["decimal"] + decimals if decimals else "")
+
+    def integer(self, value: float | None) -> str:
+        """Says a whole number."""
+        return self.number(value, 0)
+
+    def percent(self, fraction: float | None, digits: int = 1) -> str:
+        """Says a fraction as a percentage."""
+        return MISSING if fraction is None else self.number(100 * fraction, digits) + self._format["percent"]
+
+    def points(self, fraction: float, digits: int = 2) -> str:
+        """Says a difference of two fractions in points of percent."""
+        return self.number(100 * fraction, digits)
+
+    def signed_points(self, fraction: float, digits: int = 2) -> str:
+        """Says a difference in points of percent with its sign."""
+        return self._sign(self.points(fraction, digits))
+
+    def signed(self, value: float, digits: int = 3) -> str:
+        """Says a difference with its sign."""
+        return self._sign(self.number(value, digits))
+
+    def ratio(self, value: float) -> str:
+        """Says a ratio with as many decimals as it can bear."""
+        return self.number(value, 0 if value >= 100 else 1 if value >= 1 else 2)
+
+    def p_value(self, value: float) -> str:
+        """Says a p value; small ones as a bound."""
+        return f"<\u202f{self.number(0.001, 3)}" if value < 0.001 else self.number(value, 3)
+
+    def p_equals(self, value: float) -> str:
+        """Says `p = ...` or `p < ...`."""
+        text = self.p_value(value)
+        return f"p\u00a0{text}" if text.startswith("<") else f"p\u00a0=\u00a0{text}"
+
+    def duration(self, seconds: float | None) -> str:
+        """Says a time in the unit that suits it."""
+        if seconds is None:
+            return MISSING
+        if seconds < 10:
+            return f"{self.number(seconds, 2 if seconds < 1 else 1)}\u00a0s"
+        whole = round(seconds)
+        if whole < 60:
+            return f"{whole}\u00a0s"
+        if whole < 3600:
+            return _join_units(whole, "min", "s")
+        return _join_units(round(seconds / 60), "h", "min")
+
+    def size(self, num_bytes: float | None) -> str:
+        """Says a size in kB, MB or GB (powers of 1,000)."""
+        if num_bytes is None:
+            return MISSING
+        for unit, scale in (("GB", 1e9), ("MB", 1e6)):
+            if num_bytes >= scale:
+                return f"{self.number(num_bytes / scale, 0 if num_bytes >= 100 * scale else 1)}\u00a0{unit}"
+        return f"{self.number(num_bytes / 1e3, 0)}\u00a0kB"
+
+    def model(self, name: str) -> str:
+        """Says the name of a model."""
+        return str(self.locale["models"][name])
+
+    def listing(self, items: Sequence[str]) -> str:
+        """Joins items as a sentence does: `a, b and c`."""
+        if len(items) < 2:
+            return "".join(items)
+        return f"{', '.join(items[:-1])} {self._format['and']} {items[-1]}"
+
+    def _sign(self, text: str) -> str:
+        is_zero = not text.strip("0.,")
+        return text if is_zero or text.startswith(MINUS) else f"+{text}"
+
+
+def _join_units(amount: int, large: str, small: str) -> str:
+    """Says an amount of the smaller of two units of which sixty make one of the larger."""
+    rest = f" {amount % 60:02d}\u00a0{small}" if amount % 60 else ""
+    return f"{amount // 60}\u00a0{large}{rest}"
+
+
+def build_environment(language: str, *, autoescape: bool) -> Environment:
+    """Builds a Jinja environment whose filters say numbers as the language does.
+
+    Args:
+        language: en or es.
+        autoescape: Whether the output is HTML.
+    """
+    # a report with a hole in it must not come out: StrictUndefined
+    environment = Environment(
+        autoescape=autoescape,  # noqa: S701 - off for Markdown, which has its own escapes
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    wording = Wording(language)
+    methods = ("number", "integer", "percent", "points", "signed_points", "signed", "ratio", "p_value", "p_equals",
+               "duration", "size", "model", "listing")  # fmt: skip
+    filters: dict[str, Callable[..., Any]] = {name: getattr(wording, name) for name in methods}
+    environment.filters.update(filters)
+    return environment

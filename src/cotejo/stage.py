@@ -1,0 +1,204 @@
+"""Runs a stage: its parameters, its lock, its outputs in one step, its tracked run, its exit code."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import psutil
+from filelock import FileLock, Timeout
+
+from cotejo.errors import CotejoError, StageError
+from cotejo.params import Sections, load_params
+from cotejo.tracking import lineage
+from cotejo.tracking.journal import Run, Tracker, state_of
+from cotejo.tracking.mlflow_client import Delivery
+
+STATE_FOLDER = Path(".cotejo")
+#: Seconds that a stage whose `dvc` was killed may take to notice and free its lock.
+LOCK_PATIENCE_S = 10.0
+WATCH_INTERVAL_S = 1.0
+#: Packages whose code decides whether a checkpoint can be gone on from.
+CHECKPOINTED = ("data", "models", "training", "tuning")
+
+
+class Stopped(BaseException):
+    """The stage was told to stop by a signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_code = 128 + number
+
+
+class Stage:
+    """What a stage's script is given.
+
+    Attributes:
+        name: The stage's name in `dvc.yaml`.
+        params: The declared sections of `params.yaml`.
+        run: The tracked run.
+    """
+
+    def __init__(self, name: str, params: Sections, run: Run) -> None:
+        self.name = name
+        self.params = params
+        self.run = run
+
+    @contextmanager
+    def output(self, path: str) -> Iterator[Path]:
+        """Gives a temporary name to write to; the output appears under its own name when the block succeeds.
+
+        Args:
+            path: A file, or (without a suffix) a folder, which is made.
+        """
+        final = Path(path)
+        partial = final.with_name(f".part-{final.name}")
+        _remove(partial)
+        (final.parent if final.suffix else partial).mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            _remove(final)
+            partial.replace(final)
+        finally:
+            _remove(partial)
+
+
+    @contextmanager
+    def outputs(self, *paths: str) -> Iterator[tuple[Path, ...]]:
+        """Gives a temporary name for each of several outputs, as `output` does for one."""
+        with ExitStack() as stack:
+            yield tuple(stack.enter_context(self.output(path)) for path in paths)
+
+    @contextmanager
+    def checkpoint(self, *inputs: str) -> Iterator[Path]:
+        """Gives a folder that outlives a kill and is gone on from by the next run with the same inputs.
+
+        It is outside DVC's outputs, which DVC deletes before a stage starts, and is named after everything that the
+        result depends on, so that nothing of another study is ever gone on from. Removed when the block succeeds.
+
+        Args:
+            inputs: Digests of the data that the stage reads.
+        """
+        digest = hashlib.sha256(json.dumps([self.params.flatten(), inputs], sort_keys=True).encode())
+        for package in CHECKPOINTED:
+            for file in sorted((Path(__file__).parent / package).glob("*.py")):
+                digest.update(file.read_bytes())
+        folder = STATE_FOLDER / "checkpoints" / f"{self.name}-{digest.hexdigest()[:16]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+        _remove(folder)
+
+
+def run_stage(body: Callable[[Stage], None], name: str, sections: Sequence[str]) -> NoReturn:
+    """Runs a stage and exits.
+
+    Args:
+        body: Reads its inputs and writes its outputs.
+        name: The stage's name in `dvc.yaml`.
+        sections: The sections of `params.yaml` that it declares there.
+
+    Exit codes: 0 done; 2 a fault that the user can mend, in one line on stderr; 1 a fault of ours, with its
+    traceback; 143 and 130 stopped by SIGTERM and SIGINT.
+    """
+    _use_own_source()
+    try:
+        _stop_on_signals()
+        _stop_with(lineage.find_driver())
+        with _lock(name):
+            _run_tracked(body, name, sections)
+    except CotejoError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except Stopped as stopped:
+        print(f"{name}: stopped by {stopped}", file=sys.stderr)
+        sys.exit(stopped.exit_code)
+    sys.exit(0)
+
+
+def _use_own_source() -> None:
+    """Starts over if the package isn't the one that stands beside the script.
+
+    `dvc exp run --temp`, `dvc queue` and clones run in folders of their own, while an editable install points to one
+    folder: without this they would run its code, and DVC would record theirs.
+    """
+    own = Path("src").resolve()
+    if (own / "cotejo").is_dir() and not Path(__file__).is_relative_to(own) and own != Path(sys.path[1]):
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "PYTHONPATH": str(own)})
+
+
+def _run_tracked(body: Callable[[Stage], None], name: str, sections: Sequence[str]) -> None:
+    params = load_params(sections)
+    root = lineage.find_root()
+    state_folder = root / STATE_FOLDER
+    tracker = Tracker(state_folder / "journal", Delivery(root, state_folder, params.runtime.tracking_timeout_s))
+    run = Run(tracker, name, lineage.find_session(lineage.find_driver()), lineage.describe_run(name))
+    run.log_params(params.flatten(), is_summary=True)
+    run.flush()
+    began_s = time.perf_counter()
+    try:
+        body(Stage(name, params, run))
+    except BaseException as error:
+        run.finish(state_of(error), error=(str(error).splitlines() or [type(error).__name__])[0])
+        raise
+    run.log_metrics({"wall_time_s": time.perf_counter() - began_s})
+    run.finish("FINISHED")
+
+
+@contextmanager
+def _lock(name: str) -> Iterator[None]:
+    """Holds the stage's lock: a killed `dvc` leaves its stage running, and a second one would write beside it."""
+    path = STATE_FOLDER / "locks" / f"{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    holder = path.with_suffix(".pid")
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=LOCK_PATIENCE_S)
+    except Timeout:
+        pid = holder.read_text() if holder.exists() else "unknown"
+        raise StageError(
+            f"expected to be the only {name} in {Path.cwd()}. Received: another one is running as process {pid}. "
+            f"Wait for it, or stop it with `kill {pid}`."
+        ) from None
+    try:
+        holder.write_text(str(os.getpid()))
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _stop_on_signals() -> None:
+    def stop(number: int, _: FrameType | None) -> None:
+        raise Stopped(number)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+
+
+def _stop_with(driver: psutil.Process | None) -> None:
+    """Stops this process soon after the `dvc` that started it has gone."""
+    if driver is None:
+        return
+
+    def watch() -> None:
+        while driver.is_running() and driver.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(WATCH_INTERVAL_S)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="watch-dvc", daemon=True).start()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

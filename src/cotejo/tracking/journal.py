@@ -1,0 +1,123 @@
+"""The local record of a run: append-only, written before anything is sent anywhere."""
+
+import json
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+#: Sends what is new in a journal to MLflow; raises when MLflow can't be had.
+Deliver = Callable[[Path], None]
+
+
+class Tracker:
+    """Sends the journals of one stage to MLflow, and gives up after the first failure: training never waits.
+
+    Args:
+        folder: Where the journals are kept.
+        deliver: Sends one journal.
+    """
+
+    def __init__(self, folder: Path, deliver: Deliver) -> None:
+        self.folder = folder
+        self._deliver = deliver
+        self._is_down = False
+
+    def send(self, journal: Path) -> None:
+        """Sends what is new in a journal; after a failure, warns once and leaves it to a later stage."""
+        if self._is_down:
+            return
+        try:
+            self._deliver(journal)
+        except Exception as error:  # noqa: BLE001 - whatever a tracking server does, the study goes on
+            self._is_down = True
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            print(
+                f"warning: MLflow could not be reached ({reason[:200]}). The run goes on; its record is kept in "
+                f"{self.folder} and is sent by the next stage that reaches MLflow.",
+                file=sys.stderr,
+            )
+
+
+class Run:
+    """A run of a stage, or of a seed within a stage.
+
+    Args:
+        tracker: Where to send records to.
+        name: The name that MLflow shows.
+        parent: The unique name of the run above this one, or None.
+        tags: What is known of the run at its start.
+    """
+
+    def __init__(self, tracker: Tracker, name: str, parent: Mapping[str, str] | None, tags: Mapping[str, str]) -> None:
+        self.tracker = tracker
+        self.name = name
+        self.uid = uuid.uuid4().hex
+        self.tags = dict(tags)
+        self.path = tracker.folder / f"{self.uid}.jsonl"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._append("start", uid=self.uid, name=name, parent=parent, tags=self.tags)
+
+    @contextmanager
+    def start_child(self, name: str) -> Iterator["Run"]:
+        """Opens a run below this one and closes it with the state in which the block ends."""
+        child = Run(self.tracker, name, {"uid": self.uid, "name": self.name}, self.tags)
+        try:
+            yield child
+        except BaseException as error:
+            child.finish(state_of(error))
+            raise
+        child.finish("FINISHED")
+
+    def log_params(self, values: Mapping[str, Any], *, is_summary: bool = False) -> None:
+        """Records parameters; those of a summary are shown on the parent run too."""
+        self._append("params", values={key: str(value) for key, value in values.items()}, is_summary=is_summary)
+
+    def log_metrics(self, values: Mapping[str, float], step: int = 0, *, is_summary: bool = False) -> None:
+        """Records metrics at a step; those of a summary are shown on the parent run too."""
+        self._append("metrics", values=dict(values), step=step, is_summary=is_summary)
+
+    def log_tags(self, values: Mapping[str, str]) -> None:
+        """Records tags."""
+        self._append("tags", values=dict(values))
+
+    def log_artifact(self, path: Path, folder: str = "", *, is_summary: bool = False) -> None:
+        """Records a file or folder, by its path; it must stay there until it has been sent."""
+        self._append("artifact", path=str(path.resolve()), folder=folder, is_summary=is_summary)
+
+    def log_model(self, path: Path, input_shape: tuple[int, ...], num_classes: int) -> None:
+        """Records a saved Keras model from uint8 images of a shape to probabilities."""
+        self._append("model", path=str(path.resolve()), input_shape=list(input_shape), num_classes=num_classes)
+
+    def log_dataset(self, name: str, digest: str, folder: Path) -> None:
+        """Records the data that the run has read, by its SHA-256."""
+        self._append("dataset", name=name, digest=digest, folder=str(folder))
+
+    def flush(self) -> None:
+        """Sends what has been recorded."""
+        self.tracker.send(self.path)
+
+    def finish(self, state: str, error: str = "") -> None:
+        """Records the end and sends what is left.
+
+        Args:
+            state: `FINISHED`, `FAILED` or `KILLED`.
+            error: What went wrong, in one line.
+        """
+        if error:
+            self.log_tags({"error": error})
+        self._append("end", state=state)
+        self.flush()
+
+    def _append(self, kind: str, **fields: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
+        record = {"kind": kind, "time_ms": time.time_ns() // 1_000_000, **fields}
+        with self.path.open("a", encoding="utf-8") as journal:
+            journal.write(json.dumps(record) + "\n")
+
+
+def state_of(error: BaseException) -> str:
+    """Returns MLflow's word for how a run ended that this exception has ended."""
+    return "FAILED" if isinstance(error, Exception) else "KILLED"

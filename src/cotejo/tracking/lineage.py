@@ -1,0 +1,83 @@
+"""Which DVC experiment, stage, code and machine a run came from."""
+
+import getpass
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+
+#: Packages whose version can change a result.
+VERSIONED = ("cotejo", "keras", "tensorflow", "numpy", "scikit-learn", "optuna")
+
+
+def find_root() -> Path:
+    """Returns the repository's root; DVC names it also to an experiment in a folder of its own."""
+    return Path(os.environ.get("DVC_ROOT", "")).resolve()
+
+
+def find_driver() -> psutil.Process | None:
+    """Returns the `dvc` process that started this stage, or None if a person started it."""
+    if "DVC_STAGE" not in os.environ:
+        return None
+    for process in psutil.Process().parents():
+        try:
+            if any("dvc" in Path(part).name for part in process.cmdline()):
+                return process
+        except psutil.Error:
+            continue
+    return None
+
+
+def find_session(driver: psutil.Process | None) -> dict[str, str] | None:
+    """Names the parent run of all stages that one `dvc repro` or one DVC experiment runs.
+
+    Args:
+        driver: The `dvc` process, or None.
+
+    Returns:
+        A unique name, the same in each stage, and a readable one; None for a stage started by hand.
+    """
+    if driver is None:
+        return None
+    name = os.environ.get("DVC_EXP_NAME") or f"repro-{(git_commit() or 'nogit')[:7]}"
+    return {"uid": f"{platform.node()}-{driver.pid}-{driver.create_time():.2f}", "name": name}
+
+
+def describe_run(stage: str) -> dict[str, str]:
+    """Returns the tags that say where a run came from."""
+    commit = git_commit()
+    tags = {
+        "dvc.stage": stage,
+        "dvc.exp_name": os.environ.get("DVC_EXP_NAME", ""),
+        "dvc.exp_baseline_rev": os.environ.get("DVC_EXP_BASELINE_REV", ""),
+        "mlflow.source.name": stage,
+        "mlflow.source.git.commit": commit or "",
+        "git.dirty": str(is_dirty()).lower() if commit else "",
+        "mlflow.user": getpass.getuser(),
+        "host": platform.node(),
+        "cpu_count": str(psutil.cpu_count()),
+        "python": platform.python_version(),
+        **{package: metadata.version(package) for package in VERSIONED},
+    }
+    return {key: value for key, value in tags.items() if value}
+
+
+def git_commit() -> str | None:
+    """Returns the commit that the working tree is based on, or None outside Git."""
+    return _git("rev-parse", "HEAD")
+
+
+def is_dirty() -> bool:
+    """Tells whether a tracked file differs from the commit."""
+    return bool(_git("status", "--porcelain", "--untracked-files=no"))
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,167 @@
+"""Sends journals to MLflow. The only file that imports it."""
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+EXPERIMENT = "cotejo"
+UID_TAG = "cotejo.uid"
+#: MLflow refuses a longer digest; the whole SHA-256 goes into a tag.
+MAX_DIGEST_LENGTH = 36
+
+
+class Delivery:
+    """Sends journals to the tracking server, from where the last sending stopped.
+
+    Args:
+        root: The repository's root: `mlflow.db` and `mlruns/` are kept there unless `MLFLOW_TRACKING_URI` is set.
+        state_folder: Where the lock is kept that one process at a time creates runs under.
+        timeout_s: Seconds to wait for a server.
+    """
+
+    def __init__(self, root: Path, state_folder: Path, timeout_s: float) -> None:
+        self.root = root
+        self.lock = FileLock(state_folder / "tracking.lock")
+        self.timeout_s = timeout_s
+
+    def __call__(self, journal: Path) -> None:
+        """Sends what is new in a journal; MLflow's own exceptions pass through."""
+        progress_path = journal.with_suffix(".sent")
+        progress = json.loads(progress_path.read_text()) if progress_path.exists() else {"run_id": None, "offset": 0}
+        with journal.open(encoding="utf-8") as file:
+            file.seek(progress["offset"])
+            lines = file.readlines()
+        for line in lines:
+            record = json.loads(line)
+            if record["kind"] == "start":
+                progress["run_id"], progress["parent_id"] = self._start(record)
+            else:
+                getattr(self, f"_send_{record['kind']}")(record, progress)
+            progress["offset"] += len(line.encode())
+            progress_path.write_text(json.dumps(progress))
+
+    @cached_property
+    def client(self) -> Any:  # noqa: ANN401 - mlflow.MlflowClient, imported late since it takes a second
+        """The client, configured so that a dead server costs seconds instead of minutes."""
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(max(1, round(self.timeout_s))))
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+        import mlflow
+
+        logging.getLogger("mlflow").setLevel(logging.WARNING)  # not one line per table of a new database
+        if not os.environ.get("MLFLOW_TRACKING_URI"):
+            mlflow.set_tracking_uri(f"sqlite:///{self.root / 'mlflow.db'}")
+        return mlflow.MlflowClient()
+
+    @cached_property
+    def experiment_id(self) -> str:
+        """The study's experiment, made by the first process that needs it.
+
+        Two processes that open a fresh database at once break it (https://github.com/daizutabi/hydraflow/issues/245),
+        so this runs under a lock.
+        """
+        with self.lock:
+            found = self.client.get_experiment_by_name(EXPERIMENT)
+            if found:
+                return str(found.experiment_id)
+            # on a database of our own the place must be absolute, or it would follow whoever opens it first
+            own = None if os.environ.get("MLFLOW_TRACKING_URI") else (self.root / "mlruns").as_uri()
+            return str(self.client.create_experiment(EXPERIMENT, artifact_location=own))
+
+    def _start(self, record: Mapping[str, Any]) -> tuple[str, str | None]:
+        parent = record["parent"]
+        parent_id = self._find_or_create(parent["uid"], parent["name"], record, {}) if parent else None
+        if parent_id:
+            self.client.update_run(parent_id, status="RUNNING")
+        tags = {"mlflow.parentRunId": parent_id} if parent_id else {}
+        return self._find_or_create(record["uid"], record["name"], record, tags), parent_id
+
+    def _find_or_create(self, uid: str, name: str, record: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+        experiment_id = self.experiment_id
+        with self.lock:
+            found = self.client.search_runs([experiment_id], f"tags.`{UID_TAG}` = '{uid}'", max_results=1)
+            if found:
+                return str(found[0].info.run_id)
+            run = self.client.create_run(
+                experiment_id, record["time_ms"], {UID_TAG: uid, **record["tags"], **tags}, run_name=name
+            )
+            return str(run.info.run_id)
+
+    def _send_params(self, record: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        for run_id in _receivers(record, progress):
+            self.client.log_batch(run_id, params=[Param(key, value) for key, value in record["values"].items()])
+
+    def _send_metrics(self, record: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
+        from mlflow.entities import Metric
+
+        values = [Metric(key, value, record["time_ms"], record["step"]) for key, value in record["values"].items()]
+        for run_id in _receivers(record, progress):
+            self.client.log_batch(run_id, metrics=values)
+
+    def _send_tags(self, record: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
+        from mlflow.entities import RunTag
+
+        self.client.log_batch(progress["run_id"], tags=[RunTag(key, val) for key, val in record["values"].items()])
+
+    def _send_artifact(self, record: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
+        path = Path(record["path"])
+        for run_id in _receivers(record, progress):
+            if path.is_dir():
+                self.client.log_artifacts(run_id, path, record["folder"] or path.name)
+            elif path.exists():
+                self.client.log_artifact(run_id, path, record["folder"] or None)
+
+    def _send_model(self, record: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
+        import keras
+        import mlflow.keras
+        import numpy as np
+        from mlflow.models import Model, ModelSignature
+        from mlflow.types import Schema, TensorSpec
+
+        shape = (-1, *record["input_shape"])
+        Model.log(
+            artifact_path=None,
+            name="model",
+            flavor=mlflow.keras,
+            model=keras.saving.load_model(record["path"], compile=False, safe_mode=True),
+            signature=ModelSignature(
+                inputs=Schema([TensorSpec(np.dtype("uint8"), shape)]),
+                outputs=Schema([TensorSpec(np.dtype("float32"), (-1, record["num_classes"]))]),
+            ),
+            # given by name: left alone, MLflow imports TensorFlow a second time to find them out
+            pip_requirements=[f"{name}=={metadata.version(name)}" for name in ("keras", "tensorflow", "cotejo")],
+            run_id=progress["run_id"],
+        )
+
+    def _send_dataset(self, record: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        dataset = Dataset(
+            name=record["name"],
+            digest=record["digest"][:MAX_DIGEST_LENGTH],
+            source_type="local",
+            source=json.dumps({"uri": record["folder"]}),
+        )
+        tags = [InputTag("mlflow.data.context", "study"), InputTag("sha256", record["digest"])]
+        self.client.log_inputs(progress["run_id"], [DatasetInput(dataset, tags)])
+
+    def _send_end(self, record: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
+        # a parent ends with the last of its stages that has ended so far
+        for run_id in filter(None, (progress["run_id"], progress["parent_id"])):
+            self.client.set_terminated(run_id, record["state"], record["time_ms"])
+
+
+def _receivers(record: Mapping[str, Any], progress: Mapping[str, Any]) -> list[str]:
+    """Lists the runs that a record belongs to: its own and, for a summary, the one above."""
+    parents = [progress["parent_id"]] if record["is_summary"] and progress["parent_id"] else []
+    return [progress["run_id"], *parents]

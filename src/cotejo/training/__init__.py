@@ -1,0 +1,1 @@
+"""From a model and two splits to trained weights, the same bytes every time."""

@@ -1,0 +1,72 @@
+"""Saved models whose bytes depend on nothing but the model."""
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from cotejo.errors import ModelError
+
+#: The earliest date that a zip archive can hold, for its members and for Keras's own record of the date.
+FIXED_DATE = (1980, 1, 1, 0, 0, 0)
+FIXED_DATE_SAVED = "1980-01-01@00:00:00"
+
+
+def save_model(model: keras.Model, path: Path) -> None:
+    """Saves a model as a `.keras` archive that is the same, byte for byte, for the same model.
+
+    Keras writes the date and the memory addresses of shared objects into the archive
+    (https://github.com/keras-team/keras/issues/15948); both are replaced. `keras.saving.load_model` reads the result.
+
+    Args:
+        model: The model; of a compiled one the optimizer's state is saved too.
+        path: A name that ends in `.keras`, in an existing folder.
+    """
+    model.save(path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in sorted(archive.namelist())}
+    members["metadata.json"] = _edit_json(members["metadata.json"], _fix_date)
+    members["config.json"] = _edit_json(members["config.json"], _RenumberSharedObjects())
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
+        for name, member in members.items():
+            archive.writestr(zipfile.ZipInfo(name, FIXED_DATE), member)
+    path.write_bytes(content.getvalue())
+
+
+def load_model(path: Path) -> keras.Model:
+    """Loads a saved model for inference or further training, without running code from the archive.
+
+    Raises:
+        ModelError: There is no such file, or it isn't a model that Keras loads in safe mode.
+    """
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        raise ModelError(
+            f"{path}: expected a model saved by this study. Received: {str(error).splitlines()[0]} "
+            "Run `dvc repro`, or `dvc checkout` to restore it from DVC's cache."
+        ) from error
+
+
+def _edit_json(content: bytes, hook: Any) -> bytes:  # noqa: ANN401 - any function from object to object
+    return json.dumps(json.loads(content, object_hook=hook)).encode()
+
+
+def _fix_date(entry: dict[str, Any]) -> dict[str, Any]:
+    return {**entry, "date_saved": FIXED_DATE_SAVED} if "date_saved" in entry else entry
+
+
+class _RenumberSharedObjects:
+    """Replaces memory addresses by the order of their first appearance."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[int, int] = {}
+
+    def __call__(self, entry: dict[str, Any]) -> dict[str, Any]:
+        if "shared_object_id" in entry:
+            entry["shared_object_id"] = self.numbers.setdefault(entry["shared_object_id"], len(self.numbers))
+        return entry

@@ -1,0 +1,47 @@
+"""What a trial does: train with the proposed values, and stop early where the pruner says so."""
+
+from collections.abc import Callable
+
+import keras
+import optuna
+
+from cotejo.params import Search, Training, override_group
+from cotejo.tracking.journal import Run
+from cotejo.training.callbacks import Logs
+from cotejo.training.fit import Job, fit
+from cotejo.tuning.study import Objective
+
+
+def build_objective(prepare: Callable[[Training], Job], present: Training, search: Search, run: Run) -> Objective:
+    """Returns the objective: the validation accuracy of the epoch with the lowest validation loss.
+
+    Args:
+        prepare: Builds a job from the settings of a trial.
+        present: The model's section of `params.yaml`; what isn't searched stays as declared.
+        search: The `search` section.
+        run: The stage's run; each trial gets a run below it.
+    """
+
+    def objective(trial: optuna.Trial, values: dict[str, object]) -> float:
+        settings = override_group(present, values, "search.space")
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(search.seed)
+        with run.start_child(f"trial {trial.number}") as child:
+            child.log_params(values)
+
+            def report(epoch: int, logs: Logs, _: float) -> None:
+                child.log_metrics(logs, step=epoch)
+                child.flush()
+                trial.report(logs["val_accuracy"], epoch)
+                # the last epoch has nothing left to save
+                if epoch < settings.epochs and trial.should_prune():
+                    child.log_tags({"trial_state": "PRUNED"})
+                    raise optuna.TrialPruned
+
+            result = fit(prepare(settings), settings, search.seed, child.name, report)
+            value = float(result.history["val_accuracy"].iloc[result.best_epoch - 1])
+            child.log_metrics({"value": value})
+        print(f"trial {trial.number}: {value:.4f} with {values}", flush=True)
+        return value
+
+    return objective

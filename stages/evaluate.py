@@ -1,0 +1,39 @@
+"""Scores every model on the test images, which no other stage reads."""
+
+from pathlib import Path
+
+from cotejo.data.splits import load_dataset, load_split
+from cotejo.evaluation.metrics import draw_sample
+from cotejo.evaluation.summary import evaluate_model, save_evaluation
+from cotejo.report.figures import figure_confusion, figure_predictions, save_figure
+from cotejo.stage import Stage, run_stage
+from cotejo.training.fit import configure_tensorflow
+
+DATA = Path("data/processed")
+MODELS = ("lenet", "resnet", "transfer", "finetune")
+OUTPUTS = ("reports/metrics", "reports/predictions", "reports/plots", "reports/figures/evaluate")
+
+
+def evaluate(stage: Stage) -> None:
+    """Writes reports/metrics/, reports/predictions/, reports/plots/ and reports/figures/evaluate/."""
+    base, settings = stage.params.base, stage.params.evaluate
+    configure_tensorflow(base.threads)
+    dataset, test = load_dataset(DATA), load_split(DATA, "test")
+    shown = draw_sample(len(test.labels), settings.grid_size, settings.sample_seed)
+    with stage.outputs(*OUTPUTS) as (metrics, predictions, plots, figures):
+        for name in MODELS:
+            result = evaluate_model(Path("models") / name, base.seeds, test, dataset, settings)
+            save_evaluation(result, name, dataset.class_names, metrics, predictions, plots)
+            for normalized, kind in ((False, "counts"), (True, "normalized")):
+                figure = figure_confusion(result.confusions, dataset.class_names, normalized=normalized, title=name)
+                save_figure(figure, figures / f"confusion-{kind}-{name}.png")
+            grid = figure_predictions(test.images[shown], test.labels[shown], result.y_prob[0, shown], dataset.class_names)
+            save_figure(grid, figures / f"predictions-{name}.png")
+            scores = {f"{name}/{key}": value for key, value in result.summary.items() if isinstance(value, float)}
+            stage.run.log_metrics(scores, is_summary=True)
+    for folder in OUTPUTS:
+        stage.run.log_artifact(Path(folder))
+
+
+if __name__ == "__main__":
+    run_stage(evaluate, "evaluate", sections=("base", "evaluate"))

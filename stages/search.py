@@ -1,0 +1,40 @@
+"""Searches better settings for one model, on validation data: python stages/search.py lenet."""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from cotejo.data.splits import load_dataset, load_split
+from cotejo.params import Training
+from cotejo.report.figures import figure_importances, figure_search_history, save_figure
+from cotejo.stage import Stage, run_stage
+from cotejo.training.fit import Job, configure_tensorflow
+from cotejo.tuning.objective import build_objective
+from cotejo.tuning.study import compute_importances, run_study, save_study, tabulate_trials
+
+DATA = Path("data/processed")
+
+
+def search(stage: Stage) -> None:
+    """Writes reports/search/; nothing else reads it but `cotejo best` and the reader."""
+    settings, model_name = stage.params.search, stage.params.search.model
+    present, family = getattr(stage.params, model_name), import_module(f"cotejo.models.{model_name}")
+    configure_tensorflow(stage.params.base.threads)
+    dataset, train_split, val_split = load_dataset(DATA), load_split(DATA, "train"), load_split(DATA, "val")
+
+    def prepare(proposed: Training) -> Job:
+        model = family.build_model(proposed, dataset.image_shape, dataset.num_classes)
+        return Job(model, model, train_split, val_split)
+
+    stage.run.log_dataset(dataset.name, dataset.digest, DATA)
+    with stage.checkpoint(dataset.digest) as folder, stage.output("reports/search") as reports:
+        objective = build_objective(prepare, present, settings, stage.run)
+        study = run_study(settings, present.model_dump(), objective, folder / "study.log")
+        save_study(study, settings, reports)
+        save_figure(figure_search_history(tabulate_trials(study)), reports / "history.png")
+        save_figure(figure_importances(compute_importances(study, settings.seed)), reports / "importances.png")
+    stage.run.log_artifact(Path("reports/search"))
+
+
+if __name__ == "__main__":
+    run_stage(search, "search", sections=("base", "search", sys.argv[1]))

@@ -1,0 +1,244 @@
+"""The conclusions that a comparison draws, rule by rule."""
+
+import math
+
+import numpy as np
+import pytest
+
+from cotejo.comparison.comparison import Pair
+from cotejo.comparison.verdict import build_comparison, judge_pair
+from cotejo.errors import DataError
+from synthetic_study import CLASS_NAMES, MODELS, build_inputs
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    return build_comparison(**build_inputs(resnet=0.93))
+
+
+def find(findings, key):
+    return next(finding for finding in findings if finding.key == key)
+
+
+def answer(comparison, question):
+    return next(entry.findings for entry in comparison.answers if entry.question == question)
+
+
+def build_pair(value, low, high, p_value, method="welch_t"):
+    return Pair("lenet", "resnet", value, low, high, p_value, p_value, 9.0, method)
+
+
+@pytest.mark.parametrize(
+    ("pair", "key"),
+    [
+        (build_pair(0.02, 0.01, 0.03, 0.001), "verdict.better"),
+        (build_pair(0.02, -0.01, 0.05, 0.2), "verdict.unclear"),
+        (build_pair(0.02, 0.0, 0.04, 0.05), "verdict.unclear"),
+        (build_pair(0.02, 0.001, 0.039, 0.06, "mcnemar"), "verdict.unclear_test"),
+        (build_pair(0.0, 0.0, 0.0, 1.0), "verdict.same"),
+    ],
+)
+def test_verdict_needs_an_interval_without_0_and_a_small_p(pair, key):
+    assert judge_pair(pair, 0.95).key == key
+
+
+def test_a_worse_candidate_turns_the_verdict_round():
+    found = judge_pair(build_pair(-0.02, -0.03, -0.01, 0.001), 0.95)
+    assert (found.values["winner"], found.values["loser"]) == ("lenet", "resnet")
+    assert (found.values["value"], found.values["low"], found.values["high"]) == (0.02, 0.01, 0.03)
+
+
+def test_verdict_and_cost_of_a_clear_difference(comparison):
+    pair = comparison.pairs[0]
+    models = {model.name: model for model in comparison.models}
+    assert comparison.verdict.key == "verdict.better"
+    assert pair.value == pytest.approx(models["resnet"].test_accuracy - models["lenet"].test_accuracy)
+    cost = find(comparison.cost, "cost.time_and_parameters").values
+    assert cost["model"] == "resnet"
+    assert cost["time_ratio"] == pytest.approx(623.5 / 41.8)
+    assert cost["parameters_ratio"] == pytest.approx(227_210 / 61_706)
+
+
+def test_equal_models_cannot_be_told_apart():
+    comparison = build_comparison(**build_inputs(num_samples=500, resnet=0.895))
+    assert comparison.verdict.key == "verdict.unclear"
+    assert comparison.pairs[0].low < 0 < comparison.pairs[0].high
+
+
+def test_a_model_compared_with_its_own_copy_is_the_same():
+    inputs = build_inputs(num_samples=300)
+    for table in ("metrics", "predictions"):
+        inputs[table]["resnet"] = inputs[table]["lenet"]
+    comparison = build_comparison(**inputs)
+    # two seeds that differ leave an interval around 0; the value is exactly 0
+    assert comparison.pairs[0].value == 0
+    assert comparison.verdict.key == "verdict.unclear"
+    assert answer(comparison, "classes")[0].key == "answer.no_classes"
+
+
+def test_all_pairs_stand_once_with_adjusted_p_values(comparison):
+    assert len(comparison.pairs) == 6
+    assert len({frozenset((pair.baseline, pair.candidate)) for pair in comparison.pairs}) == 6
+    assert (comparison.pairs[0].baseline, comparison.pairs[0].candidate) == ("lenet", "resnet")
+    assert all(pair.p_adjusted >= pair.p_value for pair in comparison.pairs)
+    assert comparison.get_pair("resnet", "lenet") is comparison.pairs[0]
+
+
+def test_finetunes_training_time_includes_transfers(comparison):
+    models = {model.name: model for model in comparison.models}
+    assert models["finetune"].train_time_s == pytest.approx(512.5 + 96.5)
+    assert models["finetune"].epoch_time_s == pytest.approx(101.5)
+    assert find(comparison.notes, "note.finetune_time")
+
+
+def test_slower_is_explained_by_more_than_parameters(comparison):
+    slower, why = answer(comparison, "slower")
+    assert (slower.key, slower.values["slow"], slower.values["ratio"]) == (
+        "answer.slower", "resnet", pytest.approx(61.8 / 4.02))  # fmt: skip
+    assert why.key == "answer.why_more"
+    assert why.values["slow_images_per_s"] == 874.0
+
+
+def test_a_slower_model_with_fewer_parameters_is_not_explained_by_its_size():
+    inputs = build_inputs(num_samples=300)
+    inputs["metrics"]["resnet"]["parameters"] = 1000
+    assert answer(build_comparison(**inputs), "slower")[1].key == "answer.why_fewer"
+
+
+def test_epochs_that_take_the_same_time_have_no_slower_model():
+    inputs = build_inputs(num_samples=300)
+    inputs["timings"]["train-resnet"] = inputs["timings"]["train-lenet"]
+    assert [found.key for found in answer(build_comparison(**inputs), "slower")] == ["answer.same_time"]
+
+
+def test_training_is_better_only_if_the_seeds_do_not_overlap(comparison):
+    assert answer(comparison, "trained")[0].key == "answer.trained_better"
+    inputs = build_inputs(num_samples=300)
+    for model in ("lenet", "resnet"):
+        for row, loss in zip(inputs["metrics"][model]["per_seed"], (0.3, 0.4), strict=True):
+            row["val_loss"] = loss
+    assert answer(build_comparison(**inputs), "trained")[0].key == "answer.trained_unclear"
+
+
+@pytest.mark.parametrize(
+    ("gaps", "key"),
+    [((0.08, 0.03), "answer.overfitting"), ((0.04, 0.038), "answer.overfitting_alike"),
+     ((0.01, -0.03), "answer.no_overfitting")],
+)  # fmt: skip
+def test_overfitting_is_the_gap_of_the_kept_epoch(gaps, key):
+    inputs = build_inputs(num_samples=300)
+    for model, gap in zip(("lenet", "resnet"), gaps, strict=True):
+        for row in inputs["metrics"][model]["per_seed"]:
+            row["train_accuracy"] = row["val_accuracy"] + gap
+    found = answer(build_comparison(**inputs), "trained")[1]
+    assert found.key == key
+    assert found.values["wide"] == "lenet"
+    assert found.values["wide_gap"] == pytest.approx(gaps[0])
+
+
+def test_classes_are_named_only_if_their_interval_excludes_0():
+    inputs = build_inputs(num_samples=2000, resnet=0.895)
+    data = inputs["predictions"]["resnet"]
+    bags = data["y_true"] == CLASS_NAMES.index("Bag")
+    data["y_prob"][:, bags] = np.eye(10, dtype=np.float32)[CLASS_NAMES.index("Sandal")]
+    comparison = build_comparison(**inputs)
+    found = answer(comparison, "classes")[0].values
+    assert {row["class_name"] for row in found["worse"]} == {"Bag", "Sandal"}
+    assert comparison.differences[0].class_name == "Bag"
+    assert comparison.differences[0].candidate == 0
+    clear = {row.class_name for row in comparison.differences if row.low > 0 or row.high < 0}
+    assert clear == {row["class_name"] for row in found["worse"] + found["better"]}
+
+
+def test_most_confused_pairs_are_those_of_the_counts(comparison):
+    model = comparison.models[0]
+    counts = np.array(model.counts)
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    np.fill_diagonal(shares, 0)
+    first = model.confused[0]
+    assert first.share == pytest.approx(shares.max())
+    assert (first.true_class, first.predicted_class) == ("Shirt", "T-shirt/top")
+    assert [pair.share for pair in model.confused] == sorted((pair.share for pair in model.confused), reverse=True)
+
+
+def test_one_seed_and_random_weights_and_local_changes_are_warned_of():
+    inputs = build_inputs(num_samples=300, num_seeds=1, weights="random")
+    inputs["facts"]["dirty"] = True
+    comparison = build_comparison(**inputs)
+    keys = [finding.key for finding in comparison.warnings]
+    assert keys == ["warning.single_seed", "warning.random_weights", "warning.dirty"]
+    assert find(comparison.warnings, "warning.random_weights").values["models"] == ["transfer", "finetune"]
+    assert comparison.pairs[0].method == "mcnemar"
+    assert find(comparison.notes, "note.mcnemar")
+
+
+def test_a_sound_study_has_no_warnings(comparison):
+    assert comparison.warnings == ()
+
+
+def test_random_weights_do_not_matter_without_transfer():
+    models = {name: MODELS[name] for name in ("lenet", "resnet")}
+    comparison = build_comparison(**build_inputs(num_samples=300, weights="random", models=models))
+    assert comparison.warnings == ()
+    assert len(comparison.pairs) == 1
+
+
+def test_times_from_different_machines_are_warned_of():
+    inputs = build_inputs(num_samples=300)
+    inputs["timings"]["train-resnet"] = inputs["timings"]["train-resnet"] | {"device": "gpu"}
+    assert [finding.key for finding in build_comparison(**inputs).warnings] == ["warning.machines"]
+
+
+def test_without_times_cost_is_parameters():
+    comparison = build_comparison(**build_inputs(num_samples=300) | {"timings": {}})
+    assert comparison.cost[0].key == "cost.parameters"
+    assert comparison.recommendations[1].key == "recommend.small"
+    assert answer(comparison, "slower")[0].key == "answer.no_time"
+    assert find(comparison.warnings, "warning.untimed").values["models"] == list(MODELS)
+
+
+def test_recommendations_name_the_most_accurate_and_the_fastest(comparison):
+    accuracy, cost = comparison.recommendations
+    assert accuracy.values["model"] == max(comparison.models, key=lambda model: model.test_accuracy).name
+    assert (cost.key, cost.values["model"], cost.values["best"]) == ("recommend.fast", "lenet", "resnet")
+    assert cost.values["given_up"] == pytest.approx(comparison.pairs[0].value)
+
+
+def test_a_model_that_is_best_and_fastest_is_recommended_for_both():
+    found = build_comparison(**build_inputs(num_samples=500, lenet=0.99)).recommendations
+    assert [finding.values["model"] for finding in found] == ["lenet", "lenet"]
+    assert found[1].key == "recommend.fast_too"
+
+
+def test_models_that_the_test_cannot_tell_from_the_best_are_named():
+    comparison = build_comparison(**build_inputs(num_samples=300, resnet=0.93, finetune=0.93))
+    best, tied = (comparison.recommendations[0].values[key] for key in ("model", "tied"))
+    assert tied
+    assert all(comparison.get_pair(best, name).p_adjusted >= 0.05 for name in tied)
+
+
+def test_models_tested_on_different_images_are_refused():
+    inputs = build_inputs(num_samples=300)
+    inputs["predictions"]["resnet"]["y_true"] = inputs["predictions"]["resnet"]["y_true"][::-1]
+    with pytest.raises(DataError, match="same test images"):
+        build_comparison(**inputs)
+
+
+def test_a_model_without_numbers_is_named():
+    inputs = build_inputs(num_samples=300)
+    del inputs["metrics"]["resnet"]
+    with pytest.raises(DataError, match="metrics and predictions of resnet"):
+        build_comparison(**inputs)
+
+
+def test_no_number_is_missing_or_infinite(comparison):
+    for row in (*comparison.models, *comparison.pairs, *comparison.differences):
+        assert all(math.isfinite(value) for value in vars(row).values() if isinstance(value, float))
+
+
+def test_confidence_widens_every_interval():
+    inputs = build_inputs(num_samples=500)
+    narrow, wide = (build_comparison(**inputs | {"confidence": confidence}) for confidence in (0.8, 0.99))
+    assert wide.pairs[0].low < narrow.pairs[0].low
+    by_name = {row.class_name: row for row in wide.differences}
+    assert all(by_name[row.class_name].low <= row.low for row in narrow.differences)

@@ -1,0 +1,174 @@
+"""Figures: what a reader finds in them, and that the same data give the same bytes."""
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+
+from cotejo.comparison.verdict import build_comparison
+from cotejo.report import figures as f
+from cotejo.report.style import choose_digits, render_svg
+from synthetic_study import CLASS_NAMES, build_histories, build_inputs
+
+HOSTILE_NAMES = ["a <b> & $c$", "_x", "class of a very long name indeed"]
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    return build_comparison(**build_inputs(num_samples=500))
+
+
+def build_images(num_samples, channels=1):
+    return np.random.default_rng(0).integers(0, 256, size=(num_samples, 12, 12, channels), dtype=np.uint8)
+
+
+def build_trials():
+    return pd.DataFrame({"number": [0, 1, 2, 3], "state": ["COMPLETE", "PRUNED", "FAIL", "COMPLETE"],
+                         "value": [0.80, 0.70, None, 0.85]})  # fmt: skip
+
+
+def build_prob(predicted, num_classes=10):
+    prob = np.full((len(predicted), num_classes), 0.1 / (num_classes - 1), dtype=np.float32)
+    prob[np.arange(len(predicted)), predicted] = 0.9
+    return prob
+
+
+def build_all(comparison):
+    """Yields every figure by name, built anew."""
+    labels = np.arange(40) % 10
+    counts = np.array(comparison.models[0].counts)
+    per_class = dict.fromkeys(CLASS_NAMES, 6000)
+    return {
+        "samples": f.figure_samples(build_images(40), labels, CLASS_NAMES, per_class, columns=4),
+        "predictions": f.figure_predictions(build_images(9), labels[:9], build_prob(labels[1:10]), CLASS_NAMES),
+        "confusion": f.figure_confusion(counts, CLASS_NAMES, normalized=False, title="LeNet"),
+        "search": f.figure_search_history(build_trials()),
+        "importances": f.figure_importances({"learning_rate": 0.7, "epochs": 0.3}),
+        **f.build_report_figures(comparison, build_histories(), "en"),
+    }
+
+
+def read_texts(figure):
+    svg = render_svg(figure, "x")
+    return [part.split("</text>")[0].split(">", 1)[1] for part in svg.split("<text")[1:]]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_same_data_give_the_same_bytes(comparison, tmp_path, suffix):
+    for turn in ("first", "second"):
+        for name, figure in build_all(comparison).items():
+            f.save_figure(figure, tmp_path / turn / f"{name}{suffix}")
+    for path in sorted((tmp_path / "first").iterdir()):
+        assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes(), path.name
+
+
+def test_files_hold_no_date_and_no_version(comparison, tmp_path):
+    figure = f.figure_pairs(comparison.pairs)
+    for suffix in (".png", ".svg"):
+        f.save_figure(figure, tmp_path / f"figure{suffix}")
+        content = (tmp_path / f"figure{suffix}").read_bytes()
+        assert b"atplotlib v" not in content
+        assert b"<dc:date>" not in content
+        assert b"Software" not in content
+
+
+def test_the_callers_style_stays_as_it_was(comparison, tmp_path):
+    with mpl.rc_context({"font.size": 31.0, "axes.grid": False}):
+        before = dict(mpl.rcParams)
+        figure = f.figure_cost(comparison.models)
+        f.save_figure(figure, tmp_path / "cost.svg")
+        assert dict(mpl.rcParams) == before
+    assert "31px" not in (tmp_path / "cost.svg").read_text()
+
+
+def test_wrong_predictions_have_a_cross_and_the_true_class():
+    figure = f.figure_predictions(build_images(2), np.array([0, 1]), build_prob(np.array([0, 6])), CLASS_NAMES)
+    right, wrong = figure.axes[:2]
+    assert right.get_title(loc="left") == "✓ T-shirt/top 90%"
+    assert wrong.get_title(loc="left") == "✗ Shirt 90%"
+    assert wrong.get_xlabel() == "true: Trouser"
+    assert "true" not in right.get_xlabel()
+    assert wrong.spines["top"].get_visible()
+    assert not right.spines["top"].get_visible()
+
+
+@pytest.mark.parametrize("num_samples", [1, 2, 5, 25])
+def test_predictions_of_any_number_of_images_fit(num_samples):
+    labels = np.zeros(num_samples, dtype=int)
+    figure = f.figure_predictions(build_images(num_samples, 3), labels, build_prob(labels), CLASS_NAMES)
+    assert sum(bool(ax.images) for ax in figure.axes) == num_samples
+
+
+def test_samples_have_a_row_per_class_with_its_count():
+    labels = np.array([0, 0, 0, 2])
+    figure = f.figure_samples(build_images(4), labels, ["a", "b", "c"], {"a": 12_000, "c": 7}, columns=2)
+    ax = figure.axes[0]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a\n12,000", "b\n0", "c\n7"]
+    canvas = ax.images[0].get_array()
+    assert canvas.shape == (3 * 14, 2 * 14, 3)
+    assert np.array_equal(canvas[1:13, 15:27, 0], build_images(4)[1, :, :, 0])
+    assert (canvas[14:28] == 255).all()  # the class without images
+
+
+def test_confusion_shows_counts_or_percent_of_the_row():
+    counts = np.array([[1, 2, 0], [0, 1000, 5], [0, 0, 0]])
+    names = ["a", "b", "c"]
+    plain = [text.get_text() for text in f.figure_confusion(counts, names, normalized=False).axes[0].texts]
+    share = [text.get_text() for text in f.figure_confusion(counts, names, normalized=True).axes[0].texts]
+    assert plain == ["1", "2", "1,000", "5"]
+    assert share == ["33", "67", "100"]  # 5 of 1005 is below 1%, and the last row is empty
+
+
+def test_curves_have_a_line_per_seed_and_whole_epochs():
+    figure = f.figure_curves(build_histories(num_seeds=3, epochs=4), metric="loss", language="es")
+    for ax in figure.axes:
+        assert [line.get_linestyle() for line in ax.lines] == ["--", "-"] * 3
+        assert [text.get_text() for text in ax.get_legend().get_texts()] == ["entrenamiento", "validación"]
+        assert all(float(tick).is_integer() for tick in ax.get_xticks())
+    assert figure.axes[0].get_ylabel() == "Pérdida"
+
+
+def test_curves_of_one_epoch_are_dots():
+    figure = f.figure_curves(build_histories(epochs=1), metric="accuracy")
+    assert {line.get_marker() for line in figure.axes[0].lines} == {"o"}
+
+
+def test_search_history_tells_the_states_apart_and_follows_the_best():
+    ax = f.figure_search_history(build_trials()).axes[0]
+    legend = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert legend == ["completed", "pruned", "failed", "best so far"]
+    assert list(ax.lines[-1].get_ydata()) == [0.80, 0.85]
+    assert len({line.get_marker() for line in ax.lines[:-1]}) == 3
+
+
+def test_a_search_without_a_completed_trial_is_drawn(tmp_path):
+    trials = build_trials().iloc[2:3]
+    f.save_figure(f.figure_search_history(trials), tmp_path / "search.png")
+    f.save_figure(f.figure_search_history(trials.iloc[:0]), tmp_path / "empty.png")
+
+
+def test_filled_dots_are_the_clear_differences(comparison):
+    ax = f.figure_f1_differences(comparison.differences, "lenet", "resnet").axes[0]
+    dots = [line for line in ax.lines if line.get_marker() == "o"]
+    assert [dot.get_markerfacecolor() != "white" for dot in dots] == [row.is_clear for row in comparison.differences]
+    assert [dot.get_xdata()[0] for dot in dots] == [row.value for row in comparison.differences]
+
+
+def test_class_names_are_text_and_nothing_else(tmp_path):
+    counts = np.eye(3, dtype=int) * 5
+    texts = read_texts(f.figure_confusion(counts, HOSTILE_NAMES, normalized=True))
+    assert "a &lt;b&gt; &amp; $c$" in texts
+    assert "class of a ve…" in texts
+
+
+def test_ids_of_two_figures_do_not_collide(comparison):
+    one, two = (set(render_svg(f.figure_cost(comparison.models), name).split(' id="')[1:]) for name in ("a", "b"))
+    assert all(part.startswith("a-") for part in one)
+    assert all(part.startswith("b-") for part in two)
+
+
+@pytest.mark.parametrize(
+    ("ticks", "digits"), [([0, 1, 2], 0), ([0, 0.5, 1], 1), ([0.8, 0.825, 0.85], 3), ([10, 20], 0), ([0.9], 0)]
+)
+def test_ticks_get_the_decimals_that_tell_them_apart(ticks, digits):
+    assert choose_digits(ticks) == digits
