@@ -27,7 +27,8 @@ def evaluate(stage: Stage) -> None:
             for normalized, kind in ((False, "counts"), (True, "normalized")):
                 figure = figure_confusion(result.confusions, dataset.class_names, normalized=normalized, title=name)
                 save_figure(figure, figures / f"confusion-{kind}-{name}.png")
-            grid = figure_predictions(test.images[shown], test.labels[shown], result.y_prob[0, shown], dataset.class_names)
+            y_prob = result.y_prob[0, shown]
+            grid = figure_predictions(test.images[shown], test.labels[shown], y_prob, dataset.class_names)
             save_figure(grid, figures / f"predictions-{name}.png")
             scores = {f"{name}/{key}": value for key, value in result.summary.items() if isinstance(value, float)}
             stage.run.log_metrics(scores, is_summary=True)

@@ -25,6 +25,9 @@ Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Seconds = Annotated[float, Field(gt=0)]
 ModelName = Literal["lenet", "resnet", "transfer", "finetune"]
+#: Width multipliers that the backbones are published with.
+ALPHAS = {"MobileNet": (0.25, 0.5, 0.75, 1.0), "MobileNetV2": (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)}
+SearchKey = Literal["epochs", "batch_size", "learning_rate"]
 OptimizerName = Literal["adam", "adamw", "sgd", "rmsprop", "nadam"]
 
 
@@ -93,14 +96,14 @@ class Transfer(Training):
     """The transfer-learn stage: a frozen backbone and a new head."""
 
     backbone: Literal["MobileNet", "MobileNetV2"]
-    alpha: Literal[0.25, 0.35, 0.5, 0.75, 1.0]
+    alpha: float
     weights: Literal["imagenet", "random"]
     input_size: Annotated[int, Field(ge=32, le=512)]
     dropout_rate: Annotated[float, Field(ge=0, lt=1)]
 
     @model_validator(mode="after")
     def _check_alpha(self) -> "Transfer":
-        allowed = {"MobileNet": (0.25, 0.5, 0.75, 1.0), "MobileNetV2": (0.35, 0.5, 0.75, 1.0)}[self.backbone]
+        allowed = ALPHAS[self.backbone]
         if self.alpha not in allowed:
             raise ValueError(f"alpha of {self.backbone} to be one of {', '.join(map(str, allowed))}, not {self.alpha}")
         return self
@@ -162,7 +165,7 @@ class Search(Group):
     sampler: Literal["tpe", "random"]
     pruner: Literal["none", "median"]
     seed: Seed
-    space: Annotated[dict[Literal["epochs", "batch_size", "learning_rate"], Dimension], Field(min_length=1)]
+    space: Annotated[dict[SearchKey, Dimension], Field(min_length=1)]
 
 
 class Evaluate(Group):
@@ -289,8 +292,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ParamsError(f"{path} is not readable YAML. {_first_line(error)} Mend that line.") from None
     if not isinstance(tree, dict):
         received = "an empty file" if tree is None else f"a {type(tree).__name__}"
-        raise ParamsError(f"{path} should be a mapping of sections ({', '.join(Params.model_fields)}). "
-                          f"Received: {received}. Restore it with `git checkout params.yaml`.")
+        raise ParamsError(
+            f"{path} should be a mapping of sections ({', '.join(Params.model_fields)}). "
+            f"Received: {received}. Restore it with `git checkout params.yaml`."
+        )
     return tree
 
 
@@ -314,10 +319,14 @@ def override_group(group: T, values: Mapping[str, Any], where: str) -> T:
 
 
 def _describe_fault(fault: dict[str, Any], tree: Mapping[str, Any]) -> str:
-    """Says one pydantic fault as `section.key: expected .... Received: .... What to do.`"""
+    """Says one pydantic fault: where, what was expected, what was received, and the nearest name."""
     # pydantic puts the tag of a union into the path; a user looks for the path that stands in the file
-    path = [part for part in fault["loc"] if part not in ("[key]", "int", "float", "choice", "str")
-            and not str(part).startswith(("constrained-", "function-"))]
+    path = [
+        part
+        for part in fault["loc"]
+        if part not in ("[key]", "int", "float", "choice", "str")
+        and not str(part).startswith(("constrained-", "function-"))
+    ]
     where = ".".join(str(part) for part in path) or "params.yaml"
     if fault["type"] == "extra_forbidden":
         known = _known_keys(path[:-1])
@@ -327,7 +336,8 @@ def _describe_fault(fault: dict[str, Any], tree: Mapping[str, Any]) -> str:
     received = fault["input"]
     suggestion = ""
     if fault["type"] == "literal_error":
-        suggestion = _suggest(str(received), [part.strip("'") for part in fault["ctx"]["expected"].replace(" or ", ", ").split(", ")])
+        choices = fault["ctx"]["expected"].replace(" or ", ", ").split(", ")
+        suggestion = _suggest(str(received), [choice.strip("'") for choice in choices])
     if isinstance(received, dict) and fault["type"] in ("value_error", "assertion_error"):
         return f"{where}: expected {_expectation(fault)}."
     return f"{where}: expected {_expectation(fault)}. Received: {received!r}.{suggestion}"

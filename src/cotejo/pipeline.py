@@ -132,7 +132,7 @@ def read_sections(root: Path, command: str) -> set[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.keyword) and node.arg == "sections" and isinstance(node.value, ast.Tuple):
             # a section is a literal, or sys.argv[1]: the command's argument
-            return {item.value if isinstance(item, ast.Constant) else arguments[0] for item in node.value.elts}
+            return {str(item.value) if isinstance(item, ast.Constant) else arguments[0] for item in node.value.elts}
     return set()
 
 

@@ -71,7 +71,6 @@ class Stage:
         finally:
             _remove(partial)
 
-
     @contextmanager
     def outputs(self, *paths: str) -> Iterator[tuple[Path, ...]]:
         """Gives a temporary name for each of several outputs, as `output` does for one."""
@@ -132,7 +131,7 @@ def _use_own_source() -> None:
     """
     own = Path("src").resolve()
     if (own / "cotejo").is_dir() and not Path(__file__).is_relative_to(own) and own != Path(sys.path[1]):
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "PYTHONPATH": str(own)})
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "PYTHONPATH": str(own)})  # noqa: S606
 
 
 def _run_tracked(body: Callable[[Stage], None], name: str, sections: Sequence[str]) -> None:

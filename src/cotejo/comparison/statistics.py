@@ -77,10 +77,8 @@ def compute_wilson_interval(num_right: float, num_samples: int, confidence: floa
     scale = 1 + z**2 / num_samples
     centre = (share + z**2 / (2 * num_samples)) / scale
     half_width = z / scale * math.sqrt(share * (1 - share) / num_samples + z**2 / (4 * num_samples**2))
-    # at 0 and at num_samples the ends are exactly 0 and 1; rounding would put them a hair outside
-    low = 0.0 if num_right == 0 else centre - half_width
-    high = 1.0 if num_right == num_samples else centre + half_width
-    return Interval(low, high)
+    # the ends lie within [0, 1] by construction; rounding could put them a hair outside
+    return Interval(max(0.0, centre - half_width), min(1.0, centre + half_width))
 
 
 def compute_accuracy_difference(

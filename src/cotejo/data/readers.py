@@ -123,8 +123,10 @@ def _read_digits(folder: Path) -> PublishedSplits:
 
 def _check_labelled(split: LabelledImages, num_classes: int, folder: Path) -> None:
     if len(split.images) != len(split.labels):
-        raise DataError(f"{folder}: expected a label per image. Received: {len(split.images):,} images and "
-                        f"{len(split.labels):,} labels.")
+        raise DataError(
+            f"{folder}: expected a label per image. Received: {len(split.images):,} images and "
+            f"{len(split.labels):,} labels."
+        )
     found = np.unique(split.labels)
     if not np.array_equal(found, np.arange(num_classes)):
         raise DataError(f"{folder}: expected labels 0 to {num_classes - 1}. Received: {found.tolist()}.")

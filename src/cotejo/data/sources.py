@@ -49,7 +49,8 @@ class Source:
 
 def _idx_files(folder: str, addresses: tuple[str, ...], digests: tuple[str, ...]) -> tuple[RemoteFile, ...]:
     """Lists the four files of a data set in MNIST's layout."""
-    names = [f"{part}-ubyte.gz" for part in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")]
+    parts = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+    names = [f"{part}-ubyte.gz" for part in parts]
     return tuple(
         RemoteFile(
             name=name,
@@ -73,7 +74,16 @@ SOURCES: dict[str, Source] = {
         licence="MIT",
         file_format="idx",
         class_names=(
-            "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+            "T-shirt/top",
+            "Trouser",
+            "Pullover",
+            "Dress",
+            "Coat",
+            "Sandal",
+            "Shirt",
+            "Sneaker",
+            "Bag",
+            "Ankle boot",
         ),
         files=_idx_files(
             "fashion-mnist",
@@ -323,7 +333,8 @@ def _show_progress(name: str, done: int, total: int) -> Progress:
     """Returns a progress bar on a terminal; in a log, prints one plain line and returns a silent bar."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        print(f"downloading {name} ({total:,} bytes{f', {done:,} of them here already' if done else ''})", file=sys.stderr)
+        resumed = f", {done:,} of them here already" if done else ""
+        print(f"downloading {name} ({total:,} bytes{resumed})", file=sys.stderr)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     progress = Progress(*columns, console=console, disable=not console.is_terminal)
     progress.add_task(name, total=total or None, completed=done)

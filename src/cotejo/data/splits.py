@@ -52,8 +52,9 @@ def split_published(
     return {"train": train, "val": val, "test": test}
 
 
-def save_splits(splits: dict[str, LabelledImages], folder: Path, name: str, class_names: tuple[str, ...],
-                source: dict[str, Any]) -> dict[str, Any]:
+def save_splits(
+    splits: dict[str, LabelledImages], folder: Path, name: str, class_names: tuple[str, ...], source: dict[str, Any]
+) -> dict[str, Any]:
     """Writes `{train,val,test}_{images,labels}.npy` and `dataset.json`, the same bytes on every run.
 
     Args:
@@ -66,7 +67,7 @@ def save_splits(splits: dict[str, LabelledImages], folder: Path, name: str, clas
     Returns:
         The content of `dataset.json`.
     """
-    table = {}
+    table: dict[str, dict[str, Any]] = {}
     for split, (images, labels) in splits.items():
         np.save(folder / f"{split}_images.npy", images)
         np.save(folder / f"{split}_labels.npy", labels)
@@ -127,8 +128,8 @@ def _hold_out(whole: LabelledImages, fraction: float, seed: int) -> tuple[Labell
         )
     except ValueError as error:
         raise DataError(
-            f"expected enough images of each class to hold out {fraction:g} of {len(whole.labels):,}. Received: {error} "
-            "Change preprocess.validation_fraction or preprocess.test_fraction in params.yaml."
+            f"expected enough images of each class to hold out {fraction:g} of {len(whole.labels):,}. "
+            f"Received: {error} Change preprocess.validation_fraction or preprocess.test_fraction in params.yaml."
         ) from error
     kept.sort()
     held_out.sort()
@@ -138,7 +139,9 @@ def _hold_out(whole: LabelledImages, fraction: float, seed: int) -> tuple[Labell
 
 
 def _not_prepared(folder: Path, error: Exception) -> DataError:
-    return DataError(f"{folder}: expected the splits that preprocess writes. Received: {error}. Run `dvc repro preprocess`.")
+    return DataError(
+        f"{folder}: expected the splits that preprocess writes. Received: {error}. Run `dvc repro preprocess`."
+    )
 
 
 def _digest(*parts: bytes) -> str:

@@ -82,7 +82,8 @@ def count_confusions(y_true: NDArray[np.int64], y_pred: NDArray[np.int64], num_c
         int64 array of shape (num_classes, num_classes); its sum is num_seeds times num_samples.
     """
     labels = np.arange(num_classes)
-    return np.sum([confusion_matrix(y_true, row, labels=labels) for row in y_pred], axis=0, dtype=np.int64)
+    counts = [confusion_matrix(y_true, row, labels=labels) for row in y_pred]
+    return np.asarray(np.sum(counts, axis=0), dtype=np.int64)
 
 
 def draw_sample(num_samples: int, sample_size: int, seed: int) -> NDArray[np.int64]:
@@ -108,7 +109,7 @@ def average_scores(per_seed: Sequence[dict[str, Any]]) -> dict[str, float]:
 def normalize_rows(y_prob: NDArray[np.float32]) -> NDArray[np.float64]:
     """Makes the rows of float32 probabilities, which sum to 1 within 1e-6, sum to 1 in float64."""
     exact = y_prob.astype(np.float64)
-    return exact / exact.sum(axis=1, keepdims=True)
+    return np.asarray(exact / exact.sum(axis=1, keepdims=True))
 
 
 def compute_wilson_interval(num_right: float, num_samples: int, confidence: float) -> Interval:

@@ -16,7 +16,5 @@ def predict_probabilities(model: keras.Model, images: NDArray[np.uint8], batch_s
     Returns:
         float32 array of shape (num_samples, num_classes); rows sum to 1.
     """
-    parts = [
-        model.predict_on_batch(images[start : start + batch_size]) for start in range(0, len(images), batch_size)
-    ]
+    parts = [model.predict_on_batch(images[start : start + batch_size]) for start in range(0, len(images), batch_size)]
     return np.concatenate(parts).astype(np.float32)

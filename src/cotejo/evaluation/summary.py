@@ -148,7 +148,7 @@ def _evaluate_seed(folder: Path, seed: int, test: LabelledImages, dataset: Datas
 
 
 def _describe_kept_epoch(history: pd.DataFrame) -> dict[str, Any]:
-    kept = history.loc[history["val_loss"].idxmin()]  # the first of equals, as training keeps it
+    kept = history.iloc[int(history["val_loss"].argmin())]  # the first of equals, as training keeps it
     return {
         "epochs": len(history),
         "best_epoch": int(kept["epoch"]),

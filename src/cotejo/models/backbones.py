@@ -59,7 +59,7 @@ def build_backbone(params: Transfer, weights: Path | None) -> keras.Model:
             backbone.load_weights(weights)
         except (OSError, ValueError) as error:
             raise ModelError(
-                f"{weights}: expected the weights of {params.backbone}, alpha {params.alpha:g}, without its classifier. "
+                f"{weights}: expected {params.backbone}'s weights for alpha {params.alpha:g}, without its classifier. "
                 f"Received: {str(error).splitlines()[0]} Run `dvc repro download`."
             ) from error
     backbone.trainable = False

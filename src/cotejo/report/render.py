@@ -2,18 +2,19 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from jinja2 import PackageLoader, Template
+from jinja2 import PackageLoader
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from cotejo.comparison.comparison import Comparison, Pair
 from cotejo.comparison.verdict import judge_pair
 from cotejo.report.style import render_svg
-from cotejo.report.wording import Wording, build_environment, load_locale
+from cotejo.report.wording import build_environment, load_locale
 
 __all__ = ["load_locale", "render_html", "render_json", "render_markdown"]
 
@@ -57,10 +58,9 @@ def _render(template: str, comparison: Comparison, language: str, **more: Any) -
 
     def say(text: str, **values: Any) -> str:  # noqa: ANN401
         """Fills in a text of the locale; what comes out is as safe as the environment makes it."""
-        template: Template = environment.from_string(text)
-        said = " ".join(template.render(comparison=comparison, **values).split(" ")).strip()
-        while "  " in said:
-            said = said.replace("  ", " ")
+        said = environment.from_string(text).render(comparison=comparison, **values)
+        # plain blanks only: the no-break spaces in numbers must stay
+        said = re.sub(r"[ \n]+", " ", said).strip(" ")
         return Markup(said) if is_html else said  # noqa: S704 - rendered with autoescape
 
     if not is_html:
@@ -74,7 +74,6 @@ def _render(template: str, comparison: Comparison, language: str, **more: Any) -
         find=lambda finding: say(locale["findings"][finding.key], **finding.values),
         decide=lambda pair: say(**_decide(comparison, pair, locale)),
         rows=_list_data(comparison),
-        wording=Wording(language),
         **more,
     )
 

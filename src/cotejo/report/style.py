@@ -22,6 +22,9 @@ INK, GREY, RULE = "#22252a", "#666b73", "#d9dbe0"
 MODEL_COLOURS = {"lenet": BLUE, "resnet": VERMILLION, "transfer": GREEN, "finetune": PURPLE}
 MODEL_MARKERS = {"lenet": "o", "resnet": "s", "transfer": "^", "finetune": "D"}
 
+#: Longest class name that is written along an axis; the rest is cut.
+LONGEST_LABEL = 14
+
 STYLE: Any = {
     "font.family": ["DejaVu Sans"],
     "font.size": 11,
@@ -99,6 +102,11 @@ def format_numbers(axis: Any, wording: Wording, *, scale: float = 1.0, unit: str
         return wording.number(value * scale, digits) + unit
 
     format_axis(axis, say)
+
+
+def cut_label(name: str, longest: int = LONGEST_LABEL) -> str:
+    """Shortens a name to what fits along an axis."""
+    return name if len(name) <= longest else name[: longest - 1] + "…"
 
 
 def save_figure(figure: Figure, path: Path) -> None:

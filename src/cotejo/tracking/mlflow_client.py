@@ -34,7 +34,9 @@ class Delivery:
     def __call__(self, journal: Path) -> None:
         """Sends what is new in a journal; MLflow's own exceptions pass through."""
         progress_path = journal.with_suffix(".sent")
-        progress = json.loads(progress_path.read_text()) if progress_path.exists() else {"run_id": None, "offset": 0}
+        progress: dict[str, Any] = {"run_id": None, "offset": 0}
+        if progress_path.exists():
+            progress = json.loads(progress_path.read_text())
         with journal.open(encoding="utf-8") as file:
             file.seek(progress["offset"])
             lines = file.readlines()

@@ -227,10 +227,11 @@ def _summarize_timing(seed: int, result: Fit, num_samples: int) -> dict[str, Any
 
 def measure_peak_memory() -> int:
     """Returns the largest resident memory that this process has had so far, in bytes."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return int(psutil.Process().memory_info().peak_wset)
+    memory = psutil.Process().memory_info()
+    if peak_bytes := getattr(memory, "peak_wset", 0):  # Windows
+        return int(peak_bytes)
+    import resource  # not there on Windows
+
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

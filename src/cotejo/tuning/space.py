@@ -5,10 +5,10 @@ from typing import Any
 
 import optuna
 
-from cotejo.params import ChoiceDimension, Dimension, IntDimension
+from cotejo.params import ChoiceDimension, Dimension, IntDimension, SearchKey
 
 
-def suggest(trial: optuna.Trial, space: Mapping[str, Dimension]) -> dict[str, Any]:
+def suggest(trial: optuna.Trial, space: Mapping[SearchKey, Dimension]) -> dict[str, Any]:
     """Returns the trial's value for each key of the search space."""
     values: dict[str, Any] = {}
     for key, dimension in space.items():
@@ -21,7 +21,7 @@ def suggest(trial: optuna.Trial, space: Mapping[str, Dimension]) -> dict[str, An
     return values
 
 
-def find_starting_point(present: Mapping[str, Any], space: Mapping[str, Dimension]) -> dict[str, Any]:
+def find_starting_point(present: Mapping[str, Any], space: Mapping[SearchKey, Dimension]) -> dict[str, Any]:
     """Returns the present values that the search space contains, for the first trial.
 
     A search that starts there never ends below where it began; a value outside the space is left to the sampler.

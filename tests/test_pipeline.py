@@ -1,0 +1,104 @@
+"""dvc.yaml says what the code does, and `check_pipeline` notices when it no longer does."""
+
+from pathlib import Path
+
+import pytest
+
+from cotejo.pipeline import EXEMPT, ROWS, check_pipeline, find_sources, load_stages
+
+ROOT = Path(__file__).parents[1]
+STAGES = [
+    "download", "preprocess", "train-lenet", "train-resnet", "transfer-learn", "finetune", "search", "evaluate",
+    "compare",
+]  # fmt: skip
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_the_pipeline_has_no_fault():
+    assert check_pipeline(ROOT) == []
+
+
+def test_the_stages_have_the_names_of_the_design():
+    assert list(load_stages(ROOT)) == STAGES
+
+
+def test_every_stage_says_what_it_does():
+    assert all(stage["desc"] for stage in load_stages(ROOT).values())
+
+
+def test_only_evaluate_reads_test_data():
+    readers = [path.name for path in (ROOT / "stages").glob("*.py") if 'load_split(DATA, "test")' in path.read_text()]
+    assert readers == ["evaluate.py"]
+
+
+def test_a_missing_dep_is_named(study):
+    edit(study / "dvc.yaml", "      - src/cotejo/models/lenet.py\n", "")
+    (fault,) = check_pipeline(study)
+    assert "stages.train-lenet.deps: src/cotejo/models/lenet.py is missing" in fault
+
+
+def test_a_dep_of_an_import_within_an_import_is_named(study):
+    edit(study / "src/cotejo/models/layers.py", "import keras\n", "import keras\nfrom cotejo.data import imaging\n")
+    (study / "src/cotejo/data/imaging.py").write_text("")
+    faults = check_pipeline(study)
+    missing = [fault.split(".deps")[0] for fault in faults if "imaging.py is missing" in fault]
+    assert missing == [
+        f"dvc.yaml: stages.{name}" for name in ("train-lenet", "train-resnet", "transfer-learn", "finetune", "search")
+    ]
+
+
+def test_a_needless_dep_is_named(study):
+    edit(study / "dvc.yaml", "      - stages/download.py\n", "      - stages/download.py\n      - stages/train.py\n")
+    (fault,) = check_pipeline(study)
+    assert "stages.download.deps: stages/train.py is not imported" in fault
+
+
+def test_a_section_that_is_read_but_not_declared_is_named(study):
+    edit(study / "dvc.yaml", "params: [base, lenet]", "params: [lenet]")
+    (fault,) = check_pipeline(study)
+    assert "stages.train-lenet.params: expected ['base', 'lenet']" in fault
+
+
+def test_the_search_depends_on_the_model_that_it_searches(study):
+    edit(study / "params.yaml", "  model: lenet ", "  model: resnet ")
+    assert check_pipeline(study) == []
+    search = load_stages(study)["search"]
+    assert "resnet" in search["params"]
+    assert "src/cotejo/models/resnet.py" in find_sources(study, search["cmd"])
+
+
+def test_an_import_against_the_layers_is_named(study):
+    edit(study / "src/cotejo/params.py", "import difflib\n", "import difflib\n\nimport cotejo.stage\n")
+    faults = check_pipeline(study)
+    assert "src/cotejo/params.py: imports cotejo.stage, which stands below it in the house (see ROWS)." in faults
+
+
+def test_a_stage_that_grows_too_long_is_named(study):
+    path = study / "stages" / "download.py"
+    path.write_text(path.read_text() + "\n" * 40)
+    assert any("stages/download.py: expected at most 40 lines" in fault for fault in check_pipeline(study))
+
+
+def test_every_module_has_a_row():
+    modules = {path.stem for path in (ROOT / "src/cotejo").iterdir() if path.name[0] not in "._"}
+    assert modules == set(ROWS)
+
+
+def test_package_files_hold_nothing_that_could_change_a_result():
+    packages = [path for path in (ROOT / "src/cotejo").glob("*/**/__init__.py")]
+    assert packages
+    for path in packages:
+        assert path.read_text().strip().startswith('"""')
+        assert path.read_text().strip().endswith('"""')
+
+
+@pytest.mark.parametrize("module", EXEMPT)
+def test_every_exempt_module_exists_and_has_its_reason(module):
+    path = ROOT / "src" / Path(*module.split("."))
+    assert path.is_dir() or path.with_suffix(".py").exists()
+    assert EXEMPT[module]
