@@ -1,1 +1,37 @@
-"""placeholder"""
+"""Compares the models and writes the report, from evaluate's files and the training stages' clocks alone."""
+
+import json
+from pathlib import Path
+
+from cotejo.comparison.inputs import load_inputs
+from cotejo.comparison.verdict import build_comparison
+from cotejo.report.render import save_report
+from cotejo.stage import Stage, run_stage
+
+DATASET = Path("data/processed/dataset.json")
+REPORTS = ("reports/comparison.html", "reports/comparison.json", "reports/comparison.md")
+
+
+def compare(stage: Stage) -> None:
+    """Writes reports/comparison.html, .json and .md."""
+    settings, transfer = stage.params.compare, stage.params.transfer
+    inputs = load_inputs(Path("reports"))
+    comparison = build_comparison(
+        metrics=inputs.metrics,
+        predictions=inputs.predictions,
+        timings=inputs.timings,
+        dataset=json.loads(DATASET.read_text(encoding="utf-8")),
+        facts={**stage.describe_code(), "weights": transfer.weights, "backbone": transfer.backbone},
+        baseline=settings.baseline,
+        candidate=settings.candidate,
+        confidence=settings.confidence,
+    )
+    with stage.outputs(*REPORTS) as files:
+        save_report(comparison, inputs.histories, settings.language, *files)
+    for path in REPORTS:
+        stage.run.log_artifact(Path(path), "report", is_summary=True)
+
+
+if __name__ == "__main__":
+    sections = ("base", "data", "preprocess", "lenet", "resnet", "transfer", "finetune", "evaluate", "compare")
+    run_stage(compare, "compare", sections=sections)

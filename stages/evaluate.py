@@ -5,12 +5,12 @@ from pathlib import Path
 from cotejo.data.splits import load_dataset, load_split
 from cotejo.evaluation.metrics import draw_sample
 from cotejo.evaluation.summary import evaluate_model, save_evaluation
-from cotejo.report.figures import figure_confusion, figure_predictions, save_figure
+from cotejo.params import MODELS
+from cotejo.report.figures.evaluation import save_evaluation_figures
 from cotejo.stage import Stage, run_stage
 from cotejo.training.fit import configure_tensorflow
 
 DATA = Path("data/processed")
-MODELS = ("lenet", "resnet", "transfer", "finetune")
 OUTPUTS = ("reports/metrics", "reports/predictions", "reports/plots", "reports/figures/evaluate")
 
 
@@ -24,12 +24,7 @@ def evaluate(stage: Stage) -> None:
         for name in MODELS:
             result = evaluate_model(Path("models") / name, base.seeds, test, dataset, settings)
             save_evaluation(result, name, dataset.class_names, metrics, predictions, plots)
-            for normalized, kind in ((False, "counts"), (True, "normalized")):
-                figure = figure_confusion(result.confusions, dataset.class_names, normalized=normalized, title=name)
-                save_figure(figure, figures / f"confusion-{kind}-{name}.png")
-            y_prob = result.y_prob[0, shown]
-            grid = figure_predictions(test.images[shown], test.labels[shown], y_prob, dataset.class_names)
-            save_figure(grid, figures / f"predictions-{name}.png")
+            save_evaluation_figures(result, name, test.images, shown, dataset.class_names, figures)
             scores = {f"{name}/{key}": value for key, value in result.summary.items() if isinstance(value, float)}
             stage.run.log_metrics(scores, is_summary=True)
     for folder in OUTPUTS:

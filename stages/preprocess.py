@@ -6,7 +6,8 @@ from pathlib import Path
 from cotejo.data.readers import read_published
 from cotejo.data.sources import SOURCES
 from cotejo.data.splits import save_splits, split_published
-from cotejo.report.figures import figure_samples, save_figure
+from cotejo.report.figures.samples import figure_samples
+from cotejo.report.style import save_figure
 from cotejo.stage import Stage, run_stage
 
 RAW = Path("data/raw")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cotejo.data.splits import load_dataset, load_split
 from cotejo.params import Training
-from cotejo.report.figures import figure_importances, figure_search_history, save_figure
+from cotejo.report.figures.search import save_search_figures
 from cotejo.stage import Stage, run_stage
 from cotejo.training.fit import Job, configure_tensorflow
 from cotejo.tuning.objective import build_objective
@@ -31,8 +31,7 @@ def search(stage: Stage) -> None:
         objective = build_objective(prepare, present, settings, stage.run)
         study = run_study(settings, present.model_dump(), objective, folder / "study.log")
         save_study(study, settings, reports)
-        save_figure(figure_search_history(tabulate_trials(study)), reports / "history.png")
-        save_figure(figure_importances(compute_importances(study, settings.seed)), reports / "importances.png")
+        save_search_figures(tabulate_trials(study), compute_importances(study, settings.seed), reports)
     stage.run.log_artifact(Path("reports/search"))
 
 

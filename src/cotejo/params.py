@@ -7,7 +7,7 @@ depends on a section that DVC doesn't track fails instead of going stale.
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -25,6 +25,8 @@ Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Seconds = Annotated[float, Field(gt=0)]
 ModelName = Literal["lenet", "resnet", "transfer", "finetune"]
+#: The models of the study, in the order in which every table shows them.
+MODELS: tuple[ModelName, ...] = get_args(ModelName)
 #: Width multipliers that the backbones are published with.
 ALPHAS = {"MobileNet": (0.25, 0.5, 0.75, 1.0), "MobileNetV2": (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)}
 SearchKey = Literal["epochs", "batch_size", "learning_rate"]

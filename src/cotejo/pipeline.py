@@ -130,9 +130,14 @@ def read_sections(root: Path, command: str) -> set[str]:
     _, script, *arguments = shlex.split(command)
     tree = ast.parse((root / script).read_text(encoding="utf-8"))
     for node in ast.walk(tree):
-        if isinstance(node, ast.keyword) and node.arg == "sections" and isinstance(node.value, ast.Tuple):
+        # `sections=(...)` in the call, or on a line of its own before it
+        is_named = (isinstance(node, ast.keyword) and node.arg == "sections") or (
+            isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "sections"
+        )
+        value = getattr(node, "value", None)
+        if is_named and isinstance(value, ast.Tuple):
             # a section is a literal, or sys.argv[1]: the command's argument
-            return {str(item.value) if isinstance(item, ast.Constant) else arguments[0] for item in node.value.elts}
+            return {str(item.value) if isinstance(item, ast.Constant) else arguments[0] for item in value.elts}
     return set()
 
 

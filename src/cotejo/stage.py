@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import psutil
 from filelock import FileLock, Timeout
@@ -76,6 +76,10 @@ class Stage:
         """Gives a temporary name for each of several outputs, as `output` does for one."""
         with ExitStack() as stack:
             yield tuple(stack.enter_context(self.output(path)) for path in paths)
+
+    def describe_code(self) -> dict[str, Any]:
+        """Returns the commit, whether the code differs from it, and the stage's parameters by dotted name."""
+        return {"git_commit": lineage.git_commit(), "dirty": lineage.is_dirty(), "params": self.params.flatten()}
 
     @contextmanager
     def checkpoint(self, *inputs: str) -> Iterator[Path]:

@@ -17,13 +17,6 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.integer]
 
 
-class Interval(NamedTuple):
-    """A confidence interval; both ends in the unit of the quantity."""
-
-    low: float
-    high: float
-
-
 class Difference(NamedTuple):
     """A difference between two accuracies, candidate minus baseline.
 
@@ -47,38 +40,6 @@ class F1Difference(NamedTuple):
     value: float
     low: float
     high: float
-
-
-def compute_wilson_interval(num_right: float, num_samples: int, confidence: float) -> Interval:
-    """Computes Wilson's score interval for a proportion.
-
-    Unlike the textbook interval it stays inside [0, 1] and holds its confidence near both ends. scipy has it for
-    whole counts only; here `num_right` may be fractional, since it is a mean over training seeds.
-
-    Args:
-        num_right: Right answers, 0 to `num_samples`.
-        num_samples: Answers, at least 1.
-        confidence: Share of such intervals that cover the true proportion, between 0 and 1.
-
-    Raises:
-        DataError: `num_right` or `num_samples` is out of range.
-
-    References:
-        E. B. Wilson (1927), Probable inference, the law of succession, and statistical inference,
-        JASA 22(158), 209-212.
-    """
-    if num_samples < 1 or not 0 <= num_right <= num_samples:
-        raise DataError(
-            f"Expected 0 <= num_right <= num_samples, num_samples >= 1. "
-            f"Received: num_right={num_right}, num_samples={num_samples}."
-        )
-    z = _z_quantile(confidence)
-    share = num_right / num_samples
-    scale = 1 + z**2 / num_samples
-    centre = (share + z**2 / (2 * num_samples)) / scale
-    half_width = z / scale * math.sqrt(share * (1 - share) / num_samples + z**2 / (4 * num_samples**2))
-    # the ends lie within [0, 1] by construction; rounding could put them a hair outside
-    return Interval(max(0.0, centre - half_width), min(1.0, centre + half_width))
 
 
 def compute_accuracy_difference(

@@ -17,7 +17,8 @@ from cotejo.errors import DataError
 
 #: Waits before the second and the third try of an address, in seconds.
 RETRY_WAITS_S = (0.5, 2.0)
-CHUNK_BYTES = 1 << 20
+#: What a broken connection loses at most.
+CHUNK_BYTES = 1 << 16
 #: Marks a file that an installed package brought along.
 PACKAGE = "package:"
 
@@ -256,8 +257,11 @@ class Fetcher:
 
     def _get(self, place: str, file: RemoteFile, target: Path) -> None:
         """Copies or downloads one file, verifies it, and moves it to its name in one step."""
+        resumed = False
         if place.startswith(("http://", "https://")):
-            partial = self._download(place, file)
+            partial = self.partial_folder / f"{file.sha256}.part"
+            resumed = partial.exists()
+            self._download(place, file.name, partial)
         else:
             partial = target.with_name(f".{file.name}.part")
             shutil.copyfile(_locate(place), partial)
@@ -265,16 +269,18 @@ class Fetcher:
         if received != file.sha256:
             size_bytes = partial.stat().st_size
             partial.unlink()
+            if resumed:  # what an earlier try left may have been another host's: once more, from the start
+                self._get(place, file, target)
+                return
             raise DataError(f"expected SHA-256 {file.sha256}, received {received} ({size_bytes:,} bytes)")
         shutil.move(partial, target)
 
-    def _download(self, address: str, file: RemoteFile) -> Path:
-        """Downloads to the partial folder, going on from what an earlier try left there."""
-        self.partial_folder.mkdir(parents=True, exist_ok=True)
-        partial = self.partial_folder / f"{file.sha256}.part"
+    def _download(self, address: str, name: str, partial: Path) -> None:
+        """Downloads to the partial file, going on from what an earlier try left there."""
+        partial.parent.mkdir(parents=True, exist_ok=True)
         for wait_s in (*RETRY_WAITS_S, None):
             try:
-                self._stream(address, file.name, partial)
+                self._stream(address, name, partial)
                 break
             except requests.RequestException as error:
                 # an answer such as 404 stays the same however often we ask
@@ -282,7 +288,6 @@ class Fetcher:
                 if refused or wait_s is None:
                     raise
                 time.sleep(wait_s)
-        return partial
 
     def _stream(self, address: str, name: str, partial: Path) -> None:
         """Appends to the partial file what it lacks."""
@@ -295,6 +300,8 @@ class Fetcher:
             if response.status_code != requests.codes.partial_content:
                 done = 0
             total = int(response.headers.get("Content-Length", 0)) + done
+            # some hosts label every .gz file as a compressed answer, which requests would unpack
+            response.raw.headers.pop("Content-Encoding", None)
             with partial.open("ab" if done else "wb") as sink, _show_progress(name, done, total) as progress:
                 for chunk in response.iter_content(CHUNK_BYTES):
                     sink.write(chunk)

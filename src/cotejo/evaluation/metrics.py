@@ -1,5 +1,6 @@
 """Scores of one model on the test images, over all its seeds."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -8,6 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import norm
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, precision_recall_fscore_support
+
+from cotejo.errors import DataError
 
 #: Scores of a seed that the summary gives the mean of.
 AVERAGED = (
@@ -113,23 +116,32 @@ def normalize_rows(y_prob: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def compute_wilson_interval(num_right: float, num_samples: int, confidence: float) -> Interval:
-    """Computes the score interval of a proportion: which shares of all such images the sample is compatible with.
+    """Computes Wilson's score interval for a proportion.
+
+    Unlike the textbook interval it stays inside [0, 1] and holds its confidence near both ends. scipy has it for
+    whole counts only; here `num_right` may be fractional, since it is a mean over training seeds.
 
     Args:
-        num_right: Images classified rightly; a mean over seeds needn't be a whole number.
-        num_samples: Images in all, at least 1.
-        confidence: Between 0 and 1.
+        num_right: Right answers, 0 to `num_samples`.
+        num_samples: Answers, at least 1.
+        confidence: Share of such intervals that cover the true proportion, between 0 and 1.
 
-    Returns:
-        An interval within 0 to 1 that contains num_right / num_samples.
+    Raises:
+        DataError: `num_right` or `num_samples` is out of range.
 
     References:
-        Wilson (1927), Probable inference, the law of succession, and statistical inference, JASA 22(158).
+        E. B. Wilson (1927), Probable inference, the law of succession, and statistical inference,
+        JASA 22(158), 209-212.
     """
+    if num_samples < 1 or not 0 <= num_right <= num_samples:
+        raise DataError(
+            f"Expected 0 <= num_right <= num_samples, num_samples >= 1. "
+            f"Received: num_right={num_right}, num_samples={num_samples}."
+        )
     z = float(norm.ppf((1 + confidence) / 2))
     share = num_right / num_samples
-    centre = share + z**2 / (2 * num_samples)
-    margin = z * float(np.sqrt(share * (1 - share) / num_samples + z**2 / (4 * num_samples**2)))
     scale = 1 + z**2 / num_samples
-    # the bounds meet the share itself at 0 and 1, up to rounding
-    return Interval(max(0.0, (centre - margin) / scale), min(1.0, (centre + margin) / scale))
+    centre = (share + z**2 / (2 * num_samples)) / scale
+    half_width = z / scale * math.sqrt(share * (1 - share) / num_samples + z**2 / (4 * num_samples**2))
+    # the ends lie within [0, 1] by construction; rounding could put them a hair outside
+    return Interval(max(0.0, centre - half_width), min(1.0, centre + half_width))

@@ -5,14 +5,17 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jinja2 import PackageLoader
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from cotejo.comparison.comparison import Comparison, Pair
 from cotejo.comparison.verdict import judge_pair
+from cotejo.report.figures.comparison import build_report_figures
 from cotejo.report.style import render_svg
 from cotejo.report.wording import build_environment, load_locale
 
@@ -20,6 +23,25 @@ __all__ = ["load_locale", "render_html", "render_json", "render_markdown"]
 
 #: Significant digits of a number in the JSON: more than any clock or sample holds, fewer than platforms disagree in.
 SIGNIFICANT_DIGITS = 6
+
+
+def save_report(
+    comparison: Comparison, histories: Mapping[str, pd.DataFrame], language: str, html: Path, data: Path, markdown: Path
+) -> None:
+    """Writes the report in its three forms, all from the same object, so that they can't disagree.
+
+    Args:
+        comparison: The comparison.
+        histories: By model the columns seed, epoch (from 1), loss, accuracy, val_loss, val_accuracy.
+        language: en or es.
+        html: The page.
+        data: The JSON file.
+        markdown: The Markdown file.
+    """
+    figures = build_report_figures(comparison, histories, language)
+    html.write_text(render_html(comparison, figures, language), encoding="utf-8")
+    data.write_text(render_json(comparison), encoding="utf-8")
+    markdown.write_text(render_markdown(comparison, language), encoding="utf-8")
 
 
 def render_html(comparison: Comparison, figures: Mapping[str, Figure], language: str) -> str:

@@ -1,9 +1,8 @@
 """The look of the figures, and how they become files: same data, same bytes."""
 
 import io
-import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -11,9 +10,6 @@ from typing import Any, Literal
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
-
-from cotejo.report.wording import Wording
 
 # the palette of M. Okabe and K. Ito, Color Universal Design (2008): told apart with any colour vision
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
@@ -80,28 +76,6 @@ def hide_frame(ax: Axes) -> None:
     ax.tick_params(length=0)
     for spine in ax.spines.values():
         spine.set_visible(False)
-
-
-def format_axis(axis: Any, say: Any) -> None:  # noqa: ANN401 - matplotlib's axes have no common public type
-    """Writes an axis's ticks through a function from value to text."""
-    axis.set_major_formatter(FuncFormatter(lambda value, _: say(value)))
-
-
-def choose_digits(ticks: Sequence[float]) -> int:
-    """Returns the decimals that tell neighbouring ticks apart."""
-    step = min((b - a for a, b in itertools.pairwise(ticks) if b > a), default=1.0)
-    return max(0, -int(f"{step:e}".split("e")[1]) + (f"{step:.1e}"[2] != "0"))
-
-
-def format_numbers(axis: Any, wording: Wording, *, scale: float = 1.0, unit: str = "") -> None:  # noqa: ANN401
-    """Writes an axis's ticks as the language writes numbers, multiplied by `scale`."""
-
-    def say(value: float) -> str:
-        # the layout settles the ticks last, so their spacing is known only when they are drawn
-        digits = choose_digits([tick * scale for tick in axis.get_majorticklocs()])
-        return wording.number(value * scale, digits) + unit
-
-    format_axis(axis, say)
 
 
 def cut_label(name: str, longest: int = LONGEST_LABEL) -> str:

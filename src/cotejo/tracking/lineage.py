@@ -12,6 +12,9 @@ import psutil
 #: Packages whose version can change a result.
 VERSIONED = ("cotejo", "keras", "tensorflow", "numpy", "scikit-learn", "optuna")
 
+#: What decides a result, apart from parameters and data.
+CODE = ("dvc.yaml", "requirements.lock", "src", "stages")
+
 
 def find_root() -> Path:
     """Returns the repository's root; DVC names it also to an experiment in a folder of its own."""
@@ -71,8 +74,8 @@ def git_commit() -> str | None:
 
 
 def is_dirty() -> bool:
-    """Tells whether a tracked file differs from the commit."""
-    return bool(_git("status", "--porcelain", "--untracked-files=no"))
+    """Tells whether the code differs from the commit; parameters are recorded by themselves, results follow."""
+    return bool(_git("status", "--porcelain", "--untracked-files=no", "--", *CODE))
 
 
 def _git(*arguments: str) -> str | None:

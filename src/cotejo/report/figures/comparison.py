@@ -1,9 +1,10 @@
-"""The figures of the stages and of the report: `draw_x(ax, ...)` draws, `figure_x(...)` composes.
+"""The figures of the report: `draw_x(ax, ...)` draws, `figure_x(...)` composes.
 
-Nothing here changes matplotlib's global state. Words and number formats follow `language`; what colour says, a shape,
+Words and number formats follow `language`; what colour says, a shape,
 a line style or a word says too.
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -12,52 +13,25 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from cotejo.comparison.comparison import ClassDifference, Comparison, Model, Pair
-from cotejo.report.pictures import figure_predictions, figure_samples
+from cotejo.report.figures.confusion import draw_confusion
 from cotejo.report.style import (
     BLUE,
     GREY,
     INK,
     MODEL_COLOURS,
     MODEL_MARKERS,
-    ORANGE,
-    VERMILLION,
     build_figure,
     cut_label,
-    format_axis,
-    format_numbers,
-    hide_frame,
-    save_figure,
     use_style,
 )
 from cotejo.report.wording import Wording
 
-__all__ = [
-    "build_report_figures",
-    "figure_confusion",
-    "figure_confusions",
-    "figure_cost",
-    "figure_curves",
-    "figure_f1_differences",
-    "figure_importances",
-    "figure_pairs",
-    "figure_predictions",
-    "figure_samples",
-    "figure_search_history",
-    "save_figure",
-]
-
 #: Training times that a log axis is marked at, in seconds: the marks of a clock, not of a power of ten.
 CLOCK_MARKS = (0.1, 1, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400)
-#: Marks and colours of a search's trials by state, with the key of its word.
-SEARCH_LOOKS = (
-    ("COMPLETE", "completed", "o", BLUE),
-    ("PRUNED", "pruned", "x", ORANGE),
-    ("FAIL", "failed", "v", VERMILLION),
-)
 
 Ints = NDArray[np.integer[Any]]
 Metric = Literal["loss", "accuracy"]
@@ -88,27 +62,6 @@ def build_report_figures(
     }
 
 
-def figure_confusion(
-    counts: Ints, class_names: Sequence[str], *, normalized: bool, title: str = "", language: str = "en"
-) -> Figure:
-    """Shows a confusion matrix, as percent of the true class if `normalized`, else as counts.
-
-    Args:
-        counts: Shape (num_classes, num_classes), rows true, columns predicted.
-        class_names: Names in class order.
-        normalized: Whether to divide by the rows' sums; the row of an absent class stays empty.
-        title: Above the matrix.
-        language: en or es.
-    """
-    with use_style():
-        side = 0.52 * len(class_names) + 1.9
-        figure = build_figure(side, side)
-        ax = figure.subplots()
-        draw_confusion(ax, counts, class_names, Wording(language), normalized=normalized, fontsize=9)
-        ax.set_title(title)
-        return figure
-
-
 def figure_confusions(panels: Sequence[tuple[str, Ints, Sequence[str]]], *, language: str = "en") -> Figure:
     """Shows confusion matrices side by side, each as percent of the true class.
 
@@ -117,6 +70,8 @@ def figure_confusions(panels: Sequence[tuple[str, Ints, Sequence[str]]], *, lang
         language: en or es.
     """
     with use_style():
+        words = Wording(language).locale["figures"]
+        labels = (words["predicted_class"], words["true_class"])
         columns = min(2, len(panels))
         rows = math.ceil(len(panels) / 2)
         figure = build_figure(4.4 * columns, 4.5 * rows)
@@ -125,7 +80,7 @@ def figure_confusions(panels: Sequence[tuple[str, Ints, Sequence[str]]], *, lang
             ax.set_axis_off()
         for index, (title, counts, class_names) in enumerate(panels):
             ax = axes.flat[index]
-            draw_confusion(ax, counts, class_names, Wording(language), normalized=True, fontsize=7.5)
+            draw_confusion(ax, counts, class_names, normalized=True, fontsize=7.5, labels=labels)
             ax.set_title(title)
             # names once per row and column of panels: all share the classes
             if index % 2:
@@ -135,34 +90,6 @@ def figure_confusions(panels: Sequence[tuple[str, Ints, Sequence[str]]], *, lang
                 ax.set_xlabel("")
                 ax.set_xticklabels([])
         return figure
-
-
-def draw_confusion(
-    ax: Axes, counts: Ints, class_names: Sequence[str], wording: Wording, *, normalized: bool, fontsize: float
-) -> None:
-    """Draws a confusion matrix; the colour is always the share of the row."""
-    sums = counts.sum(axis=1, keepdims=True)
-    shares = np.divide(counts, sums, out=np.zeros(counts.shape), where=sums > 0)
-    ax.pcolormesh(shares, cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=0.8)
-    for row, column in np.argwhere(counts > 0):
-        share = shares[row, column]
-        # below 1% a cell is blank: ten in a thousand says nothing and hides what does
-        if normalized and share < 0.01:
-            continue
-        text = wording.number(100 * share, 0) if normalized else wording.integer(int(counts[row, column]))
-        ax.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=fontsize,
-                color="white" if share > 0.5 else INK)  # fmt: skip
-    ticks, names = np.arange(len(class_names)) + 0.5, [cut_label(name) for name in class_names]
-    ax.set_xticks(ticks, names, fontsize=fontsize + 0.5)
-    if max(map(len, names)) > 2:  # digits need no slant
-        for label in ax.get_xticklabels():
-            label.set(rotation=45, ha="right", rotation_mode="anchor")
-    ax.set_yticks(ticks, names, fontsize=fontsize + 0.5)
-    ax.invert_yaxis()
-    ax.set_aspect("equal")
-    ax.set_xlabel(wording.locale["figures"]["predicted_class"])
-    ax.set_ylabel(wording.locale["figures"]["true_class"])
-    hide_frame(ax)
 
 
 def figure_curves(histories: Mapping[str, pd.DataFrame], *, metric: Metric, language: str = "en") -> Figure:
@@ -323,64 +250,23 @@ def draw_cost(ax: Axes, model: Model, cost: float, wording: Wording) -> None:
                 va="center", color=INK)  # fmt: skip
 
 
-def figure_search_history(trials: pd.DataFrame, *, language: str = "en") -> Figure:
-    """Shows the trials of a search and the best so far; pruned and failed ones have marks of their own.
-
-    Args:
-        trials: The columns number, state (COMPLETE, PRUNED or FAIL) and value (best validation accuracy; may be
-            missing where a trial has none).
-        language: en or es.
-    """
-    with use_style():
-        wording = Wording(language)
-        figure = build_figure(7.2, 3.8)
-        ax = figure.subplots()
-        draw_search_history(ax, trials.sort_values("number"), wording)
-        ax.set_xlabel(wording.locale["figures"]["trial"])
-        ax.set_ylabel(wording.locale["figures"]["best_accuracy"])
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        format_axis(ax.xaxis, wording.integer)
-        format_numbers(ax.yaxis, wording)
-        return figure
+def format_axis(axis: Any, say: Any) -> None:  # noqa: ANN401 - matplotlib's axes have no common public type
+    """Writes an axis's ticks through a function from value to text."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: say(value)))
 
 
-def draw_search_history(ax: Axes, trials: pd.DataFrame, wording: Wording) -> None:
-    """Draws trials in order of their number; one without a value sits on the lower edge."""
-    words = wording.locale["figures"]
-    for state, word, marker, colour in SEARCH_LOOKS:
-        rows = trials[trials["state"] == state]
-        placed, lost = rows[rows["value"].notna()], rows[rows["value"].isna()]
-        look: dict[str, Any] = {"marker": marker, "color": colour, "markersize": 7, "linestyle": ""}
-        ax.plot(placed["number"], placed["value"], label=words[word] if len(rows) else None, **look)
-        ax.plot(lost["number"], [0.0] * len(lost), transform=ax.get_xaxis_transform(), clip_on=False, **look)
-    best = trials[trials["state"] == "COMPLETE"]
-    if len(best):
-        label = words["best_so_far"]
-        ax.step(best["number"], best["value"].cummax(), where="post", color=INK, linewidth=1.2, label=label)
-    if len(trials):
-        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, fontsize=10)
+def choose_digits(ticks: Sequence[float]) -> int:
+    """Returns the decimals that tell neighbouring ticks apart."""
+    step = min((b - a for a, b in itertools.pairwise(ticks) if b > a), default=1.0)
+    return max(0, -int(f"{step:e}".split("e")[1]) + (f"{step:.1e}"[2] != "0"))
 
 
-def figure_importances(importances: Mapping[str, float], *, language: str = "en") -> Figure:
-    """Shows how much each searched parameter mattered, the most important above.
+def format_numbers(axis: Any, wording: Wording, *, scale: float = 1.0, unit: str = "") -> None:  # noqa: ANN401
+    """Writes an axis's ticks as the language writes numbers, multiplied by `scale`."""
 
-    Args:
-        importances: Shares by parameter; they sum to 1.
-        language: en or es.
-    """
-    with use_style():
-        wording = Wording(language)
-        figure = build_figure(7.2, 0.5 * len(importances) + 0.9)
-        ax = figure.subplots()
-        names = sorted(importances, key=lambda name: (-importances[name], name))
-        values = [importances[name] for name in names]
-        ax.barh(range(len(names)), values, color=BLUE, height=0.62)
-        for place, value in enumerate(values):
-            ax.text(value, place, f" {wording.number(value, 2)}", va="center")
-        ax.set_yticks(range(len(names)), names)
-        ax.set_ylim(len(names) - 0.4, -0.6)
-        ax.set_xlim(0, 1.15 * max(values, default=1.0) or 1.0)
-        ax.grid(visible=False, axis="y")
-        format_numbers(ax.xaxis, wording)
-        ax.set_xlabel(wording.locale["figures"]["importance"])
-        return figure
+    def say(value: float) -> str:
+        # the layout settles the ticks last, so their spacing is known only when they are drawn
+        digits = choose_digits([tick * scale for tick in axis.get_majorticklocs()])
+        return wording.number(value * scale, digits) + unit
+
+    format_axis(axis, say)
