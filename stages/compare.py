@@ -25,6 +25,7 @@ def compare(stage: Stage) -> None:
         baseline=settings.baseline,
         candidate=settings.candidate,
         confidence=settings.confidence,
+        margin=settings.margin,
     )
     with stage.outputs(*REPORTS) as files:
         save_report(comparison, inputs.histories, settings.language, *files)

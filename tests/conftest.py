@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 #: What a study's folder needs; tests work in copies, never in the repository itself.
-STUDY_FILES = ("dvc.yaml", "params.yaml", "stages", "src", ".dvc/config", ".dvcignore", ".gitignore", "reports")
+STUDY_FILES = ("dvc.yaml", "params.yaml", "stages", "src", ".dvc/config", ".dvcignore", ".gitignore")
 
 #: The smallest study that goes all the way: bundled digits, few epochs, one seed.
 TINY = {
@@ -46,9 +46,8 @@ def copy_study(target: Path) -> Path:
     for name in STUDY_FILES:
         source = ROOT / name
         if source.is_dir():
-            ignored = shutil.ignore_patterns("__pycache__", "search", "figures", "plots", "predictions", "timings")
-            shutil.copytree(source, target / name, ignore=ignored)
-        elif source.exists():
+            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, target / name)
     git = ["git", "-C", str(target), "-c", "user.name=Test", "-c", "user.email=test@example.org"]

@@ -90,7 +90,7 @@ def test_every_module_has_a_row():
 
 
 def test_package_files_hold_nothing_that_could_change_a_result():
-    packages = [path for path in (ROOT / "src/cotejo").glob("*/**/__init__.py")]
+    packages = list((ROOT / "src/cotejo").glob("*/**/__init__.py"))
     assert packages
     for path in packages:
         assert path.read_text().strip().startswith('"""')

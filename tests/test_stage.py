@@ -139,15 +139,12 @@ def test_a_lock_of_a_killed_stage_is_free(start):
 def test_a_stage_dies_with_the_dvc_that_started_it(folder, environment):
     (folder / "stages/trial.py").write_text(textwrap.dedent(SCRIPT).format(body=SLEEP))
     (folder / "dvc.yaml").write_text("stages:\n  trial:\n    cmd: python stages/trial.py\n")
-    dvc = subprocess.Popen(
-        ["dvc", "repro"], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    for line in dvc.stdout:
-        if line == "started\n":
-            break
-    (stage,) = [p for p in psutil.Process(dvc.pid).children(recursive=True) if "stages/trial.py" in p.cmdline()]
-    dvc.kill()
-    dvc.wait()
+    command = ["dvc", "repro"]
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as dvc:
+        while dvc.stdout.readline() != "started\n":
+            assert dvc.poll() is None
+        (stage,) = [p for p in psutil.Process(dvc.pid).children(recursive=True) if "stages/trial.py" in p.cmdline()]
+        dvc.kill()
     deadline_s = time.monotonic() + 20
     while stage.is_running() and stage.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline_s:
         time.sleep(0.1)

@@ -186,6 +186,7 @@ class Compare(Group):
     baseline: ModelName
     candidate: ModelName
     confidence: Annotated[float, Field(ge=0.5, lt=1)]
+    margin: Annotated[float, Field(ge=0, lt=1)]
     language: Literal["en", "es"]
 
     @model_validator(mode="after")

@@ -11,13 +11,11 @@ from scipy import stats
 from sklearn.metrics import f1_score
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import proportion_confint
 
 from cotejo.comparison.statistics import (
     adjust_holm,
     compute_accuracy_difference,
     compute_f1_differences,
-    compute_wilson_interval,
 )
 from cotejo.errors import DataError
 
@@ -25,31 +23,6 @@ from cotejo.errors import DataError
 def predict(generator, y_true, num_seeds, accuracy, num_classes=4):
     wrong = (y_true + generator.integers(1, num_classes, size=(num_seeds, len(y_true)))) % num_classes
     return np.where(generator.random((num_seeds, len(y_true))) < accuracy, y_true, wrong)
-
-
-@pytest.mark.parametrize(("right", "total"), [(0, 10), (10, 10), (1, 1), (81, 263), (8_990, 10_000)])
-@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.99])
-def test_wilson_interval_equals_statsmodels(right, total, confidence):
-    expected = proportion_confint(right, total, alpha=1 - confidence, method="wilson")
-    assert compute_wilson_interval(right, total, confidence) == pytest.approx(expected, abs=1e-12)
-
-
-def test_wilson_interval_of_newcombes_first_example():
-    # R. G. Newcombe (1998), Statistics in Medicine 17, table I: 81 of 263, score method 0.2553 to 0.3662
-    assert compute_wilson_interval(81, 263, 0.95) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-
-
-@given(st.integers(1, 10_000), st.floats(0, 1), st.floats(0.5, 0.999))
-def test_wilson_interval_contains_the_share_and_stays_within_0_and_1(total, share, confidence):
-    low, high = compute_wilson_interval(share * total, total, confidence)
-    assert 0 <= low <= share + 1e-12
-    assert share - 1e-12 <= high <= 1
-
-
-@pytest.mark.parametrize(("right", "total"), [(11, 10), (-1, 10), (0, 0), (math.nan, 5)])
-def test_wilson_interval_refuses_impossible_counts(right, total):
-    with pytest.raises(DataError, match=r"Received: num_right="):
-        compute_wilson_interval(right, total, 0.95)
 
 
 def test_with_one_seed_each_the_p_value_is_mcnemars():

@@ -204,6 +204,14 @@ def test_recommendations_name_the_most_accurate_and_the_fastest(comparison):
     assert cost.values["given_up"] == pytest.approx(comparison.pairs[0].value)
 
 
+def test_a_cheap_model_beyond_the_margin_is_not_recommended():
+    inputs = build_inputs(num_samples=500, lenet=0.7)
+    _, cost = build_comparison(**{**inputs, "margin": 0.01}).recommendations
+    assert cost.values["model"] != "lenet"
+    _, cost = build_comparison(**{**inputs, "margin": 0.5}).recommendations
+    assert cost.values["model"] == "lenet"
+
+
 def test_a_model_that_is_best_and_fastest_is_recommended_for_both():
     found = build_comparison(**build_inputs(num_samples=500, lenet=0.99)).recommendations
     assert [finding.values["model"] for finding in found] == ["lenet", "lenet"]

@@ -258,6 +258,17 @@ def test_the_error_lists_every_place_with_its_answer_and_what_to_do(host, file, 
     assert "COTEJO_MIRROR to a folder that has it as set/images.gz" in lines[5]
 
 
+@pytest.mark.parametrize(("silent", "reason"), [(True, "did not answer in time"), (False, "the connection broke")])
+def test_a_host_that_stops_in_the_middle_is_reported_as_what_it_did(host, file, fetcher, target, silent, reason):
+    def stop(handler):
+        give(CONTENT, break_after=1_000)(handler)
+        if silent:
+            stay_silent(handler)
+
+    host.answers["/first"] = [stop]
+    assert f"{host.address}/first: {reason}\n" in refusal(fetcher, file, target)
+
+
 def test_a_refused_connection_is_reported_as_no_connection(file, fetcher, target):
     with Host() as closed:
         address = closed.address

@@ -6,8 +6,13 @@ import pandas as pd
 import pytest
 
 from cotejo.comparison.verdict import build_comparison
-from cotejo.report import figures as f
-from cotejo.report.style import choose_digits, render_svg
+from cotejo.report.figures import comparison as f
+from cotejo.report.figures.comparison import choose_digits
+from cotejo.report.figures.confusion import figure_confusion
+from cotejo.report.figures.evaluation import figure_predictions
+from cotejo.report.figures.samples import figure_samples
+from cotejo.report.figures.search import figure_importances, figure_search_history
+from cotejo.report.style import render_svg, save_figure
 from synthetic_study import CLASS_NAMES, build_histories, build_inputs
 
 HOSTILE_NAMES = ["a <b> & $c$", "_x", "class of a very long name indeed"]
@@ -39,11 +44,11 @@ def build_all(comparison):
     counts = np.array(comparison.models[0].counts)
     per_class = dict.fromkeys(CLASS_NAMES, 6000)
     return {
-        "samples": f.figure_samples(build_images(40), labels, CLASS_NAMES, per_class, columns=4),
-        "predictions": f.figure_predictions(build_images(9), labels[:9], build_prob(labels[1:10]), CLASS_NAMES),
-        "confusion": f.figure_confusion(counts, CLASS_NAMES, normalized=False, title="LeNet"),
-        "search": f.figure_search_history(build_trials()),
-        "importances": f.figure_importances({"learning_rate": 0.7, "epochs": 0.3}),
+        "samples": figure_samples(build_images(40), labels, CLASS_NAMES, per_class, columns=4),
+        "predictions": figure_predictions(build_images(9), labels[:9], build_prob(labels[1:10]), CLASS_NAMES),
+        "confusion": figure_confusion(counts, CLASS_NAMES, normalized=False, title="LeNet"),
+        "search": figure_search_history(build_trials()),
+        "importances": figure_importances({"learning_rate": 0.7, "epochs": 0.3}),
         **f.build_report_figures(comparison, build_histories(), "en"),
     }
 
@@ -57,7 +62,7 @@ def read_texts(figure):
 def test_same_data_give_the_same_bytes(comparison, tmp_path, suffix):
     for turn in ("first", "second"):
         for name, figure in build_all(comparison).items():
-            f.save_figure(figure, tmp_path / turn / f"{name}{suffix}")
+            save_figure(figure, tmp_path / turn / f"{name}{suffix}")
     for path in sorted((tmp_path / "first").iterdir()):
         assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes(), path.name
 
@@ -65,7 +70,7 @@ def test_same_data_give_the_same_bytes(comparison, tmp_path, suffix):
 def test_files_hold_no_date_and_no_version(comparison, tmp_path):
     figure = f.figure_pairs(comparison.pairs)
     for suffix in (".png", ".svg"):
-        f.save_figure(figure, tmp_path / f"figure{suffix}")
+        save_figure(figure, tmp_path / f"figure{suffix}")
         content = (tmp_path / f"figure{suffix}").read_bytes()
         assert b"atplotlib v" not in content
         assert b"<dc:date>" not in content
@@ -76,13 +81,13 @@ def test_the_callers_style_stays_as_it_was(comparison, tmp_path):
     with mpl.rc_context({"font.size": 31.0, "axes.grid": False}):
         before = dict(mpl.rcParams)
         figure = f.figure_cost(comparison.models)
-        f.save_figure(figure, tmp_path / "cost.svg")
+        save_figure(figure, tmp_path / "cost.svg")
         assert dict(mpl.rcParams) == before
     assert "31px" not in (tmp_path / "cost.svg").read_text()
 
 
 def test_wrong_predictions_have_a_cross_and_the_true_class():
-    figure = f.figure_predictions(build_images(2), np.array([0, 1]), build_prob(np.array([0, 6])), CLASS_NAMES)
+    figure = figure_predictions(build_images(2), np.array([0, 1]), build_prob(np.array([0, 6])), CLASS_NAMES)
     right, wrong = figure.axes[:2]
     assert right.get_title(loc="left") == "✓ T-shirt/top 90%"
     assert wrong.get_title(loc="left") == "✗ Shirt 90%"
@@ -95,13 +100,13 @@ def test_wrong_predictions_have_a_cross_and_the_true_class():
 @pytest.mark.parametrize("num_samples", [1, 2, 5, 25])
 def test_predictions_of_any_number_of_images_fit(num_samples):
     labels = np.zeros(num_samples, dtype=int)
-    figure = f.figure_predictions(build_images(num_samples, 3), labels, build_prob(labels), CLASS_NAMES)
+    figure = figure_predictions(build_images(num_samples, 3), labels, build_prob(labels), CLASS_NAMES)
     assert sum(bool(ax.images) for ax in figure.axes) == num_samples
 
 
 def test_samples_have_a_row_per_class_with_its_count():
     labels = np.array([0, 0, 0, 2])
-    figure = f.figure_samples(build_images(4), labels, ["a", "b", "c"], {"a": 12_000, "c": 7}, columns=2)
+    figure = figure_samples(build_images(4), labels, ["a", "b", "c"], {"a": 12_000, "c": 7}, columns=2)
     ax = figure.axes[0]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["a\n12,000", "b\n0", "c\n7"]
     canvas = ax.images[0].get_array()
@@ -113,8 +118,8 @@ def test_samples_have_a_row_per_class_with_its_count():
 def test_confusion_shows_counts_or_percent_of_the_row():
     counts = np.array([[1, 2, 0], [0, 1000, 5], [0, 0, 0]])
     names = ["a", "b", "c"]
-    plain = [text.get_text() for text in f.figure_confusion(counts, names, normalized=False).axes[0].texts]
-    share = [text.get_text() for text in f.figure_confusion(counts, names, normalized=True).axes[0].texts]
+    plain = [text.get_text() for text in figure_confusion(counts, names, normalized=False).axes[0].texts]
+    share = [text.get_text() for text in figure_confusion(counts, names, normalized=True).axes[0].texts]
     assert plain == ["1", "2", "1,000", "5"]
     assert share == ["33", "67", "100"]  # 5 of 1005 is below 1%, and the last row is empty
 
@@ -134,7 +139,7 @@ def test_curves_of_one_epoch_are_dots():
 
 
 def test_search_history_tells_the_states_apart_and_follows_the_best():
-    ax = f.figure_search_history(build_trials()).axes[0]
+    ax = figure_search_history(build_trials()).axes[0]
     legend = [text.get_text() for text in ax.get_legend().get_texts()]
     assert legend == ["completed", "pruned", "failed", "best so far"]
     assert list(ax.lines[-1].get_ydata()) == [0.80, 0.85]
@@ -143,8 +148,8 @@ def test_search_history_tells_the_states_apart_and_follows_the_best():
 
 def test_a_search_without_a_completed_trial_is_drawn(tmp_path):
     trials = build_trials().iloc[2:3]
-    f.save_figure(f.figure_search_history(trials), tmp_path / "search.png")
-    f.save_figure(f.figure_search_history(trials.iloc[:0]), tmp_path / "empty.png")
+    save_figure(figure_search_history(trials), tmp_path / "search.png")
+    save_figure(figure_search_history(trials.iloc[:0]), tmp_path / "empty.png")
 
 
 def test_filled_dots_are_the_clear_differences(comparison):
@@ -156,7 +161,7 @@ def test_filled_dots_are_the_clear_differences(comparison):
 
 def test_class_names_are_text_and_nothing_else(tmp_path):
     counts = np.eye(3, dtype=int) * 5
-    texts = read_texts(f.figure_confusion(counts, HOSTILE_NAMES, normalized=True))
+    texts = read_texts(figure_confusion(counts, HOSTILE_NAMES, normalized=True))
     assert "a &lt;b&gt; &amp; $c$" in texts
     assert "class of a ve…" in texts
 

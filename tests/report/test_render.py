@@ -10,7 +10,7 @@ from markupsafe import escape
 
 from cotejo.comparison.verdict import build_comparison
 from cotejo.errors import ParamsError
-from cotejo.report.figures import build_report_figures
+from cotejo.report.figures.comparison import build_report_figures
 from cotejo.report.render import load_locale, render_html, render_json, render_markdown
 from cotejo.report.wording import LANGUAGES, Wording
 from synthetic_study import build_histories, build_inputs

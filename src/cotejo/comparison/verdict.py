@@ -42,6 +42,7 @@ def build_comparison(
     baseline: str,
     candidate: str,
     confidence: float,
+    margin: float,
 ) -> Comparison:
     """Compares all models and draws the conclusions.
 
@@ -54,6 +55,7 @@ def build_comparison(
         baseline: The model that the verdict compares with.
         candidate: The model that the verdict is about.
         confidence: Of every interval; 1 - confidence is the level of every test.
+        margin: Share of the accuracy that a reader would give up for a cheaper model.
 
     Raises:
         DataError: The numbers of a model are missing, or two models were tested on different images.
@@ -89,7 +91,7 @@ def build_comparison(
         cost=find_cost(comparison),
         warnings=find_warnings(comparison),
         answers=find_answers(comparison),
-        recommendations=find_recommendations(comparison),
+        recommendations=find_recommendations(comparison, margin),
         notes=find_notes(comparison),
     )
 
@@ -155,21 +157,22 @@ def find_answers(comparison: Comparison) -> tuple[Answer, ...]:
     )
 
 
-def find_recommendations(comparison: Comparison) -> tuple[Finding, Finding]:
-    """Recommends one model for accuracy and one for cost, each with what it gives up."""
+def find_recommendations(comparison: Comparison, margin: float) -> tuple[Finding, Finding]:
+    """Recommends one model for accuracy, and for cost the cheapest of those within the margin of the best."""
     best = max(comparison.models, key=lambda model: model.test_accuracy)
     level = 1 - comparison.confidence
     tied = [model.name for model in comparison.models
             if model is not best and comparison.get_pair(best.name, model.name).p_adjusted >= level]  # fmt: skip
     accuracy = Finding("recommend.accuracy", {"model": best.name, "accuracy": best.test_accuracy, "tied": tied})
+    eligible = [model for model in comparison.models if best.test_accuracy - model.test_accuracy <= margin]
     if not comparison.is_timed:
-        cheap, ratio, key = min(comparison.models, key=lambda model: model.parameters), None, "recommend.small"
+        cheap, ratio, key = min(eligible, key=lambda model: model.parameters), None, "recommend.small"
     else:
-        cheap = min(comparison.models, key=lambda model: model.train_time_s or 0.0)
+        cheap = min(eligible, key=lambda model: model.train_time_s or 0.0)
         ratio, key = _ratio(best.train_time_s, cheap.train_time_s), "recommend.fast"
     given_up = best.test_accuracy - cheap.test_accuracy
     values = {"model": cheap.name, "best": best.name, "ratio": ratio, "given_up": given_up,
-              "parameters": cheap.parameters, "tied": cheap.name in tied}  # fmt: skip
+              "parameters": cheap.parameters, "tied": cheap.name in tied, "margin": margin}  # fmt: skip
     return accuracy, Finding(f"{key}_too" if cheap is best else key, values)
 
 

@@ -327,8 +327,11 @@ def _say_reason(error: Exception) -> str:
     """Says in a few words why a place was of no use."""
     if isinstance(error, requests.HTTPError):
         return f"answered {error.response.status_code} {error.response.reason}"
-    if isinstance(error, requests.Timeout):
+    # requests knows a host that falls silent in the middle of its answer by the text only
+    if isinstance(error, requests.Timeout) or "Read timed out" in str(error):
         return "did not answer in time"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the connection broke"
     if isinstance(error, requests.ConnectionError):
         return "no connection"
     if isinstance(error, FileNotFoundError):

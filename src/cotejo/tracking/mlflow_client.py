@@ -87,11 +87,16 @@ class Delivery:
         return self._find_or_create(record["uid"], record["name"], record, tags), parent_id
 
     def _find_or_create(self, uid: str, name: str, record: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+        from mlflow.entities import RunTag
+
         experiment_id = self.experiment_id
         with self.lock:
             found = self.client.search_runs([experiment_id], f"tags.`{UID_TAG}` = '{uid}'", max_results=1)
             if found:
-                return str(found[0].info.run_id)
+                # a run below may have made it first, and couldn't know what is above
+                run_id = str(found[0].info.run_id)
+                self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+                return run_id
             run = self.client.create_run(
                 experiment_id, record["time_ms"], {UID_TAG: uid, **record["tags"], **tags}, run_name=name
             )

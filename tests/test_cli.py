@@ -1,0 +1,82 @@
+"""The `cotejo` command: what it prints, what it changes, how it exits."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+WINNER = "lenet:\n  batch_size: 64\n  learning_rate: 0.002\n"
+
+
+@pytest.fixture
+def cotejo(study, environment):
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        variables = {**environment, "PYTHONPATH": str(study / "src")}
+        return subprocess.run(
+            ["cotejo", *arguments], cwd=study, env=variables, capture_output=True, text=True, check=False
+        )
+
+    return run
+
+
+def write_winner(study: Path, text: str = WINNER) -> None:
+    (study / "reports/search").mkdir(parents=True)
+    (study / "reports/search/best_params.yaml").write_text(text)
+
+
+def test_check_finds_no_fault_in_the_study(cotejo):
+    done = cotejo("check")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "9 stages" in done.stdout
+
+
+def test_check_reports_all_faults_at_once(cotejo, study):
+    path = study / "dvc.yaml"
+    text = path.read_text().replace("      - src/cotejo/models/lenet.py\n", "").replace("[base, lenet]", "[lenet]")
+    path.write_text(text)
+    done = cotejo("check")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 2
+
+
+def test_check_outside_a_study_says_where_to_run_it(cotejo, study):
+    (study / "params.yaml").unlink()
+    done = cotejo("check")
+    assert done.returncode == 2
+    assert done.stderr.startswith("cotejo: params.yaml not found in")
+    assert "Traceback" not in done.stderr
+
+
+def test_best_shows_and_changes_nothing(cotejo, study):
+    write_winner(study)
+    before = (study / "params.yaml").read_text()
+    done = cotejo("best")
+    assert done.returncode == 0
+    assert "lenet.batch_size: 128 -> 64" in done.stdout
+    assert (study / "params.yaml").read_text() == before
+
+
+def test_best_apply_changes_the_values_and_keeps_every_comment(cotejo, study):
+    write_winner(study)
+    before = (study / "params.yaml").read_text().splitlines()
+    assert cotejo("best", "--apply").returncode == 0
+    after = (study / "params.yaml").read_text().splitlines()
+    changed = [new for old, new in zip(before, after, strict=True) if old != new]
+    assert [line.split("#")[0].strip() for line in changed] == ["batch_size: 64", "learning_rate: 0.002"]
+    assert all("#" in line for line in changed)
+
+
+def test_best_apply_refuses_a_value_that_the_schema_refuses(cotejo, study):
+    write_winner(study, "lenet:\n  batch_size: 0\n")
+    before = (study / "params.yaml").read_text()
+    done = cotejo("best", "--apply")
+    assert done.returncode == 2
+    assert "lenet.batch_size: expected greater than or equal to 1. Received: 0." in done.stderr
+    assert (study / "params.yaml").read_text() == before
+    assert sorted(path.name for path in study.glob(".params*")) == []
+
+
+def test_best_before_any_search_says_what_to_run(cotejo):
+    done = cotejo("best")
+    assert done.returncode == 2
+    assert "Run `dvc repro search` first." in done.stderr

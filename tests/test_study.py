@@ -1,0 +1,231 @@
+"""The whole study, run by DVC as a user runs it, on scikit-learn's digits in a copy of the repository."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, f1_score
+
+from conftest import OVERRIDES, copy_study
+
+MODELS = ("lenet", "resnet", "transfer", "finetune")
+NOWHERE = "http://127.0.0.1:9"
+
+
+class Study:
+    """A copy of the study and its environment."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder = folder
+        self.environment = environment
+
+    def run(self, *command: str, expected: int = 0, **variables: str) -> str:
+        """Runs a command, and returns what it printed."""
+        done = subprocess.run(
+            command, cwd=self.folder, env={**self.environment, **variables},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        assert done.returncode == expected, done.stdout
+        return done.stdout
+
+    def find_stale(self) -> list[str]:
+        """Lists the stages that DVC would run."""
+        return sorted(json.loads(self.run("dvc", "status", "--json")))
+
+    def load_json(self, path: str) -> dict:
+        return json.loads((self.folder / path).read_text())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, environment) -> Iterator[Study]:
+    """The study after one `dvc exp run`, on a machine with no Git identity and no network."""
+    folder = copy_study(tmp_path_factory.mktemp("study"))
+    no_identity = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+    no_network = {"HTTP_PROXY": NOWHERE, "HTTPS_PROXY": NOWHERE}
+    study = Study(folder, {**environment, **no_identity, **no_network})
+    study.run("dvc", "exp", "run", "-n", "tiny", *OVERRIDES)
+    return study
+
+
+@pytest.fixture(scope="module")
+def runs(finished):
+    client = mlflow.MlflowClient(f"sqlite:///{finished.folder / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("cotejo")
+    return {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+
+
+def test_every_model_is_scored_on_every_test_image_once(finished):
+    total = finished.load_json("data/processed/dataset.json")["splits"]["test"]["num_samples"]
+    assert total == 360  # a fifth of the 1,797 digits
+    for name in MODELS:
+        with np.load(finished.folder / f"reports/predictions/{name}.npz") as arrays:
+            assert arrays["y_prob"].shape == (1, total, 10)
+            assert np.array_equal(arrays["y_true"], np.load(finished.folder / "data/processed/test_labels.npy"))
+
+
+def test_metrics_agree_with_scikit_learn_on_the_kept_predictions(finished):
+    for name in MODELS:
+        metrics = finished.load_json(f"reports/metrics/{name}.json")
+        with np.load(finished.folder / f"reports/predictions/{name}.npz") as arrays:
+            y_true, y_pred = arrays["y_true"], arrays["y_prob"][0].argmax(axis=1)
+        assert metrics["test_accuracy"] == pytest.approx(accuracy_score(y_true, y_pred), abs=1e-12)
+        assert metrics["test_macro_f1"] == pytest.approx(f1_score(y_true, y_pred, average="macro", zero_division=0))
+        assert metrics["test_accuracy_low"] < metrics["test_accuracy"] < metrics["test_accuracy_high"]
+
+
+def test_lenet_learns(finished):
+    assert finished.load_json("reports/metrics/lenet.json")["test_accuracy"] > 0.8
+
+
+def test_a_second_run_runs_nothing(finished):
+    assert "Data and pipelines are up to date" in finished.run("dvc", "repro")
+
+
+def test_dvc_shows_metrics_plots_and_the_experiment(finished):
+    shown = json.loads(finished.run("dvc", "metrics", "show", "--json"))
+    files = shown[""]["data"]
+    assert {Path(path).stem for path in files} == set(MODELS)
+    assert all("test_accuracy" in table["data"] for table in files.values())
+    finished.run("dvc", "plots", "show", "--out", "plots")
+    page = (finished.folder / "plots" / "index.html").read_text()
+    assert all(f"{kind}-{name}.png" in page for kind in ("confusion-counts", "predictions") for name in MODELS)
+    assert "tiny" in finished.run("dvc", "exp", "show")
+
+
+@pytest.mark.parametrize(
+    ("path", "stages"),
+    [
+        ("src/cotejo/report/templates/report.html.j2", ["compare"]),
+        ("src/cotejo/report/locales/en.yaml", ["compare"]),
+        ("src/cotejo/models/resnet.py", ["train-resnet"]),
+        ("src/cotejo/models/lenet.py", ["search", "train-lenet"]),
+        ("src/cotejo/models/backbones.py", ["finetune", "transfer-learn"]),
+        ("src/cotejo/tracking/journal.py", []),
+    ],
+)
+def test_an_edit_makes_only_its_stages_stale(finished, path, stages):
+    file = finished.folder / path
+    original = file.read_text()
+    try:
+        file.write_text(original + "\n")
+        assert finished.find_stale() == stages
+    finally:
+        file.write_text(original)
+
+
+def test_how_and_where_it_runs_makes_nothing_stale(finished):
+    file = finished.folder / "params.yaml"
+    original = file.read_text()
+    try:
+        file.write_text(original.replace("tracking_timeout_s: 5", "tracking_timeout_s: 7"))
+        assert finished.find_stale() == []
+    finally:
+        file.write_text(original)
+
+
+def test_mlflow_has_one_parent_and_a_run_per_stage_seed_and_trial(runs):
+    tree = {name: run.data.tags.get("mlflow.parentRunId") for name, run in runs.items()}
+    ids = {run.info.run_id: name for name, run in runs.items()}
+    parents = {name: ids.get(parent) for name, parent in tree.items()}
+    stages = ["download", "preprocess", "train-lenet", "train-resnet", "transfer-learn", "finetune", "search",
+              "evaluate", "compare"]  # fmt: skip
+    seeds = ["train-lenet", "train-resnet", "transfer-learn", "finetune"]
+    assert parents == {
+        "tiny": None,
+        **dict.fromkeys(stages, "tiny"),
+        **{f"{stage} seed 0": stage for stage in seeds},
+        "trial 0": "search",
+        "trial 1": "search",
+    }
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+
+
+def test_a_run_says_where_it_came_from(runs):
+    tags = runs["train-lenet seed 0"].data.tags
+    assert tags["dvc.stage"] == "train-lenet"
+    assert tags["dvc.exp_name"] == "tiny"
+    assert len(tags["mlflow.source.git.commit"]) == 40
+    assert runs["train-lenet"].inputs.dataset_inputs
+
+
+def test_the_parent_shows_the_studys_params_and_scores(runs, finished):
+    parent = runs["tiny"].data
+    assert parent.params["lenet.epochs"] == "3"
+    accuracy = finished.load_json("reports/metrics/resnet.json")["test_accuracy"]
+    assert parent.metrics["resnet/test_accuracy"] == pytest.approx(accuracy)
+
+
+def test_a_seeds_run_has_its_curve_and_a_model_that_takes_raw_images(runs, finished, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{finished.folder / 'mlflow.db'}")
+    client = mlflow.MlflowClient()
+    run_id = runs["train-lenet seed 0"].info.run_id
+    assert [point.step for point in client.get_metric_history(run_id, "val_loss")] == [1, 2, 3]
+    model = mlflow.pyfunc.load_model(f"runs:/{run_id}/model")
+    images = np.load(finished.folder / "data/processed/test_images.npy")
+    with np.load(finished.folder / "reports/predictions/lenet.npz") as arrays:
+        np.testing.assert_allclose(model.predict(images), arrays["y_prob"][0], atol=1e-6)
+
+
+class References(HTMLParser):
+    """Collects what a page would fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        wanted = ("src", "srcset", "data") if tag == "a" else ("src", "srcset", "data", "href")
+        self.fetched += [value for key, value in attrs if key in wanted and value and value[0] != "#"]
+
+
+def test_the_report_is_one_file_that_fetches_nothing(finished):
+    page = (finished.folder / "reports/comparison.html").read_text()
+    references = References()
+    references.feed(page)
+    assert references.fetched == []
+    assert "@import" not in page
+
+
+def test_the_report_says_that_the_backbone_was_not_pretrained(finished):
+    for suffix in ("html", "md"):
+        assert "was not pretrained" in (finished.folder / f"reports/comparison.{suffix}").read_text()
+
+
+def test_another_experiment_runs_what_it_changes_and_shows_the_difference(finished):
+    printed = finished.run("dvc", "exp", "run", "-n", "short", "-S", "lenet.epochs=1")
+    ran = [line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage")]
+    assert ran == ["train-lenet", "search", "evaluate", "compare"]
+    shown = json.loads(finished.run("dvc", "exp", "diff", "tiny", "short", "--json"))
+    params = shown["params"]["params.yaml"]
+    assert params == {"lenet.epochs": {"old": 3, "new": 1, "diff": -2}}
+    assert shown["metrics"]["reports/metrics/lenet.json"]["test_accuracy"]["diff"] != 0
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("lenet.epochs=0", "lenet.epochs: expected greater than or equal to 1. Received: 0."),
+        ("resnet.learning_rate=-1", "resnet.learning_rate: expected greater than 0. Received: -1."),
+        ("+lenet.epochz=3", "lenet.epochz: unknown key."),
+    ],
+)
+def test_a_bad_override_is_refused_by_name(study, environment, override, message):
+    printed = Study(study, environment).run("dvc", "exp", "run", "-S", override, expected=255)
+    assert message in printed
+    assert "Traceback" not in printed
+    assert not (study / "data/raw").exists()
+
+
+def test_without_network_and_mirror_download_says_what_to_do(study, environment, tmp_path):
+    variables = {"HTTP_PROXY": NOWHERE, "HTTPS_PROXY": NOWHERE, "KERAS_HOME": str(tmp_path / "keras")}
+    printed = Study(study, environment).run("dvc", "repro", "download", expected=255, **variables)
+    assert "train-images-idx3-ubyte.gz could not be had." in printed
+    assert "COTEJO_MIRROR" in printed
+    assert "`make demo` needs no download" in printed
+    assert "Traceback" not in printed
