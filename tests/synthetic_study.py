@@ -41,7 +41,7 @@ def build_inputs(num_samples=2000, num_seeds=2, models=MODELS, weights="imagenet
             "params": {"base.seeds": list(range(num_seeds)), "base.threads": 2, "data.name": "fashion_mnist",
                        "lenet.learning_rate": 0.001, "compare.language": "en"},
         },
-        "baseline": "lenet", "candidate": "resnet", "confidence": 0.95, "margin": 0.02,
+        "baseline": "lenet", "candidate": "resnet", "confidence": 0.95, "margin": 0.5,
     }  # fmt: skip
 
 
