@@ -7,7 +7,7 @@ RUN    := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 # The demo's study, small enough for two minutes: bundled digits, nothing to download.
 DEMO := data.name=digits \
   lenet.epochs=8 lenet.batch_size=32 \
-  resnet.epochs=5 resnet.batch_size=32 resnet.input_size=16 \
+  resnet.epochs=12 resnet.batch_size=16 resnet.input_size=16 \
   transfer.weights=random transfer.input_size=32 transfer.epochs=8 transfer.batch_size=32 \
   finetune.epochs=2 finetune.batch_size=32 \
   search.num_trials=4 search.space.epochs.low=1 search.space.epochs.high=2
@@ -40,7 +40,7 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)  ## the whole study on bundled digits, in the folder demo/: under two minutes, no download
 	@rm -rf demo && git clone --quiet --no-hardlinks . demo
 	@git diff --binary HEAD | git -C demo apply --allow-empty
-	@cd demo && $(RUN) dvc exp run $(addprefix -S ,$(DEMO))
+	@cd demo && $(RUN) PYTHONPATH="$(CURDIR)/demo/src" dvc exp run $(addprefix -S ,$(DEMO))
 	@echo "The report: demo/reports/comparison.html   The runs: cd demo && ../$(VENV)/bin/mlflow ui"
 
 reproduce: $(READY)  ## the study as params.yaml declares it; what is up to date isn't run again

@@ -1,0 +1,174 @@
+"""What is kept of a model: numbers that agree with the saved predictions, the same bytes on every run."""
+
+import hashlib
+import json
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.metrics import classification_report, confusion_matrix, log_loss
+from statsmodels.stats.proportion import proportion_confint
+
+from cotejo.data.readers import LabelledImages
+from cotejo.data.splits import Dataset
+from cotejo.errors import ModelError
+from cotejo.evaluation.metrics import draw_sample
+from cotejo.evaluation.summary import evaluate_model, save_evaluation
+from cotejo.params import Evaluate
+from cotejo.training.archive import save_model
+
+NAMES = ["zéro", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+DATASET = Dataset("digits", NAMES, (8, 8, 1), "")
+#: 203 images in batches of 50: the last batch is a partial one.
+SETTINGS = Evaluate(batch_size=50, confidence=0.9, sample_size=60, sample_seed=3, grid_size=4)
+SEEDS = (0, 5)
+
+
+def build_model(seed):
+    keras.utils.set_random_seed(seed)
+    images = keras.Input((8, 8, 1), dtype="uint8")
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(images))
+    return keras.Model(images, keras.layers.Dense(10, activation="softmax")(x))
+
+
+@pytest.fixture(scope="module")
+def split():
+    bundled = load_digits()
+    images = np.rint(bundled.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
+    return LabelledImages(images[:203], bundled.target[:203].astype(np.int64))
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Two seeds of a model, as a training stage leaves them; the second epoch is the one that was kept."""
+    folder = tmp_path_factory.mktemp("models")
+    for seed in SEEDS:
+        (folder / f"seed-{seed}").mkdir()
+        save_model(build_model(seed), folder / f"seed-{seed}" / "model.keras")
+        epochs = pd.DataFrame({"epoch": [1, 2, 3], "accuracy": [0.5, 0.6, 0.7], "loss": [3.0, 2.0, 1.0]})
+        losses = [0.9, 0.4 + seed / 10, 1.5]
+        epochs = epochs.assign(val_accuracy=[0.1, 0.8, 0.9], val_loss=losses, learning_rate=1e-3)
+        epochs.to_csv(folder / f"seed-{seed}" / "history.csv", index=False)
+    return folder
+
+
+def write(folder, models, split):
+    folders = {name: folder / name for name in ("metrics", "predictions", "plots")}
+    for path in folders.values():
+        path.mkdir(parents=True)
+    save_evaluation(evaluate_model(models, SEEDS, split, DATASET, SETTINGS), "lenet", NAMES, **folders)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory, models, split):
+    return write(tmp_path_factory.mktemp("reports"), models, split)
+
+
+@pytest.fixture(scope="module")
+def summary(written):
+    return json.loads((written / "metrics/lenet.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def predictions(written):
+    with np.load(written / "predictions/lenet.npz", allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def test_every_test_image_is_scored_once_by_every_seed(predictions, models, split):
+    np.testing.assert_array_equal(predictions["seeds"], SEEDS)
+    np.testing.assert_array_equal(predictions["y_true"], split.labels)
+    assert predictions["y_prob"].shape == (2, 203, 10)
+    for seed, y_prob in zip(SEEDS, predictions["y_prob"], strict=True):
+        model = keras.saving.load_model(models / f"seed-{seed}" / "model.keras")
+        np.testing.assert_allclose(y_prob, model.predict(split.images, verbose=0), atol=1e-6)
+
+
+def test_the_scores_of_each_seed_agree_with_scikit_learn_on_the_saved_predictions(summary, predictions):
+    y_true = predictions["y_true"]
+    for row, y_prob in zip(summary["per_seed"], predictions["y_prob"], strict=True):
+        y_pred = y_prob.argmax(axis=1)
+        report = classification_report(y_true, y_pred, labels=range(10), output_dict=True, zero_division=0)
+        assert row["test_accuracy"] == pytest.approx((y_true == y_pred).mean())
+        for average in ("macro", "weighted"):
+            for name, key in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score")):
+                assert row[f"test_{average}_{name}"] == pytest.approx(report[f"{average} avg"][key])
+        exact = y_prob.astype(float) / y_prob.astype(float).sum(axis=1, keepdims=True)
+        assert row["test_loss"] == pytest.approx(log_loss(y_true, exact, labels=range(10)))
+        sample = draw_sample(203, 60, 3)
+        assert row["sample_right"] == (y_true[sample] == y_pred[sample]).sum()
+
+
+def test_the_first_numbers_are_means_over_the_seeds(summary):
+    for key in ("test_accuracy", "test_loss", "test_macro_f1", "test_weighted_recall", "val_loss", "sample_right"):
+        assert summary[key] == pytest.approx(np.mean([row[key] for row in summary["per_seed"]]))
+    assert (summary["num_seeds"], summary["sample_size"]) == (2, 60)
+
+
+def test_the_interval_is_that_of_the_mean_accuracy_over_the_test_images(summary):
+    expected = proportion_confint(summary["test_accuracy"] * 203, 203, alpha=0.1, method="wilson")
+    assert (summary["test_accuracy_low"], summary["test_accuracy_high"]) == pytest.approx(expected)
+
+
+def test_classes_and_confusions_agree_with_scikit_learn(summary, predictions):
+    y_true, y_pred = predictions["y_true"], predictions["y_prob"].argmax(axis=2)
+    counts = sum(confusion_matrix(y_true, row, labels=range(10)) for row in y_pred)
+    assert summary["confusion"] == {"class_names": NAMES, "counts": counts.tolist()}
+    reports = [
+        classification_report(y_true, row, labels=range(10), output_dict=True, zero_division=0) for row in y_pred
+    ]
+    for label, row in enumerate(summary["per_class"]):
+        assert (row["class"], row["support"]) == (NAMES[label], (y_true == label).sum())
+        for name, key in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score")):
+            assert row[name] == pytest.approx(np.mean([report[str(label)][key] for report in reports]))
+
+
+def test_the_kept_epoch_is_the_one_with_the_lowest_validation_loss(summary):
+    first = summary["per_seed"][0]
+    kept = {key: first[key] for key in ("epochs", "best_epoch", "train_loss", "train_accuracy", "val_loss")}
+    assert kept == {"epochs": 3, "best_epoch": 2, "train_loss": 2.0, "train_accuracy": 0.6, "val_loss": 0.4}
+
+
+def test_the_size_of_the_model_is_given(summary, models):
+    assert summary["parameters"] == summary["trainable_parameters"] == 64 * 10 + 10
+    assert summary["size_bytes"] == (models / "seed-0/model.keras").stat().st_size
+
+
+def test_the_tables_for_dvcs_plots_hold_every_prediction_and_every_epoch(written, summary):
+    confusion = pd.read_csv(written / "plots/confusion/lenet.csv")
+    assert len(confusion) == 2 * 203
+    counts = pd.crosstab(confusion["actual"], confusion["predicted"]).reindex(index=NAMES, columns=NAMES, fill_value=0)
+    assert counts.to_numpy().tolist() == summary["confusion"]["counts"]
+    curves = pd.read_csv(written / "plots/curves/lenet.csv")
+    assert curves["epoch"].to_list() == [1, 2, 3]
+    assert curves["val_loss"].to_list() == pytest.approx([0.9, (0.4 + 0.9) / 2, 1.5])
+    histories = pd.read_csv(written / "plots/histories/lenet.csv")
+    assert histories.groupby("seed")["epoch"].count().to_dict() == {0: 3, 5: 3}
+
+
+def test_a_second_run_writes_the_same_bytes(written, tmp_path, models, split):
+    def hashes(folder):
+        return {
+            str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.rglob("*.*")
+        }
+
+    first = hashes(written)
+    assert len(first) == 5
+    assert hashes(write(tmp_path / "again", models, split)) == first
+
+
+def test_a_model_that_answers_with_no_number_is_refused(tmp_path, split, models):
+    (tmp_path / "seed-0").mkdir()
+    model = build_model(0)
+    model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
+    save_model(model, tmp_path / "seed-0/model.keras")
+    with pytest.raises(ModelError, match=r"seed-0/model\.keras: expected finite probabilities. Received: NaN"):
+        evaluate_model(tmp_path, [0], split, DATASET, SETTINGS)
+
+
+def test_a_seed_that_was_not_trained_is_refused(models, split):
+    with pytest.raises(ModelError, match=r"seed-9/model\.keras: expected a model saved by this study"):
+        evaluate_model(models, [9], split, DATASET, SETTINGS)

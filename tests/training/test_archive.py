@@ -1,0 +1,115 @@
+"""Saved models: bytes that depend on the model alone, and that stock Keras loads."""
+
+import hashlib
+import io
+import json
+import time
+import zipfile
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from cotejo.errors import ModelError
+from cotejo.models.lenet import build_model
+from cotejo.params import LeNet, Optimizer
+from cotejo.training.archive import load_model, save_model
+from cotejo.training.fit import Job, fit
+
+SETTINGS = LeNet(architecture="lenet5", epochs=1, batch_size=64, learning_rate=1e-2, optimizer=Optimizer(name="adam"))
+
+
+@pytest.fixture(scope="module")
+def trained(digits):
+    model = build_model(SETTINGS, (8, 8, 1), 10)
+    fit(Job(model, model, *digits), SETTINGS, 0, "lenet", lambda *_: None)
+    return model
+
+
+@pytest.fixture
+def saved(trained, tmp_path):
+    save_model(trained, tmp_path / "model.keras")
+    return tmp_path / "model.keras"
+
+
+def test_stock_keras_loads_it_and_answers_the_same(trained, saved, digits):
+    images = digits[1].images
+    expected = trained.predict_on_batch(images)
+    stock = keras.saving.load_model(saved)
+    np.testing.assert_array_equal(stock.predict_on_batch(images), expected)
+    np.testing.assert_array_equal(load_model(saved).predict_on_batch(images), expected)
+    assert [layer.name for layer in stock.layers] == [layer.name for layer in trained.layers]
+
+
+def test_no_clock_and_no_optimizer_is_inside(saved):
+    with zipfile.ZipFile(saved) as archive:
+        assert {member.date_time for member in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        assert json.loads(archive.read("metadata.json"))["date_saved"].startswith("1980-01-01")
+        assert json.loads(archive.read("config.json"))["compile_config"] == {}
+        with h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as weights:
+            stored = []
+            weights.visititems(lambda _, item: stored.append(item.size) if isinstance(item, h5py.Dataset) else None)
+            assert sum(stored) == 61_706, "Adam's moments would treble it"
+
+
+def test_the_same_model_built_and_saved_at_another_time_has_the_same_bytes(tmp_path):
+    hashes = set()
+    for number in range(2):
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(0)
+        ballast = [bytearray(1_000) for _ in range(1_000 * number)]  # moves what follows in memory
+        # two activations of one object, which Keras numbers by its address
+        shared = keras.layers.LeakyReLU(name="shared")
+        images = keras.Input((8, 8, 1))
+        x = keras.layers.Conv2D(4, 3, activation=shared)(images)
+        x = keras.layers.Conv2D(4, 3, activation=shared)(x)
+        save_model(keras.Model(images, x, name="pair"), tmp_path / "model.keras")
+        hashes.add(hashlib.sha256((tmp_path / "model.keras").read_bytes()).hexdigest())
+        del ballast
+        if number == 0:
+            time.sleep(2.1)  # a zip's clock ticks every two seconds
+    assert len(hashes) == 1
+
+
+def test_saving_again_replaces_the_old_model(trained, tmp_path):
+    (tmp_path / "model.keras").write_bytes(b"of yesterday")
+    save_model(trained, tmp_path / "model.keras")
+    assert load_model(tmp_path / "model.keras").count_params() == 61_706
+
+
+@pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.99])
+def test_a_truncated_model_is_refused_with_what_to_do(saved, share):
+    content = saved.read_bytes()
+    saved.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(ModelError, match=r"model\.keras: expected a model saved by this study.*dvc checkout"):
+        load_model(saved)
+
+
+def repack(file, **changes):
+    with zipfile.ZipFile(file) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in {**members, **changes}.items():
+            archive.writestr(name, content)
+
+
+@pytest.mark.parametrize("member", ["config.json", "model.weights.h5"])
+@pytest.mark.parametrize("content", [b"", b"{}", b"\x89HDF\r\n\x1a\n"], ids=["empty", "braces", "hdf5"])
+def test_a_model_with_a_damaged_member_is_refused(saved, member, content):
+    repack(saved, **{member: content})
+    with pytest.raises(ModelError, match=r"model\.keras: expected a model saved by this study"):
+        load_model(saved)
+
+
+def test_a_missing_model_is_refused(tmp_path):
+    with pytest.raises(ModelError, match=r"model\.keras: expected a model saved by this study"):
+        load_model(tmp_path / "model.keras")
+
+
+def test_code_in_an_archive_is_not_run(tmp_path):
+    images = keras.Input((2,))
+    model = keras.Model(images, keras.layers.Lambda(lambda x: x * 2)(images))
+    save_model(model, tmp_path / "model.keras")
+    with pytest.raises(ModelError, match=r"(?i)lambda|unsafe|safe_mode"):
+        load_model(tmp_path / "model.keras")
