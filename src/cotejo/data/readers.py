@@ -3,6 +3,7 @@
 import gzip
 import math
 import tarfile
+import zipfile
 import zlib
 from pathlib import Path
 from typing import NamedTuple
@@ -44,7 +45,7 @@ def read_published(file_format: str, folder: Path, num_classes: int) -> Publishe
     readers = {"idx": _read_mnist_layout, "npz": _read_npz, "cifar": _read_cifar, "digits": _read_digits}
     try:
         splits = readers[file_format](folder)
-    except (OSError, EOFError, KeyError, ValueError, zlib.error, tarfile.TarError) as error:
+    except (OSError, EOFError, KeyError, ValueError, zlib.error, tarfile.TarError, zipfile.BadZipFile) as error:
         raise DataError(
             f"{folder}: expected a data set in the {file_format} format. Received: {error}. "
             "Delete the folder and run `dvc repro download` again."
@@ -92,7 +93,8 @@ def _read_mnist_layout(folder: Path) -> PublishedSplits:
 
 
 def _read_npz(folder: Path) -> PublishedSplits:
-    with np.load(folder / "mnist.npz", allow_pickle=False) as arrays:
+    # numpy leaves a damaged archive open that it has opened itself
+    with (folder / "mnist.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         train, test = (
             LabelledImages(arrays[f"x_{split}"][..., np.newaxis], arrays[f"y_{split}"].astype(np.int64))
             for split in ("train", "test")
@@ -116,12 +118,17 @@ def _read_cifar(folder: Path) -> PublishedSplits:
 
 def _read_digits(folder: Path) -> PublishedSplits:
     """Reads scikit-learn's digits: 64 pixels of 0 to 16, then the label, per line; 16 becomes 255."""
-    table = np.loadtxt(folder / "digits.csv.gz", delimiter=",")
+    table = np.loadtxt(folder / "digits.csv.gz", delimiter=",", ndmin=2)
     images = np.rint(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
     return PublishedSplits(LabelledImages(images, table[:, -1].astype(np.int64)), None)
 
 
 def _check_labelled(split: LabelledImages, num_classes: int, folder: Path) -> None:
+    if split.images.ndim != 4 or split.images.dtype != np.uint8 or split.labels.ndim != 1:
+        raise DataError(
+            f"{folder}: expected uint8 images of shape (samples, height, width, channels) and labels of shape "
+            f"(samples,). Received: {split.images.dtype} of shape {split.images.shape} and {split.labels.shape}."
+        )
     if len(split.images) != len(split.labels):
         raise DataError(
             f"{folder}: expected a label per image. Received: {len(split.images):,} images and "

@@ -117,7 +117,7 @@ def load_split(folder: Path, split: str) -> LabelledImages:
     try:
         images = np.load(folder / f"{split}_images.npy", mmap_mode="r", allow_pickle=False)
         return LabelledImages(images, np.load(folder / f"{split}_labels.npy", allow_pickle=False))
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError) as error:
         raise _not_prepared(folder, error) from error
 
 

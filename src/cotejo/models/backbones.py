@@ -99,9 +99,7 @@ def build_extractor(backbone: keras.Model, image_shape: tuple[int, int, int]) ->
     if image_shape[-1] == 1:
         x = layers.Concatenate(name="grey_to_rgb")([x, x, x])
     x = fit_image(x, backbone.input_shape[1])
-    # training=False holds batch normalisation in inference mode, also once layers are unfrozen
-    x = backbone(x, training=False)
-    return keras.Model(images, layers.GlobalAveragePooling2D(name="pool")(x), name="extractor")
+    return keras.Model(images, layers.GlobalAveragePooling2D(name="pool")(backbone(x)), name="extractor")
 
 
 def join(extractor: keras.Model, head: keras.Model) -> keras.Model:
@@ -111,6 +109,8 @@ def join(extractor: keras.Model, head: keras.Model) -> keras.Model:
 
 def unfreeze(model: keras.Model, layers_to_unfreeze: int | str) -> None:
     """Makes the top layers of a joined model's backbone trainable; the head is trainable already.
+
+    Batch normalisation keeps its moving statistics, also in training; its scale and offset are trained.
 
     Args:
         model: From `join`, changed in place.
@@ -133,5 +133,17 @@ def unfreeze(model: keras.Model, layers_to_unfreeze: int | str) -> None:
             f"{', '.join(names[-3:])}. Received: {layers_to_unfreeze!r}."
         )
     backbone.trainable = True
-    for layer in backbone.layers[:first]:
-        layer.trainable = False
+    for number, layer in enumerate(backbone.layers):
+        layer.trainable = number >= first
+        if isinstance(layer, layers.BatchNormalization):
+            _hold_in_inference_mode(layer)
+
+
+def _hold_in_inference_mode(layer: layers.Layer) -> None:
+    """Has a layer use its moving statistics for as long as this object lives; what is saved doesn't change.
+
+    Calling the backbone with training=False isn't enough, since `fit` overrides it
+    (https://github.com/keras-team/keras/issues/20285), and an untrainable layer wouldn't train its scale and offset.
+    """
+    call = layer.call
+    layer.call = lambda inputs, training=None, mask=None: call(inputs, training=False, mask=mask)

@@ -5,6 +5,7 @@ References:
     NeurIPS 24, section 4 (the TPE sampler).
 """
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ def run_study(search: Search, present: Mapping[str, Any], objective: Objective, 
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     journal.parent.mkdir(parents=True, exist_ok=True)
+    _drop_torn_record(journal)
     study = optuna.create_study(
         storage=JournalStorage(JournalFileBackend(str(journal))),
         study_name="search",
@@ -57,6 +59,12 @@ def run_study(search: Search, present: Mapping[str, Any], objective: Objective, 
             study.enqueue_trial(find_starting_point(present, search.space))
         _run_trial(study, objective, search)
     return study
+
+
+def _drop_torn_record(journal: Path) -> None:
+    """Cuts off the half of a record that a full disk or a power failure left: Optuna would append to it."""
+    if journal.exists():
+        os.truncate(journal, journal.read_bytes().rfind(b"\n") + 1)
 
 
 def _run_trial(study: optuna.Study, objective: Objective, search: Search) -> None:
@@ -117,14 +125,17 @@ def find_best(study: optuna.Study) -> FrozenTrial:
     """Returns the complete trial with the highest value.
 
     Raises:
-        ModelError: Every trial was pruned.
+        ModelError: Every trial was pruned or failed.
     """
     try:
         return study.best_trial
     except ValueError:
+        reasons = [trial.user_attrs[REASON] for trial in finished_trials(study) if REASON in trial.user_attrs]
+        num_pruned = len(finished_trials(study)) - len(reasons)
         raise ModelError(
-            "search: expected at least one trial to end. Received: all of them pruned. "
-            "Set search.pruner to none in params.yaml, or raise search.num_trials."
+            f"search: expected at least one trial to end. Received: {num_pruned} pruned, {len(reasons)} failed. "
+            "Set search.pruner to none in params.yaml, narrow search.space, or raise search.num_trials."
+            + "".join(f"\n  The first that failed: {reason}" for reason in reasons[:1])
         ) from None
 
 
