@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
-from conftest import OVERRIDES, copy_study
+from copied_study import OVERRIDES, copy_study
 
 MODELS = ("lenet", "resnet", "transfer", "finetune")
 NOWHERE = "http://127.0.0.1:9"
@@ -161,6 +161,7 @@ def test_the_parent_shows_the_studys_params_and_scores(runs, finished):
     assert parent.metrics["resnet/test_accuracy"] == pytest.approx(accuracy)
 
 
+@pytest.mark.filterwarnings("ignore:.*AnyType")  # MLflow's own pydantic models, when its pyfunc loader is imported
 def test_a_seeds_run_has_its_curve_and_a_model_that_takes_raw_images(runs, finished, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{finished.folder / 'mlflow.db'}")
     client = mlflow.MlflowClient()

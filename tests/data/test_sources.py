@@ -194,6 +194,7 @@ def test_a_host_that_cannot_send_a_part_sends_the_whole(host, file, fetcher, tar
     put(fetcher.partial_folder / f"{file.sha256}.part", CONTENT[:1_000])
     host.answers["/first"] = [give(CONTENT, ranges=False)]
     assert fetcher.fetch(file, target).read_bytes() == CONTENT
+    assert host.requests == [("/first", "bytes=1000-")], "asked once more than needed"
 
 
 @pytest.mark.parametrize("length", [1_000, len(CONTENT), len(CONTENT) + 1_000], ids=["short", "full", "long"])

@@ -39,6 +39,16 @@ def build_joined(image_shape=(28, 28, 1), num_classes=10, **changes):
     return join(extractor, build_head(extractor.output_shape[-1], num_classes, 0.2))
 
 
+def calibrate(backbone):
+    """Sets the normalisation of random weights, under which the signal would fade to nothing, from random images."""
+    backbone.trainable = True
+    for layer in backbone.layers:
+        layer.momentum = 0.0
+    backbone(np.random.default_rng(0).uniform(-1, 1, (32, 32, 32, 3)).astype(np.float32), training=True)
+    backbone.trainable = False
+    return backbone
+
+
 def count_trainable(model):
     return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
 
@@ -81,23 +91,24 @@ def test_a_backbone_is_kerass_own_without_its_classifier(backbone, alpha):
 @pytest.mark.parametrize(("backbone", "module"), [("MobileNet", "mobilenet"), ("MobileNetV2", "mobilenet_v2")])
 def test_raw_pixels_reach_the_backbone_as_its_own_preprocess_input_leaves_them(backbone, module):
     alpha = {"MobileNet": 0.25, "MobileNetV2": 0.35}[backbone]
-    built = build_backbone(declare(backbone=backbone, alpha=alpha), None)
+    built = calibrate(build_backbone(declare(backbone=backbone, alpha=alpha), None))
     extractor = build_extractor(built, (32, 32, 3))
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     prepared = getattr(keras.applications, module).preprocess_input(images.astype(np.float32))
     expected = built.predict_on_batch(prepared).mean(axis=(1, 2))
-    np.testing.assert_allclose(extractor.predict_on_batch(images), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(extractor.predict_on_batch(images), expected, rtol=1e-3, atol=1e-4)
+    assert expected.std() > 0.1, "features too faint to tell"
 
 
 def test_a_grey_image_is_seen_as_the_same_image_in_colour():
-    backbone = build_backbone(declare(), None)
+    backbone = calibrate(build_backbone(declare(), None))
     grey = np.random.default_rng(0).integers(0, 256, (2, 28, 28, 1), np.uint8)
     colour = np.repeat(grey, 3, axis=-1)
     np.testing.assert_allclose(
         build_extractor(backbone, (28, 28, 1)).predict_on_batch(grey),
         build_extractor(backbone, (28, 28, 3)).predict_on_batch(colour),
-        rtol=1e-5,
-        atol=1e-7,
+        rtol=1e-3,
+        atol=1e-4,
     )
 
 
@@ -141,16 +152,6 @@ def test_layers_that_the_backbone_lacks_are_refused_with_some_that_it_has(small,
     assert trainable_names(small) == []
 
 
-def calibrate(model):
-    """Sets the normalisation of random weights, under which the signal would fade to nothing, from random images."""
-    backbone = model.get_layer(BACKBONE)
-    backbone.trainable = True
-    for layer in backbone.layers:
-        layer.momentum = 0.0
-    backbone(np.random.default_rng(0).uniform(-1, 1, (32, 32, 32, 3)).astype(np.float32), training=True)
-    backbone.trainable = False
-
-
 def train_a_little(model):
     """A few steps on random images, far from zero so that normalisation has something to move towards."""
     generator = np.random.default_rng(0)
@@ -179,7 +180,7 @@ def assert_only_what_is_unfrozen_moved(model, before, first):
 
 
 def test_fine_tuning_moves_unfrozen_kernels_only_and_no_normalisation_statistics(small, tmp_path):
-    calibrate(small)
+    calibrate(small.get_layer(BACKBONE))
     before = weights_by_layer(small)
     unfreeze(small, "conv_pw_12")
     train_a_little(small)

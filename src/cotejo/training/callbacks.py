@@ -60,7 +60,7 @@ class KeepBest(keras.callbacks.Callback):
 
 
 class StopOnNonFinite(keras.callbacks.Callback):
-    """Stops as soon as the loss is no longer a number.
+    """Stops as soon as a loss is no longer a number.
 
     Raises:
         ModelError: Names model, epoch, step and value.
@@ -77,11 +77,17 @@ class StopOnNonFinite(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Checks the running mean of the loss, in which one bad batch stays visible."""
-        loss = (logs or {})["loss"]
+        self._check((logs or {})["loss"], "training", f"by step {batch + 1}")
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Checks the validation loss, which can be infinite where the training loss isn't."""
+        self._check((logs or {})["val_loss"], "validation", "at its end")
+
+    def _check(self, loss: float, kind: str, when: str) -> None:
         if not math.isfinite(loss):
             raise ModelError(
-                f"{self.name}: expected a finite training loss. Received: {loss} in epoch {self.epoch}, by step "
-                f"{batch + 1}. Lower the learning rate in params.yaml."
+                f"{self.name}: expected a finite {kind} loss. Received: {loss} in epoch {self.epoch}, {when}. "
+                "Lower the learning rate in params.yaml."
             )
 
 
