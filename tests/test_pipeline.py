@@ -73,7 +73,8 @@ def test_the_search_depends_on_the_model_that_it_searches(study):
 
 
 def test_an_import_against_the_layers_is_named(study):
-    edit(study / "src/cotejo/params.py", "import difflib\n", "import difflib\n\nimport cotejo.stage\n")
+    path = study / "src/cotejo/params.py"
+    path.write_text(path.read_text() + "\nimport cotejo.stage\n")
     faults = check_pipeline(study)
     assert "src/cotejo/params.py: imports cotejo.stage, which stands below it in the house (see ROWS)." in faults
 

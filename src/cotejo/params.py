@@ -4,7 +4,6 @@ A stage asks for the sections that it declares in `dvc.yaml` and gets nothing el
 depends on a section that DVC doesn't track fails instead of going stale.
 """
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast, get_args
@@ -14,6 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from cotejo.errors import ParamsError
+from cotejo.faults import describe_faults
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -156,6 +156,8 @@ class ChoiceDimension(Group):
     choices: List[int | float | str]
 
 
+#: The kinds of a search dimension by the `type` that names them.
+DIMENSIONS: dict[str, type[BaseModel]] = {"int": IntDimension, "float": FloatDimension, "choice": ChoiceDimension}
 Dimension = Annotated[IntDimension | FloatDimension | ChoiceDimension, Field(discriminator="type")]
 
 
@@ -218,15 +220,6 @@ class Params(Group):
     compare: Compare
     runtime: Runtime
 
-    @model_validator(mode="after")
-    def _check_search_space(self) -> "Params":
-        for trial in ("low", "high"):
-            for key, dimension in self.search.space.items():
-                values = dimension.choices if isinstance(dimension, ChoiceDimension) else (getattr(dimension, trial),)
-                for value in values:
-                    override_group(getattr(self, self.search.model), {key: value}, f"search.space.{key}")
-        return self
-
 
 class Sections:
     """A view of the parameters that holds the declared sections only.
@@ -270,12 +263,35 @@ def load_params(sections: Sequence[str], path: Path = PARAMS_FILE) -> Sections:
 
 def parse_params(tree: Mapping[str, Any], path: Path = PARAMS_FILE) -> Params:
     """Validates an already read `params.yaml`; raises `ParamsError` as `load_params` does."""
+    params, faults = None, list(find_space_faults(tree))
     try:
-        return Params.model_validate(tree)
+        params = Params.model_validate(tree)
     except ValidationError as error:
-        faults = [_describe_fault(dict(fault), tree) for fault in error.errors()]
+        faults = describe_faults(error, Params, DIMENSIONS) + faults
+    if params is None or faults:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise ParamsError(f"{path} has {count}; nothing was run.\n" + "\n".join(f"  {f}" for f in faults)) from None
+        raise ParamsError(f"{path} has {count}; nothing was run.\n" + "\n".join(f"  {fault}" for fault in faults))
+    return params
+
+
+def find_space_faults(tree: Mapping[str, Any]) -> Iterator[str]:
+    """Says which bounds and choices of the search space the searched model's section would refuse.
+
+    Faults of the search section or the model's section themselves are left to the schema.
+    """
+    try:
+        search = Search.model_validate(tree.get("search"))
+        group = Params.model_fields[search.model].annotation.model_validate(tree.get(search.model))  # type: ignore[union-attr]
+    except ValidationError:
+        return
+    for key, dimension in search.space.items():
+        values = dimension.choices if isinstance(dimension, ChoiceDimension) else (dimension.low, dimension.high)
+        for value in values:
+            try:
+                override_group(group, {key: value}, f"search.space.{key}")
+            except ParamsError as error:
+                yield str(error)
+                break  # one bound says enough
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -317,54 +333,8 @@ def override_group(group: T, values: Mapping[str, Any], where: str) -> T:
     try:
         return cast(T, type(model).model_validate({**model.model_dump(), **values}))
     except ValidationError as error:
-        faults = "; ".join(f"{_expectation(dict(f))}. Received: {f['input']!r}" for f in error.errors())
-        raise ParamsError(f"{where}: expected {faults}.") from None
-
-
-def _describe_fault(fault: dict[str, Any], tree: Mapping[str, Any]) -> str:
-    """Says one pydantic fault: where, what was expected, what was received, and the nearest name."""
-    # pydantic puts the tag of a union into the path; a user looks for the path that stands in the file
-    path = [
-        part
-        for part in fault["loc"]
-        if part not in ("[key]", "int", "float", "choice", "str")
-        and not str(part).startswith(("constrained-", "function-"))
-    ]
-    where = ".".join(str(part) for part in path) or "params.yaml"
-    if fault["type"] == "extra_forbidden":
-        known = _known_keys(path[:-1])
-        return f"{where}: unknown key. Expected one of: {', '.join(known)}.{_suggest(str(path[-1]), known)}"
-    if fault["type"] == "missing":
-        return f"{where}: missing. Add it; `git diff params.yaml` shows what went."
-    received = fault["input"]
-    suggestion = ""
-    if fault["type"] == "literal_error":
-        choices = fault["ctx"]["expected"].replace(" or ", ", ").split(", ")
-        suggestion = _suggest(str(received), [choice.strip("'") for choice in choices])
-    if isinstance(received, dict) and fault["type"] in ("value_error", "assertion_error"):
-        return f"{where}: expected {_expectation(fault)}."
-    return f"{where}: expected {_expectation(fault)}. Received: {received!r}.{suggestion}"
-
-
-def _expectation(fault: dict[str, Any]) -> str:
-    if fault["type"] == "value_error":
-        return str(fault["ctx"]["error"]).rstrip(".")
-    message: str = fault["msg"]
-    return message.removeprefix("Input should be ").removeprefix("Value error, ")
-
-
-def _known_keys(path: Sequence[Any]) -> list[str]:
-    """Lists the keys that the schema allows below a path, in the order of the file."""
-    model: Any = Params
-    for part in path:
-        field = getattr(model, "model_fields", {}).get(part)
-        model = field.annotation if field else None
-    return list(getattr(model, "model_fields", {})) or list(Params.model_fields)
-
-
-def _suggest(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f" Did you mean `{close[0]}`?" if close else ""
+        faults = [fault.partition(": ")[2] for fault in describe_faults(error, type(model))]
+        raise ParamsError(f"{where}: {' '.join(faults)}") from None
 
 
 def _first_line(error: Exception) -> str:

@@ -17,6 +17,7 @@ MAX_STAGE_LINES = 40
 #: Modules that a stage needn't list in its deps, since they can't change what it computes.
 EXEMPT = {
     "cotejo.errors": "says what went wrong",
+    "cotejo.faults": "says what is wrong with a value",
     "cotejo.params": "refuses values, changes none: DVC tracks the values themselves",
     "cotejo.stage": "locks, moves and records what a stage has computed",
     "cotejo.tracking": "watches",
@@ -24,8 +25,8 @@ EXEMPT = {
 
 #: The house: a module imports only from its own row and the rows above.
 ROWS = (
-    "errors", "params", "data", "models", "tracking", "training", "evaluation", "tuning", "comparison", "report",
-    "stage", "pipeline", "cli",
+    "errors", "faults", "params", "data", "models", "tracking", "training", "evaluation", "tuning", "comparison",
+    "report", "stage", "pipeline", "cli",
 )  # fmt: skip
 
 

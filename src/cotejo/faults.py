@@ -1,0 +1,81 @@
+"""Says pydantic's faults in the words of `params.yaml`: where, what was expected, what was received, what to do."""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+#: What pydantic adds to a path to tell the members of a union apart; a user looks for the path in the file.
+UNION_MARKS = re.compile(r"\[key\]|int|float|choice|str|constrained-.*|function-.*")
+
+
+def describe_faults(
+    error: ValidationError, schema: type[BaseModel], tagged: Mapping[str, type[BaseModel]] | None = None
+) -> list[str]:
+    """Returns a line per fault, in the order of the file.
+
+    Args:
+        error: What pydantic found.
+        schema: What it validated against.
+        tagged: Members of a union by the tag that pydantic puts into the path.
+    """
+    grouped: dict[str, list[dict[str, Any]]] = {}
+    for fault in error.errors():
+        grouped.setdefault(_say_path(fault["loc"]), []).append(dict(fault))
+    # a list is called too short as well when one of its items is refused
+    kept = {
+        where: faults
+        for where, faults in grouped.items()
+        if faults[0]["type"] != "too_short" or not any(other.startswith(f"{where}.") for other in grouped)
+    }
+    return [f"{where}: {_describe(faults, schema, tagged or {})}" for where, faults in kept.items()]
+
+
+def _describe(faults: Sequence[dict[str, Any]], schema: type[BaseModel], tagged: Mapping[str, type[BaseModel]]) -> str:
+    fault = faults[0]
+    if fault["type"] == "extra_forbidden":
+        known = _list_known_keys(fault["loc"][:-1], schema, tagged)
+        return f"unknown key. Expected one of: {', '.join(known)}.{_suggest(str(fault['loc'][-1]), known)}"
+    if fault["type"] == "missing":
+        return "missing. Add it; `git diff params.yaml` shows what went."
+    # each member of a union has a fault of its own; that of the right type says more than "a valid string"
+    telling = [member for member in faults if not member["type"].endswith("_type")] or faults
+    expected = ", or ".join(dict.fromkeys(_say_expectation(member) for member in telling))
+    if isinstance(fault["input"], dict) and fault["type"] == "value_error":
+        return f"expected {expected}."  # the message says what was received, of several keys
+    suggestion = ""
+    if fault["type"] == "literal_error":
+        choices = fault["ctx"]["expected"].replace(" or ", ", ").split(", ")
+        suggestion = _suggest(str(fault["input"]), [choice.strip("'") for choice in choices])
+    return f"expected {expected}. Received: {fault['input']!r}.{suggestion}"
+
+
+def _say_expectation(fault: dict[str, Any]) -> str:
+    if fault["type"] == "value_error":
+        return str(fault["ctx"]["error"]).rstrip(".")
+    if fault["type"] == "too_short":
+        return "at least one item"
+    if fault["type"] == "model_type":
+        return "a section with keys of its own"
+    message: str = fault["msg"]
+    return message.removeprefix("Input should be ")
+
+
+def _say_path(loc: Sequence[Any]) -> str:
+    return ".".join(str(part) for part in loc if not UNION_MARKS.fullmatch(str(part))) or "params.yaml"
+
+
+def _list_known_keys(loc: Sequence[Any], schema: type[BaseModel], tagged: Mapping[str, type[BaseModel]]) -> list[str]:
+    """Lists the keys that the schema allows below a path, in the order of the file."""
+    model: Any = schema
+    for part in loc:
+        fields = getattr(model, "model_fields", {})
+        model = fields[part].annotation if part in fields else tagged.get(part)
+    return list(model.model_fields)
+
+
+def _suggest(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f" Did you mean `{close[0]}`?" if close else ""
