@@ -13,10 +13,10 @@ DEMO := data.name=digits \
   search.num_trials=4 search.space.epochs.low=1 search.space.epochs.high=2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo reproduce test test-slow check bench lock clean
+.PHONY: help setup demo reproduce test test-network check bench lock clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## create .venv from requirements.lock (done by every other target on first use)
 
@@ -38,9 +38,11 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 demo: $(READY)  ## the whole study on bundled digits, in the folder demo/: under two minutes, no download
+	@git rev-parse --quiet --verify HEAD >/dev/null || { echo "make demo needs a Git clone of Cotejo, with its history." >&2; exit 2; }
 	@rm -rf demo && git clone --quiet --no-hardlinks . demo
-	@git diff --binary HEAD | git -C demo apply --allow-empty
-	@cd demo && $(RUN) PYTHONPATH="$(CURDIR)/demo/src" dvc exp run $(addprefix -S ,$(DEMO))
+	@git diff --binary --no-ext-diff --no-color --src-prefix=a/ --dst-prefix=b/ HEAD >demo/.git/changes
+	@git -C demo apply --allow-empty .git/changes
+	@cd demo && $(RUN) dvc exp run $(addprefix -S ,$(DEMO))
 	@echo "The report: demo/reports/comparison.html   The runs: cd demo && ../$(VENV)/bin/mlflow ui"
 
 reproduce: $(READY)  ## the study as params.yaml declares it; what is up to date isn't run again
@@ -50,8 +52,8 @@ reproduce: $(READY)  ## the study as params.yaml declares it; what is up to date
 test: $(READY)  ## the tests, under ten minutes
 	@$(RUN) pytest
 
-test-slow: $(READY)  ## every test, the slow ones too
-	@$(RUN) pytest -m "not network"
+test-network: $(READY)  ## ask the public addresses of data and weights whether they still answer
+	@$(RUN) pytest -m network
 
 check: $(READY)  ## lint, format, types, and the pipeline's rules
 	@$(RUN) ruff check .

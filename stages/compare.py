@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import _source  # noqa: F401
 from cotejo.comparison.inputs import load_inputs
 from cotejo.comparison.verdict import build_comparison
 from cotejo.report.render import save_report

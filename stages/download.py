@@ -1,10 +1,10 @@
 """Gets the data set's files and the backbone's weights; lets verified bytes through only."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
-from cotejo.data.sources import SOURCES, Fetcher, find_weights
+import _source  # noqa: F401
+from cotejo.data.sources import SOURCES, Fetcher, describe_source, find_weights
 from cotejo.stage import STATE_FOLDER, Stage, run_stage
 
 
@@ -13,15 +13,15 @@ def download(stage: Stage) -> None:
     data, transfer = stage.params.data, stage.params.transfer
     fetcher = Fetcher.from_environment(stage.params.runtime.download_timeout_s, STATE_FOLDER / "downloads")
     with stage.outputs("data/raw", "data/weights") as (raw, weights):
-        for file in SOURCES[data.name].files:
-            fetcher.fetch(file, raw)
-        (raw / "source.json").write_text(json.dumps(asdict(SOURCES[data.name]), indent=2) + "\n")
         manifest: dict[str, object] = {"backbone": transfer.backbone, "alpha": transfer.alpha, "file": None}
         if transfer.weights == "imagenet":
             manifest["file"] = fetcher.fetch(find_weights(transfer.backbone, transfer.alpha), weights).name
         (weights / "weights.json").write_text(json.dumps(manifest, indent=2) + "\n")
+        for file in SOURCES[data.name].files:
+            fetcher.fetch(file, raw)
+        (raw / "source.json").write_text(json.dumps(describe_source(data.name), indent=2) + "\n")
     stage.run.log_artifact(Path("data/raw/source.json"))
 
 
 if __name__ == "__main__":
-    run_stage(download, "download", sections=("data", "transfer"))
+    run_stage(download, "download", sections=("data", "transfer.backbone", "transfer.alpha", "transfer.weights"))

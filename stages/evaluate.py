@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import _source  # noqa: F401
 from cotejo.data.splits import load_dataset, load_split
 from cotejo.evaluation.metrics import draw_sample
 from cotejo.evaluation.summary import evaluate_model, save_evaluation

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import _source  # noqa: F401
 from cotejo.data.readers import read_published
 from cotejo.data.sources import SOURCES
 from cotejo.data.splits import save_splits, split_published

@@ -4,6 +4,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+import _source  # noqa: F401
 from cotejo.data.splits import load_dataset, load_split
 from cotejo.params import Training
 from cotejo.report.figures.search import save_search_figures

@@ -4,6 +4,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+import _source  # noqa: F401
 from cotejo.data.splits import load_dataset, load_split
 from cotejo.stage import Stage, run_stage
 from cotejo.training.fit import Job, configure_tensorflow, log_trained, save_timings, train_seeds

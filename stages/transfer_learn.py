@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import _source  # noqa: F401
 from cotejo.data.splits import load_dataset, load_split
 from cotejo.models.backbones import find_weights_file
 from cotejo.stage import Stage, run_stage

@@ -280,3 +280,11 @@ def test_a_value_cannot_be_changed_once_read():
     params = load_params(("lenet",), ROOT / "params.yaml")
     with pytest.raises(ValueError, match="frozen"):
         params.lenet.epochs = 3
+
+
+def test_a_stage_may_declare_single_keys_of_a_section(tmp_path):
+    sections = load_params(["data", "transfer.alpha", "transfer.weights"], ROOT / "params.yaml")
+    assert sections.transfer.alpha == 0.25
+    assert set(sections.flatten()) == {"data.name", "transfer.alpha", "transfer.weights"}
+    with pytest.raises(ParamsError, match=r"one of transfer.alpha, transfer.weights. Received: transfer.epochs"):
+        _ = sections.transfer.epochs

@@ -1,5 +1,7 @@
 """dvc.yaml says what the code does, and `check_pipeline` notices when it no longer does."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,12 @@ def test_every_stage_says_what_it_does():
 def test_only_evaluate_reads_test_data():
     readers = [path.name for path in (ROOT / "stages").glob("*.py") if 'load_split(DATA, "test")' in path.read_text()]
     assert readers == ["evaluate.py"]
+
+
+@pytest.mark.parametrize("stage", ["download", "preprocess", "compare"])
+def test_a_stage_without_a_model_never_imports_tensorflow(stage):
+    code = f"import sys; sys.path.insert(0, 'stages'); import {stage}; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def test_a_missing_dep_is_named(study):

@@ -14,6 +14,7 @@ import pytest
 SCRIPT = """
     import sys, time
     from pathlib import Path
+    import _source
     from cotejo.errors import DataError
     from cotejo.stage import Stage, run_stage
 

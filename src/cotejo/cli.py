@@ -36,8 +36,15 @@ def commands() -> None:
 @commands.command()
 def check() -> None:
     """Check params.yaml, and dvc.yaml against the code; all faults at once."""
-    load_params([])
-    faults = check_pipeline(Path())
+    faults = []
+    try:
+        load_params([])
+    except ParamsError as error:
+        faults.append(str(error))
+    try:
+        faults += check_pipeline(Path())
+    except ParamsError as error:  # without readable params there is nothing to hold dvc.yaml against
+        faults += [] if str(error) in faults else [str(error)]
     for fault in faults:
         click.echo(fault, err=True)
     if faults:

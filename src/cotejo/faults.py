@@ -57,10 +57,16 @@ def _say_expectation(fault: dict[str, Any]) -> str:
         return str(fault["ctx"]["error"]).rstrip(".")
     if fault["type"] == "too_short":
         return "at least one item"
+    if fault["type"] == "union_tag_invalid":
+        return f"type to be one of {fault['ctx']['expected_tags']}"
+    if fault["type"] == "union_tag_not_found":
+        return "a type: int, float or choice"
+    if fault["type"] == "tuple_type":
+        return "a list"
     if fault["type"] == "model_type":
         return "a section with keys of its own"
     message: str = fault["msg"]
-    return message.removeprefix("Input should be ")
+    return message.removeprefix("Input should be ").removeprefix("String should have ")
 
 
 def _say_path(loc: Sequence[Any]) -> str:

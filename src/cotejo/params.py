@@ -4,7 +4,7 @@ A stage asks for the sections that it declares in `dvc.yaml` and gets nothing el
 depends on a section that DVC doesn't track fails instead of going stale.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast, get_args
 
@@ -36,7 +36,7 @@ OptimizerName = Literal["adam", "adamw", "sgd", "rmsprop", "nadam"]
 class Group(BaseModel):
     """A section of `params.yaml`."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Base(Group):
@@ -222,30 +222,63 @@ class Params(Group):
 
 
 class Sections:
-    """A view of the parameters that holds the declared sections only.
+    """A view of the parameters that holds the declared ones only: whole sections, or `section.key`.
 
     `runtime` can always be read: it isn't tracked and can't change a result.
 
     Raises:
-        ParamsError: An undeclared section is read.
+        ParamsError: Something undeclared is read.
     """
 
     def __init__(self, params: Params, declared: Sequence[str]) -> None:
-        self._groups: dict[str, Group] = {name: getattr(params, name) for name in (*declared, "runtime")}
+        self._groups: dict[str, Any] = {}
+        for path in declared:
+            section, _, key = path.partition(".")
+            group = getattr(params, section)
+            if key:
+                known = self._groups.get(section, _Declared(section))
+                self._groups[section] = known.extend(key, getattr(group, key))
+            else:
+                self._groups[section] = group
+        self._groups["runtime"] = params.runtime
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - the groups' types differ
         try:
             return self._groups[name]
         except KeyError:
-            raise ParamsError(
-                f"a stage reads only the sections that it declares. Expected: one of {', '.join(self._groups)}. "
-                f"Received: {name}. Add it to the stage's `params:` in dvc.yaml and to its run_stage() call."
-            ) from None
+            raise _undeclared(name, self._groups) from None
 
     def flatten(self) -> dict[str, Any]:
         """Returns the tracked values by dotted name, as MLflow and `dvc params` show them."""
         tracked = {name: group.model_dump() for name, group in self._groups.items() if name != "runtime"}
         return dict(_flatten(tracked))
+
+
+class _Declared:
+    """The declared keys of a section of which a stage reads only some."""
+
+    def __init__(self, section: str, values: Mapping[str, Any] | None = None) -> None:
+        self._section = section
+        self._values = dict(values or {})
+
+    def extend(self, key: str, value: Any) -> "_Declared":  # noqa: ANN401 - any parameter
+        return _Declared(self._section, {**self._values, key: value})
+
+    def __getattr__(self, key: str) -> Any:  # noqa: ANN401 - any parameter
+        try:
+            return self._values[key]
+        except KeyError:
+            raise _undeclared(f"{self._section}.{key}", [f"{self._section}.{name}" for name in self._values]) from None
+
+    def model_dump(self) -> dict[str, Any]:
+        return dict(self._values)
+
+
+def _undeclared(name: str, declared: Iterable[str]) -> ParamsError:
+    return ParamsError(
+        f"a stage reads only the sections that it declares. Expected: one of {', '.join(declared)}. "
+        f"Received: {name}. Add it to the stage's `params:` in dvc.yaml and to its run_stage() call."
+    )
 
 
 def load_params(sections: Sequence[str], path: Path = PARAMS_FILE) -> Sections:

@@ -91,7 +91,8 @@ class Stage:
         Args:
             inputs: Digests of the data that the stage reads.
         """
-        digest = hashlib.sha256(json.dumps([self.params.flatten(), inputs], sort_keys=True).encode())
+        key = [self.params.flatten(), inputs, lineage.list_versions()]
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode())
         for package in CHECKPOINTED:
             for file in sorted((Path(__file__).parent / package).glob("*.py")):
                 digest.update(file.read_bytes())
@@ -112,7 +113,6 @@ def run_stage(body: Callable[[Stage], None], name: str, sections: Sequence[str])
     Exit codes: 0 done; 2 a fault that the user can mend, in one line on stderr; 1 a fault of ours, with its
     traceback; 143 and 130 stopped by SIGTERM and SIGINT.
     """
-    _use_own_source()
     try:
         _stop_on_signals()
         _stop_with(lineage.find_driver())
@@ -125,17 +125,6 @@ def run_stage(body: Callable[[Stage], None], name: str, sections: Sequence[str])
         print(f"{name}: stopped by {stopped}", file=sys.stderr)
         sys.exit(stopped.exit_code)
     sys.exit(0)
-
-
-def _use_own_source() -> None:
-    """Starts over if the package isn't the one that stands beside the script.
-
-    `dvc exp run --temp`, `dvc queue` and clones run in folders of their own, while an editable install points to one
-    folder: without this they would run its code, and DVC would record theirs.
-    """
-    own = Path("src").resolve()
-    if (own / "cotejo").is_dir() and not Path(__file__).is_relative_to(own) and own != Path(sys.path[1]):
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "PYTHONPATH": str(own)})  # noqa: S606
 
 
 def _run_tracked(body: Callable[[Stage], None], name: str, sections: Sequence[str]) -> None:
@@ -154,6 +143,7 @@ def _run_tracked(body: Callable[[Stage], None], name: str, sections: Sequence[st
         raise
     run.log_metrics({"wall_time_s": time.perf_counter() - began_s})
     run.finish("FINISHED")
+    tracker.send_left_over()
 
 
 @contextmanager
@@ -181,6 +171,8 @@ def _lock(name: str) -> Iterator[None]:
 
 def _stop_on_signals() -> None:
     def stop(number: int, _: FrameType | None) -> None:
+        for later in (signal.SIGTERM, signal.SIGINT):  # once is enough: what is left is to say so in MLflow
+            signal.signal(later, signal.SIG_IGN)
         raise Stopped(number)
 
     signal.signal(signal.SIGTERM, stop)

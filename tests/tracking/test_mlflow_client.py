@@ -31,13 +31,20 @@ def client(tmp_path):
     return mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
 
 
+SESSION = {"uid": "session", "name": "repro", "is_session": True}
+
+
+def list_states(client):
+    return {name: run.info.status for name, run in list_runs(client).items()}
+
+
 def list_runs(client):
     experiment = client.get_experiment_by_name("cotejo")
     return {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
 
 
 def test_a_stage_is_shown_below_its_session_and_a_seed_below_its_stage(tracker, client):
-    stage = Run(tracker, "train-lenet", {"uid": "session", "name": "repro-1234567"}, {"dvc.stage": "train-lenet"})
+    stage = Run(tracker, "train-lenet", {**SESSION, "name": "repro-1234567"}, {"dvc.stage": "train-lenet"})
     with stage.start_child("train-lenet seed 0"):
         pass
     stage.finish("FINISHED")
@@ -51,14 +58,40 @@ def test_a_stage_is_shown_below_its_session_and_a_seed_below_its_stage(tracker, 
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
 
 
+def test_a_finished_seed_leaves_its_stage_running(tracker, client):
+    stage = Run(tracker, "train-lenet", SESSION, {"dvc.stage": "train-lenet", "host": "laptop"})
+    stage.flush()
+    with stage.start_child("seed 0"):
+        pass
+    assert list_states(client) == {"repro": "RUNNING", "train-lenet": "RUNNING", "seed 0": "FINISHED"}
+    assert list_runs(client)["repro"].data.tags["host"] == "laptop"
+    assert "dvc.stage" not in list_runs(client)["repro"].data.tags
+
+
+def test_a_pruned_trial_is_finished_and_a_failed_one_has_failed(tracker, client):
+    stage = Run(tracker, "search", SESSION, {})
+    stage.flush()
+    for error in (StopIteration, ValueError):
+        with pytest.raises(error), stage.start_child(error.__name__, not_failures=(StopIteration,)):
+            raise error
+    states = list_states(client)
+    assert (states["StopIteration"], states["ValueError"], states["search"]) == ("FINISHED", "FAILED", "RUNNING")
+
+
+def test_a_session_with_a_failed_stage_has_failed_whatever_comes_after(tracker, client):
+    for name, state in (("train-lenet", "FAILED"), ("train-resnet", "FINISHED")):
+        Run(tracker, name, SESSION, {}).finish(state)
+    assert list_states(client) == {"repro": "FAILED", "train-lenet": "FAILED", "train-resnet": "FINISHED"}
+
+
 def test_two_stages_of_one_session_share_their_parent(tracker, client):
     for name in ("download", "preprocess"):
-        Run(tracker, name, {"uid": "session", "name": "repro"}, {}).finish("FINISHED")
+        Run(tracker, name, SESSION, {}).finish("FINISHED")
     assert set(list_runs(client)) == {"repro", "download", "preprocess"}
 
 
 def test_curves_params_and_artifacts_arrive(tracker, client, tmp_path):
-    run = Run(tracker, "stage", {"uid": "session", "name": "repro"}, {})
+    run = Run(tracker, "stage", SESSION, {})
     run.log_params({"lenet.epochs": 2})
     for epoch in (1, 2):
         run.log_metrics({"val_loss": 1 / epoch}, step=epoch)
@@ -146,7 +179,7 @@ def test_a_dead_server_costs_one_warning_and_a_few_seconds(kind, request, tmp_pa
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert time.monotonic() - began_s < 30
-    assert done.stderr.count("warning: MLflow could not be reached") == 1
+    assert done.stderr.count("warning: MLflow took no record") == 1
     (journal,) = (tmp_path / "journal").glob("*.jsonl")
     kinds = [json.loads(line)["kind"] for line in journal.read_text().splitlines()]
     assert kinds == ["start", *["metrics"] * 100, "end"]
@@ -159,6 +192,8 @@ def test_what_a_dead_server_missed_is_sent_when_it_is_back(tmp_path, delivery, c
     run = Run(Tracker(tmp_path / "journal", fail), "stage", None, {})
     run.log_metrics({"loss": 1.0}, step=1)
     run.finish("FINISHED")
-    delivery(run.path)
+    Run(Tracker(tmp_path / "journal", fail), "still running", None, {}).flush()
+    Tracker(tmp_path / "journal", delivery).send_left_over()
+    assert set(list_runs(client)) == {"stage"}
     assert list_runs(client)["stage"].info.status == "FINISHED"
     assert list_runs(client)["stage"].data.metrics == {"loss": 1.0}

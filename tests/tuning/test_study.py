@@ -83,7 +83,8 @@ def test_the_same_study_has_the_same_trials_and_another_seed_has_others(tmp_path
         for number, seed in enumerate((0, 0, 1))
     )
     pd.testing.assert_frame_equal(first, second, check_exact=True)
-    assert not first["learning_rate"].equals(other["learning_rate"])
+    # the first trial has the present values; after it, not one proposal of the other seed comes back
+    assert set(first["learning_rate"][1:]).isdisjoint(other["learning_rate"][1:])
 
 
 def test_a_finished_study_is_not_gone_on_with(journal):

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import requests
 from rich.console import Console
@@ -176,6 +177,20 @@ WEIGHTS: dict[tuple[str, float], RemoteFile] = {
 }
 
 
+def describe_source(name: str) -> dict[str, Any]:
+    """Returns what a reader must know of a data set: title, home page, licence, and the SHA-256 of each file.
+
+    Where its files can be had isn't part of it: another address would else make every stage run again.
+    """
+    source = SOURCES[name]
+    return {
+        "title": source.title,
+        "homepage": source.homepage,
+        "licence": source.licence,
+        "files": {file.name: file.sha256 for file in source.files},
+    }
+
+
 def find_weights(backbone: str, alpha: float) -> RemoteFile:
     """Returns the ImageNet weights of a backbone, the classifier on top left out.
 
@@ -283,16 +298,18 @@ class Fetcher:
                 self._stream(address, name, partial)
                 break
             except requests.RequestException as error:
-                # an answer such as 404 stays the same however often we ask
+                # an answer such as 404 stays the same however often we ask, and so does a host that can't be reached
                 refused = error.response is not None and error.response.status_code < requests.codes.server_error
-                if refused or wait_s is None:
+                unreachable = isinstance(error, requests.ConnectTimeout) or "NewConnectionError" in repr(error)
+                if refused or unreachable or wait_s is None:
                     raise
                 time.sleep(wait_s)
 
     def _stream(self, address: str, name: str, partial: Path) -> None:
         """Appends to the partial file what it lacks."""
         done = partial.stat().st_size if partial.exists() else 0
-        headers = {"Range": f"bytes={done}-"} if done else {}
+        # as it is: a Range counts bytes of the file, not of a compressed answer
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
         with requests.get(address, headers=headers, stream=True, timeout=self.timeout_s) as response:
             if response.status_code == requests.codes.requested_range_not_satisfiable:
                 return  # nothing is lacking: the checksum will tell

@@ -75,6 +75,7 @@ def evaluate_model(
         "test_accuracy": averages["test_accuracy"],
         "test_accuracy_low": low,
         "test_accuracy_high": high,
+        "confidence": settings.confidence,
         **averages,
         "sample_size": min(settings.sample_size, num_samples),
         "num_seeds": len(runs),

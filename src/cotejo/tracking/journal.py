@@ -27,7 +27,7 @@ class Tracker:
         self._is_down = False
 
     def send(self, journal: Path) -> None:
-        """Sends what is new in a journal; after a failure, warns once and leaves it to a later stage."""
+        """Sends what is new in a journal; after a failure, warns once and leaves the rest to a later stage."""
         if self._is_down:
             return
         try:
@@ -36,10 +36,19 @@ class Tracker:
             self._is_down = True
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             print(
-                f"warning: MLflow could not be reached ({reason[:200]}). The run goes on; its record is kept in "
-                f"{self.folder} and is sent by the next stage that reaches MLflow.",
+                f"warning: MLflow took no record ({reason[:200]}). The run goes on; its record is kept in "
+                f"{self.folder} and is sent by a later stage.",
                 file=sys.stderr,
             )
+
+    def send_left_over(self) -> None:
+        """Sends what earlier stages could not: the journals of runs that have ended."""
+        for journal in sorted(self.folder.glob("*.jsonl")):
+            sent = journal.with_suffix(".sent")
+            num_sent = json.loads(sent.read_text())["offset"] if sent.exists() else 0
+            content = journal.read_bytes()
+            if num_sent < len(content) and b'"kind": "end"' in content:
+                self.send(journal)
 
 
 class Run:
@@ -52,7 +61,7 @@ class Run:
         tags: What is known of the run at its start.
     """
 
-    def __init__(self, tracker: Tracker, name: str, parent: Mapping[str, str] | None, tags: Mapping[str, str]) -> None:
+    def __init__(self, tracker: Tracker, name: str, parent: Mapping[str, Any] | None, tags: Mapping[str, str]) -> None:
         self.tracker = tracker
         self.name = name
         self.uid = uuid.uuid4().hex
@@ -62,13 +71,18 @@ class Run:
         self._append("start", uid=self.uid, name=name, parent=parent, tags=self.tags)
 
     @contextmanager
-    def start_child(self, name: str) -> Iterator["Run"]:
-        """Opens a run below this one and closes it with the state in which the block ends."""
+    def start_child(self, name: str, not_failures: tuple[type[Exception], ...] = ()) -> Iterator["Run"]:
+        """Opens a run below this one and closes it with the state in which the block ends.
+
+        Args:
+            name: The name that MLflow shows.
+            not_failures: Exceptions that end the block as a decision, such as that to prune a trial.
+        """
         child = Run(self.tracker, name, {"uid": self.uid, "name": self.name}, self.tags)
         try:
             yield child
         except BaseException as error:
-            child.finish(state_of(error))
+            child.finish("FINISHED" if isinstance(error, not_failures) else state_of(error))
             raise
         child.finish("FINISHED")
 
@@ -114,8 +128,8 @@ class Run:
 
     def _append(self, kind: str, **fields: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
         record = {"kind": kind, "time_ms": time.time_ns() // 1_000_000, **fields}
-        with self.path.open("a", encoding="utf-8") as journal:
-            journal.write(json.dumps(record) + "\n")
+        with self.path.open("ab") as journal:
+            journal.write(json.dumps(record).encode() + b"\n")
 
 
 def state_of(error: BaseException) -> str:

@@ -6,8 +6,11 @@ import platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import psutil
+
+from cotejo.errors import StageError
 
 #: Packages whose version can change a result.
 VERSIONED = ("cotejo", "keras", "tensorflow", "numpy", "scikit-learn", "optuna")
@@ -22,7 +25,11 @@ def find_root() -> Path:
 
 
 def find_driver() -> psutil.Process | None:
-    """Returns the `dvc` process that started this stage, or None if a person started it."""
+    """Returns the `dvc` process that started this stage, or None if a person started it.
+
+    Raises:
+        StageError: `dvc` has gone while this process was starting.
+    """
     if "DVC_STAGE" not in os.environ:
         return None
     for process in psutil.Process().parents():
@@ -31,10 +38,10 @@ def find_driver() -> psutil.Process | None:
                 return process
         except psutil.Error:
             continue
-    return None
+    raise StageError("expected the dvc process that started this stage. Received: none, it has gone. Run dvc again.")
 
 
-def find_session(driver: psutil.Process | None) -> dict[str, str] | None:
+def find_session(driver: psutil.Process | None) -> dict[str, Any] | None:
     """Names the parent run of all stages that one `dvc repro` or one DVC experiment runs.
 
     Args:
@@ -46,7 +53,8 @@ def find_session(driver: psutil.Process | None) -> dict[str, str] | None:
     if driver is None:
         return None
     name = os.environ.get("DVC_EXP_NAME") or f"repro-{(git_commit() or 'nogit')[:7]}"
-    return {"uid": f"{platform.node()}-{driver.pid}-{driver.create_time():.2f}", "name": name}
+    uid = f"{platform.node()}-{driver.pid}-{driver.create_time():.2f}"
+    return {"uid": uid, "name": name, "is_session": True}
 
 
 def describe_run(stage: str) -> dict[str, str]:
@@ -59,13 +67,25 @@ def describe_run(stage: str) -> dict[str, str]:
         "mlflow.source.name": stage,
         "mlflow.source.git.commit": commit or "",
         "git.dirty": str(is_dirty()).lower() if commit else "",
-        "mlflow.user": getpass.getuser(),
+        "mlflow.user": _find_user(),
         "host": platform.node(),
         "cpu_count": str(psutil.cpu_count()),
         "python": platform.python_version(),
-        **{package: metadata.version(package) for package in VERSIONED},
+        **list_versions(),
     }
     return {key: value for key, value in tags.items() if value}
+
+
+def list_versions() -> dict[str, str]:
+    """Returns the installed versions of the packages that can change a result."""
+    return {package: metadata.version(package) for package in VERSIONED}
+
+
+def _find_user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user needs no name
+        return "unknown"
 
 
 def git_commit() -> str | None:
@@ -75,7 +95,7 @@ def git_commit() -> str | None:
 
 def is_dirty() -> bool:
     """Tells whether the code differs from the commit; parameters are recorded by themselves, results follow."""
-    return bool(_git("status", "--porcelain", "--untracked-files=no", "--", *CODE))
+    return bool(_git("status", "--porcelain", "--", *CODE))
 
 
 def _git(*arguments: str) -> str | None:

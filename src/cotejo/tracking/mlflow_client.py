@@ -15,6 +15,10 @@ EXPERIMENT = "cotejo"
 UID_TAG = "cotejo.uid"
 #: MLflow refuses a longer digest; the whole SHA-256 goes into a tag.
 MAX_DIGEST_LENGTH = 36
+#: Seconds to wait for other processes that create runs; a first start on a new database takes two of each.
+LOCK_TIMEOUT_S = 30
+#: Tags of a stage that its session, the run above, doesn't share.
+STAGE_TAGS = ("dvc.stage", "mlflow.source.name")
 
 
 class Delivery:
@@ -28,25 +32,29 @@ class Delivery:
 
     def __init__(self, root: Path, state_folder: Path, timeout_s: float) -> None:
         self.root = root
-        self.lock = FileLock(state_folder / "tracking.lock")
+        self.lock = FileLock(state_folder / "tracking.lock", timeout=LOCK_TIMEOUT_S)
         self.timeout_s = timeout_s
 
     def __call__(self, journal: Path) -> None:
         """Sends what is new in a journal; MLflow's own exceptions pass through."""
+        with FileLock(journal.with_suffix(".lock"), timeout=LOCK_TIMEOUT_S):
+            self._send(journal)
+
+    def _send(self, journal: Path) -> None:
         progress_path = journal.with_suffix(".sent")
         progress: dict[str, Any] = {"run_id": None, "offset": 0}
         if progress_path.exists():
             progress = json.loads(progress_path.read_text())
-        with journal.open(encoding="utf-8") as file:
+        with journal.open("rb") as file:
             file.seek(progress["offset"])
             lines = file.readlines()
         for line in lines:
             record = json.loads(line)
             if record["kind"] == "start":
-                progress["run_id"], progress["parent_id"] = self._start(record)
+                progress.update(self._start(record))
             else:
                 getattr(self, f"_send_{record['kind']}")(record, progress)
-            progress["offset"] += len(line.encode())
+            progress["offset"] += len(line)
             progress_path.write_text(json.dumps(progress))
 
     @cached_property
@@ -78,13 +86,17 @@ class Delivery:
             own = None if os.environ.get("MLFLOW_TRACKING_URI") else (self.root / "mlruns").as_uri()
             return str(self.client.create_experiment(EXPERIMENT, artifact_location=own))
 
-    def _start(self, record: Mapping[str, Any]) -> tuple[str, str | None]:
-        parent = record["parent"]
-        parent_id = self._find_or_create(parent["uid"], parent["name"], record, {}) if parent else None
-        if parent_id:
+    def _start(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        parent, parent_id, is_session = record["parent"], None, False
+        if parent:
+            is_session = bool(parent.get("is_session"))
+            shared = {key: value for key, value in record["tags"].items() if not (is_session and key in STAGE_TAGS)}
+            parent_id = self._find_or_create(parent["uid"], parent["name"], {**record, "tags": shared}, {})
+        if is_session and self.client.get_run(parent_id).info.status != "FAILED":
             self.client.update_run(parent_id, status="RUNNING")
         tags = {"mlflow.parentRunId": parent_id} if parent_id else {}
-        return self._find_or_create(record["uid"], record["name"], record, tags), parent_id
+        run_id = self._find_or_create(record["uid"], record["name"], record, tags)
+        return {"run_id": run_id, "parent_id": parent_id, "is_session": is_session}
 
     def _find_or_create(self, uid: str, name: str, record: Mapping[str, Any], tags: Mapping[str, str]) -> str:
         from mlflow.entities import RunTag
@@ -146,7 +158,7 @@ class Delivery:
                 outputs=Schema([TensorSpec(np.dtype("float32"), (-1, record["num_classes"]))]),
             ),
             # given by name: left alone, MLflow imports TensorFlow a second time to find them out
-            pip_requirements=[f"{name}=={metadata.version(name)}" for name in ("keras", "tensorflow", "cotejo")],
+            pip_requirements=[f"{name}=={metadata.version(name)}" for name in ("keras", "tensorflow")],
             run_id=progress["run_id"],
         )
 
@@ -163,9 +175,11 @@ class Delivery:
         self.client.log_inputs(progress["run_id"], [DatasetInput(dataset, tags)])
 
     def _send_end(self, record: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
-        # a parent ends with the last of its stages that has ended so far
-        for run_id in filter(None, (progress["run_id"], progress["parent_id"])):
-            self.client.set_terminated(run_id, record["state"], record["time_ms"])
+        self.client.set_terminated(progress["run_id"], record["state"], record["time_ms"])
+        session_id = progress["parent_id"] if progress["is_session"] else None
+        # a session has no end of its own: it ends with the last of its stages so far, and one failure stays one
+        if session_id and self.client.get_run(session_id).info.status != "FAILED":
+            self.client.set_terminated(session_id, record["state"], record["time_ms"])
 
 
 def _receivers(record: Mapping[str, Any], progress: Mapping[str, Any]) -> list[str]:

@@ -1,6 +1,7 @@
 """Training: one model per seed, the epoch with the lowest validation loss kept."""
 
 import json
+import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -125,7 +126,8 @@ def log_trained(trained: Sequence[Trained], folder: Path) -> None:
 
 def save_timings(trained: Sequence[Trained], stage: str, threads: int, path: Path) -> None:
     """Writes what a clock measured, apart from the metrics, which are the same on every run."""
-    timings = {"stage": stage, "device": describe_device(), "threads": threads}
+    machine = f"{find_cpu_name()}, {psutil.cpu_count()} cores"
+    timings = {"stage": stage, "machine": machine, "device": describe_device(), "threads": threads}
     path.write_text(json.dumps({**timings, "per_seed": [result.timing for result in trained]}, indent=2) + "\n")
 
 
@@ -206,6 +208,16 @@ def serve(split: LabelledImages, batch_size: int, order: tf.Variable | None = No
         return tf.gather(inputs, chosen), tf.gather(labels, chosen)
 
     return tf.data.Dataset.range(num_batches).map(gather).prefetch(2)
+
+
+def find_cpu_name() -> str:
+    """Names the processor, such as `AMD EPYC`, or its architecture where the system doesn't tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def describe_device() -> str:

@@ -26,7 +26,7 @@ def build_objective(prepare: Callable[[Training], Job], present: Training, searc
         settings = override_group(present, values, "search.space")
         keras.utils.clear_session()
         keras.utils.set_random_seed(search.seed)
-        with run.start_child(f"trial {trial.number}") as child:
+        with run.start_child(f"trial {trial.number}", not_failures=(optuna.TrialPruned,)) as child:
             child.log_params(values)
 
             def report(epoch: int, logs: Logs, _: float) -> None:

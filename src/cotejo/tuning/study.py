@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pandas as pd
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
@@ -54,7 +55,7 @@ def run_study(search: Search, present: Mapping[str, Any], objective: Objective, 
         study.tell(killed.number, state=TrialState.FAIL)
     while (number := len(finished_trials(study))) < search.num_trials:
         # a sampler's generator isn't kept in the file: seeded by trial, it proposes the same before and after a kill
-        study.sampler = build_sampler(search.sampler, search.seed + number)
+        study.sampler = build_sampler(search.sampler, search.seed, number)
         if number == 0 and not study.get_trials(states=(TrialState.WAITING,)):
             study.enqueue_trial(find_starting_point(present, search.space))
         _run_trial(study, objective, search)
@@ -78,9 +79,16 @@ def _run_trial(study: optuna.Study, objective: Objective, search: Search) -> Non
         study.tell(trial, state=TrialState.FAIL)
 
 
-def build_sampler(name: str, seed: int) -> BaseSampler:
-    """Builds a seeded sampler by its name in `search.sampler`."""
-    return TPESampler(seed=seed) if name == "tpe" else RandomSampler(seed=seed)
+def build_sampler(name: str, seed: int, number: int) -> BaseSampler:
+    """Builds the sampler of one trial, by its name in `search.sampler`.
+
+    Args:
+        name: `tpe` or `random`.
+        seed: The study's seed.
+        number: The trial's number; neighbouring seeds share no stream.
+    """
+    stream = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
+    return TPESampler(seed=stream) if name == "tpe" else RandomSampler(seed=stream)
 
 
 def finished_trials(study: optuna.Study) -> list[FrozenTrial]:
