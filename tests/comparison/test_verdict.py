@@ -1,12 +1,13 @@
 """The conclusions that a comparison draws, rule by rule."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from cotejo.comparison.comparison import Pair
-from cotejo.comparison.verdict import build_comparison, judge_pair
+from cotejo.comparison.verdict import build_comparison, decide_pair, find_answers, find_recommendations, judge_pair
 from cotejo.errors import DataError
 from synthetic_study import CLASS_NAMES, MODELS, build_inputs
 
@@ -46,6 +47,25 @@ def test_a_worse_candidate_turns_the_verdict_round():
     found = judge_pair(build_pair(-0.02, -0.03, -0.01, 0.001), 0.95)
     assert (found.values["winner"], found.values["loser"]) == ("lenet", "resnet")
     assert (found.values["value"], found.values["low"], found.values["high"]) == (0.02, 0.01, 0.03)
+
+
+def test_only_the_verdicts_pair_counts_by_its_own_p(comparison):
+    # 0.02 is below 0.05, six times 0.02 isn't
+    pairs = tuple(
+        replace(pair, value=0.02, low=0.001, high=0.039, p_value=0.02, p_adjusted=0.12) for pair in comparison.pairs
+    )
+    crowded = replace(comparison, pairs=pairs, verdict=judge_pair(pairs[0], 0.95))
+    assert crowded.verdict.key == "verdict.better"
+    assert [decide_pair(crowded, pair) for pair in pairs] == ["resnet", None, None, None, None, None]
+    accuracy, _ = find_recommendations(crowded, margin=0.5)
+    assert accuracy.values["model"] == "resnet"
+    assert accuracy.values["tied"] == ["transfer", "finetune"]
+
+
+def test_an_interval_with_0_decides_no_pair(comparison):
+    pairs = tuple(replace(pair, low=-0.01, high=0.05, p_value=0.001, p_adjusted=0.006) for pair in comparison.pairs)
+    unsure = replace(comparison, pairs=pairs)
+    assert {decide_pair(unsure, pair) for pair in pairs} == {None}
 
 
 def test_verdict_and_cost_of_a_clear_difference(comparison):
@@ -111,29 +131,57 @@ def test_epochs_that_take_the_same_time_have_no_slower_model():
     assert [found.key for found in answer(build_comparison(**inputs), "slower")] == ["answer.same_time"]
 
 
-def test_training_is_better_only_if_the_seeds_do_not_overlap(comparison):
-    assert answer(comparison, "trained")[0].key == "answer.trained_better"
-    inputs = build_inputs(num_samples=300)
-    for model in ("lenet", "resnet"):
-        for row, loss in zip(inputs["metrics"][model]["per_seed"], (0.3, 0.4), strict=True):
-            row["val_loss"] = loss
-    assert answer(build_comparison(**inputs), "trained")[0].key == "answer.trained_unclear"
+def set_losses(comparison, losses_of_lenet, losses_of_resnet):
+    """Returns the comparison with other validation losses, a seed each."""
+    models = []
+    for name, losses in (("lenet", losses_of_lenet), ("resnet", losses_of_resnet)):
+        model = comparison.get_model(name)
+        seeds = tuple(replace(model.seeds[0], seed=seed, val_loss=float(loss)) for seed, loss in enumerate(losses))
+        models.append(replace(model, seeds=seeds, val_loss=float(np.mean(losses))))
+    return replace(comparison, models=tuple(models))
 
 
 @pytest.mark.parametrize(
-    ("gaps", "key"),
-    [((0.08, 0.03), "answer.overfitting"), ((0.04, 0.038), "answer.overfitting_alike"),
-     ((0.01, -0.03), "answer.no_overfitting")],
-)  # fmt: skip
-def test_overfitting_is_the_gap_of_the_kept_epoch(gaps, key):
+    ("losses_of_lenet", "losses_of_resnet", "key", "p_value"),
+    [
+        ((0.30, 0.31), (0.40, 0.41), "answer.trained_better", 0.00496),  # 2 degrees: 1 - t / sqrt(t² + 2), t = 14.14
+        ((0.30, 0.31), (0.32, 0.33), "answer.trained_unclear", 0.10557),  # the seeds don't overlap, yet t = 2.83
+        ((0.30, 0.30), (0.30, 0.30), "answer.trained_unclear", 1.0),
+        ((0.30, 0.30), (0.31, 0.31), "answer.trained_better", 0.0),
+    ],
+)
+def test_training_is_better_by_welchs_test_over_the_seeds(comparison, losses_of_lenet, losses_of_resnet, key, p_value):
+    found = find_answers(set_losses(comparison, losses_of_lenet, losses_of_resnet))[1].findings[0]
+    assert found.key == key
+    assert found.values["low"] == "lenet"
+    assert found.values["p_value"] == pytest.approx(p_value, abs=1e-4)
+
+
+def test_one_training_each_proves_nothing_about_training(comparison):
+    found = find_answers(set_losses(comparison, (0.3,), (0.4, 0.5)))[1].findings[0]
+    assert found.key == "answer.trained_one_seed"
+    assert "p_value" not in found.values
+
+
+def test_models_that_train_alike_are_seldom_told_apart(comparison):
+    generator = np.random.default_rng(11)
+    alarms = 0
+    for _ in range(1000):
+        alike = set_losses(comparison, *generator.normal(0.3, 0.01, size=(2, 2)))
+        alarms += find_answers(alike)[1].findings[0].key == "answer.trained_better"
+    # at most 50 expected (Welch's test is cautious with two seeds), plus three standard deviations
+    assert alarms <= 71
+
+
+def test_gaps_of_the_kept_epoch_are_stated_for_both():
     inputs = build_inputs(num_samples=300)
-    for model, gap in zip(("lenet", "resnet"), gaps, strict=True):
+    for model, gap in (("lenet", -0.01), ("resnet", 0.08)):
         for row in inputs["metrics"][model]["per_seed"]:
             row["train_accuracy"] = row["val_accuracy"] + gap
     found = answer(build_comparison(**inputs), "trained")[1]
-    assert found.key == key
-    assert found.values["wide"] == "lenet"
-    assert found.values["wide_gap"] == pytest.approx(gaps[0])
+    assert found.key == "answer.gaps"
+    assert (found.values["baseline"], found.values["candidate"]) == ("lenet", "resnet")
+    assert (found.values["baseline_gap"], found.values["candidate_gap"]) == pytest.approx((-0.01, 0.08))
 
 
 def test_classes_are_named_only_if_their_interval_excludes_0():
@@ -189,6 +237,22 @@ def test_times_from_different_machines_are_warned_of():
     assert [finding.key for finding in build_comparison(**inputs).warnings] == ["warning.machines"]
 
 
+def test_another_processor_is_warned_of_but_not_an_unknown_one():
+    inputs = build_inputs(num_samples=300)
+    timing = inputs["timings"]["train-resnet"]
+    inputs["timings"]["train-resnet"] = timing | {"machine": "Intel Xeon, 2 cores"}
+    assert [finding.key for finding in build_comparison(**inputs).warnings] == ["warning.machines"]
+    inputs["timings"]["train-resnet"] = {key: value for key, value in timing.items() if key != "machine"}
+    assert build_comparison(**inputs).warnings == ()
+
+
+def test_a_models_interval_keeps_the_confidence_that_it_was_computed_with():
+    comparison = build_comparison(**build_inputs(num_samples=300) | {"confidence": 0.9})
+    assert {model.confidence for model in comparison.models} == {0.95}
+    assert find(comparison.notes, "note.wilson").values["confidence"] == 0.95
+    assert find(comparison.notes, "note.f1").values["confidence"] == 0.9
+
+
 def test_without_times_cost_is_parameters():
     comparison = build_comparison(**build_inputs(num_samples=300) | {"timings": {}})
     assert comparison.cost[0].key == "cost.parameters"
@@ -212,6 +276,18 @@ def test_a_cheap_model_beyond_the_margin_is_not_recommended():
     assert cost.values["model"] == "lenet"
 
 
+@pytest.mark.parametrize(("high", "chosen"), [(0.0101, "resnet"), (0.01, "lenet")])
+def test_a_cheap_model_must_be_within_the_margin_for_certain(high, chosen):
+    models = {name: MODELS[name] for name in ("lenet", "resnet")}
+    comparison = build_comparison(**build_inputs(num_samples=300, resnet=0.93, models=models))
+    pair = replace(comparison.pairs[0], value=0.005, low=0.0, high=high)
+    turned = replace(pair, baseline="resnet", candidate="lenet", value=-0.005, low=-high, high=0.0)
+    for found in (pair, turned):
+        _, cost = find_recommendations(replace(comparison, pairs=(found,)), margin=0.01)
+        assert cost.values["model"] == chosen
+        assert cost.values["at_most"] == (0 if chosen == "resnet" else 0.01)
+
+
 def test_a_model_that_is_best_and_fastest_is_recommended_for_both():
     found = build_comparison(**build_inputs(num_samples=500, lenet=0.99)).recommendations
     assert [finding.values["model"] for finding in found] == ["lenet", "lenet"]
@@ -222,7 +298,8 @@ def test_models_that_the_test_cannot_tell_from_the_best_are_named():
     comparison = build_comparison(**build_inputs(num_samples=300, resnet=0.93, finetune=0.93))
     best, tied = (comparison.recommendations[0].values[key] for key in ("model", "tied"))
     assert tied
-    assert all(comparison.get_pair(best, name).p_adjusted >= 0.05 for name in tied)
+    others = [model.name for model in comparison.models if model.name != best]
+    assert tied == [name for name in others if decide_pair(comparison, comparison.get_pair(best, name)) is None]
 
 
 def test_models_tested_on_different_images_are_refused():

@@ -1,5 +1,7 @@
 """Figures: what a reader finds in them, and that the same data give the same bytes."""
 
+from dataclasses import replace
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -68,7 +70,7 @@ def test_same_data_give_the_same_bytes(comparison, tmp_path, suffix):
 
 
 def test_files_hold_no_date_and_no_version(comparison, tmp_path):
-    figure = f.figure_pairs(comparison.pairs)
+    figure = f.figure_pairs(comparison)
     for suffix in (".png", ".svg"):
         save_figure(figure, tmp_path / f"figure{suffix}")
         content = (tmp_path / f"figure{suffix}").read_bytes()
@@ -157,6 +159,16 @@ def test_filled_dots_are_the_clear_differences(comparison):
     dots = [line for line in ax.lines if line.get_marker() == "o"]
     assert [dot.get_markerfacecolor() != "white" for dot in dots] == [row.is_clear for row in comparison.differences]
     assert [dot.get_xdata()[0] for dot in dots] == [row.value for row in comparison.differences]
+
+
+def test_filled_dots_are_the_decided_pairs(comparison):
+    pairs = tuple(
+        replace(pair, value=0.02, low=0.001, high=0.039, p_value=0.02, p_adjusted=0.12) for pair in comparison.pairs
+    )
+    ax = f.figure_pairs(replace(comparison, pairs=pairs)).axes[0]
+    dots = [line for line in ax.lines if line.get_marker() == "o"]
+    # every interval excludes 0; the adjusted p decides none but the verdict's pair
+    assert [dot.get_markerfacecolor() != "white" for dot in dots] == [True] + [False] * 5
 
 
 def test_class_names_are_text_and_nothing_else(tmp_path):

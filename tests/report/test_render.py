@@ -3,16 +3,19 @@
 import json
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from markupsafe import escape
 
-from cotejo.comparison.verdict import build_comparison
+from cotejo.comparison.verdict import build_comparison, find_recommendations, judge_pair
 from cotejo.errors import ParamsError
+from cotejo.report import figures
 from cotejo.report.figures.comparison import build_report_figures
-from cotejo.report.render import load_locale, render_html, render_json, render_markdown
-from cotejo.report.wording import LANGUAGES, Wording
+from cotejo.report.render import render_html, render_json, render_markdown
+from cotejo.report.wording import LANGUAGES, Wording, load_locale
 from synthetic_study import build_histories, build_inputs
 
 STUDIES = {
@@ -134,6 +137,43 @@ def test_the_decisions_of_the_pairs_follow_the_adjusted_p(comparison):
         assert cells[6].strip() == (Wording("en").model(winner) if is_clear else "cannot tell")
 
 
+def test_headline_recommendation_and_table_agree_on_a_crowded_p(language):
+    comparison = build_comparison(**build_inputs(num_samples=300, resnet=0.93))
+    pairs = tuple(
+        replace(pair, value=0.02, low=0.001, high=0.039, p_value=0.02, p_adjusted=0.12) for pair in comparison.pairs
+    )
+    verdict = judge_pair(pairs[0], 0.95)
+    crowded = replace(comparison, pairs=pairs, verdict=verdict)
+    crowded = replace(crowded, recommendations=find_recommendations(crowded, 0.5))
+    wording, markdown = Wording(language), render_markdown(crowded, language)
+    lines = [line.split("|") for line in markdown.split("### ")[-1].splitlines() if line.startswith("|")][2:]
+    unclear = load_locale(language)["decisions"]["unclear"]
+    assert [cells[6].strip() for cells in lines] == ["ResNet"] + [unclear] * 5
+    tied = wording.listing([wording.model(name) for name in ("transfer", "finetune")])
+    assert f" {tied}." in markdown
+
+
+def test_every_interval_is_headed_by_its_own_confidence(language):
+    inputs = build_inputs(num_samples=300)
+    for table in inputs["metrics"].values():
+        table["confidence"] = 0.9
+    comparison = build_comparison(**inputs | {"confidence": 0.995})
+    wording, markdown = Wording(language), render_markdown(comparison, language)
+    page = render_html(comparison, build_report_figures(comparison, build_histories(), language), language)
+    assert markdown.count(wording.confidence(0.9)) == 1  # the table of models
+    assert wording.confidence(0.995) in markdown
+    caption = load_locale(language)["captions"]["cost"].replace(
+        "{{ confidence | confidence }}", wording.confidence(0.9)
+    )
+    assert caption in Page(page).text.replace(" %", "\u00a0%")
+    assert wording.number(0.005, 3) in page
+
+
+def test_every_text_of_the_figures_is_used():
+    code = "".join(path.read_text() for path in sorted(Path(figures.__file__).parent.glob("*.py")))
+    assert all(f'"{key}"' in code for key in load_locale("en")["figures"])
+
+
 def test_the_page_fetches_nothing(html):
     page = Page(html)
     for tag, attributes in page.tags:
@@ -210,6 +250,11 @@ def test_the_same_comparison_gives_the_same_page(comparison, language, html):
         ("integer", 61_706, "61,706", "61\u202f706"),
         ("integer", 1_234, "1,234", "1234"),
         ("percent", 0.9042, "90.4%", "90,4\u00a0%"),
+        ("confidence", 0.95, "95%", "95\u00a0%"),
+        ("confidence", 0.995, "99.5%", "99,5\u00a0%"),
+        ("confidence", 0.8, "80%", "80\u00a0%"),
+        ("exact", 1 - 0.995, "0.005", "0,005"),
+        ("exact", 1 - 0.95, "0.05", "0,05"),
         ("signed_points", -0.0151, "−1.51", "−1,51"),
         ("signed_points", -0.00001, "0.00", "0,00"),
         ("signed_points", 0.02, "+2.00", "+2,00"),

@@ -60,6 +60,7 @@ class Model:
     test_accuracy: float
     test_accuracy_low: float
     test_accuracy_high: float
+    confidence: float  # of the interval around the test accuracy
     test_loss: float
     test_macro_precision: float
     test_macro_recall: float
@@ -74,13 +75,12 @@ class Model:
     train_loss: float
     val_accuracy: float
     val_loss: float
-    val_loss_low: float  # lowest and highest over the seeds
-    val_loss_high: float
-    accuracy_gap: float  # training minus validation accuracy of the kept epoch
+    accuracy_gap: float  # running training accuracy minus validation accuracy of the kept epoch
     train_time_s: float | None  # for finetune with transfer-learn's, where it starts from
     epoch_time_s: float | None
     images_per_s: float | None
     peak_memory_bytes: float | None  # the highest of the seeds and stages
+    machine: str | None  # processor and cores; None also in timings from before it was written
     device: str | None
     threads: int | None
     seeds: tuple[Seed, ...]
@@ -144,7 +144,7 @@ class Comparison:
 
     baseline: str
     candidate: str
-    confidence: float
+    confidence: float  # of the differences; that of a model's own interval is the model's
     verdict: Finding
     cost: tuple[Finding, ...]
     warnings: tuple[Finding, ...]
@@ -207,22 +207,19 @@ def build_model(name: str, metrics: Mapping[str, Any], timings: Mapping[str, Map
         timings: `reports/timings/<stage>.json` by stage; a stage that is missing leaves its times None.
     """
     seeds = tuple(Seed(**{key: row[key] for key in Seed.__dataclass_fields__}) for row in metrics["per_seed"])
-    losses = [seed.val_loss for seed in seeds]
     confusion = metrics["confusion"]
-    direct = ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "test_loss", "test_macro_precision",
-              "test_macro_recall", "test_macro_f1", "test_weighted_f1", "sample_right", "sample_size", "parameters",
-              "trainable_parameters", "size_bytes")  # fmt: skip
+    direct = ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "confidence", "test_loss",
+              "test_macro_precision", "test_macro_recall", "test_macro_f1", "test_weighted_f1", "sample_right",
+              "sample_size", "parameters", "trainable_parameters", "size_bytes")  # fmt: skip
     return Model(
         name=name,
         **{key: metrics[key] for key in direct},
         train_accuracy=fmean(seed.train_accuracy for seed in seeds),
         train_loss=fmean(seed.train_loss for seed in seeds),
         val_accuracy=fmean(seed.val_accuracy for seed in seeds),
-        val_loss=fmean(losses),
-        val_loss_low=min(losses),
-        val_loss_high=max(losses),
+        val_loss=fmean(seed.val_loss for seed in seeds),
         accuracy_gap=fmean(seed.train_accuracy - seed.val_accuracy for seed in seeds),
-        **_summarise_timings([timings.get(stage) for stage in STAGES_OF_MODEL[name]]),
+        **_summarize_timings([timings.get(stage) for stage in STAGES_OF_MODEL[name]]),
         seeds=seeds,
         confused=_find_confused(confusion["class_names"], confusion["counts"]),
         class_names=tuple(confusion["class_names"]),
@@ -266,11 +263,12 @@ def build_differences(
     return tuple(sorted(rows, key=lambda row: -abs(row.value)))
 
 
-def _summarise_timings(stages: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
+def _summarize_timings(stages: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
     """Takes means over seeds: the stages' training times add up, pace and device are the last stage's."""
     own = stages[-1]
     if own is None:
-        return dict.fromkeys(("train_time_s", "epoch_time_s", "images_per_s", "peak_memory_bytes", "device", "threads"))
+        return dict.fromkeys(("train_time_s", "epoch_time_s", "images_per_s", "peak_memory_bytes", "machine", "device",
+                              "threads"))  # fmt: skip
     peaks = [_collect(stage, "peak_memory_bytes") for stage in stages]
     times = [_mean(_collect(stage, "train_time_s")) for stage in stages]
     return {
@@ -278,6 +276,7 @@ def _summarise_timings(stages: Sequence[Mapping[str, Any] | None]) -> dict[str, 
         "epoch_time_s": _mean(_collect(own, "epoch_time_s")),
         "images_per_s": _mean(_collect(own, "images_per_s")),
         "peak_memory_bytes": max((peak for peaks_of_stage in peaks for peak in peaks_of_stage), default=None),
+        "machine": own.get("machine"),
         "device": own.get("device"),
         "threads": own.get("threads"),
     }

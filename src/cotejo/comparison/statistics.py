@@ -10,6 +10,8 @@ from scipy import stats
 
 from cotejo.errors import DataError
 
+#: Bootstrap resamples: at least so many, and on average so many beyond each end of an interval, which is noise if few.
+MIN_RESAMPLES, RESAMPLES_BEYOND = 4000, 100
 #: Numbers that one block of bootstrap resamples may hold: 32 MB of int64.
 BLOCK_SIZE = 4_000_000
 
@@ -20,8 +22,9 @@ Ints = NDArray[np.integer]
 class Difference(NamedTuple):
     """A difference between two accuracies, candidate minus baseline.
 
-    `value`, `low` and `high` are fractions (0.01 is one point of percent). `method` is `welch_t` (test images and
-    training seeds) or `mcnemar` (one seed each: the p value is McNemar's, the interval covers the test images only).
+    `value`, `low` and `high` are fractions (0.01 is one point of percent), from -1 to 1. `method` is `welch_t` (test
+    images and training seeds) or `mcnemar` (one seed each: the p value is McNemar's, the interval covers the test
+    images only).
     """
 
     value: float
@@ -54,7 +57,8 @@ def compute_accuracy_difference(
     The t distribution's degrees of freedom are Welch and Satterthwaite's, over the terms that are present.
 
     With one seed each nothing is known about the seeds: the interval covers the test images only, and the p value
-    is that of the exact McNemar test. When neither images nor seeds vary, the interval is the value itself.
+    is that of the exact McNemar test. When neither images nor seeds vary, the interval is the value itself. An
+    interval that would reach beyond -1 or 1, which no difference of accuracies can, ends there.
 
     Args:
         y_true: True classes, shape (num_samples,).
@@ -86,7 +90,29 @@ def compute_accuracy_difference(
         p_value, method = _test_mcnemar(right_baseline[0], right_candidate[0]), "mcnemar"
     else:
         p_value, method = _test_t(value, variance, freedom), "welch_t"
-    return Difference(value, value - half_width, value + half_width, p_value, freedom, method)
+    return Difference(value, max(-1.0, value - half_width), min(1.0, value + half_width), p_value, freedom, method)
+
+
+def compute_welch_p_value(first: Sequence[float], second: Sequence[float]) -> float:
+    """Tests whether two means are equal without assuming equal variances.
+
+    The same as `scipy.stats.ttest_ind(equal_var=False)`, which warns of values that don't vary and returns NaN when
+    none do. Here, when none do, p is 1 for equal means and 0 for different ones.
+
+    Args:
+        first: Independent values, at least two.
+        second: Likewise; their number may differ.
+
+    Returns:
+        The two-sided p value.
+
+    References:
+        B. L. Welch (1947), Biometrika 34, 28-35.
+    """
+    one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    sources = [_variance_of_mean(one), _variance_of_mean(other)]
+    variance = sum(source for source, _ in sources)
+    return _test_t(float(one.mean() - other.mean()), variance, _compute_degrees_of_freedom(sources))
 
 
 def compute_f1_differences(
@@ -96,7 +122,7 @@ def compute_f1_differences(
     num_classes: int,
     confidence: float,
     *,
-    num_resamples: int = 4000,
+    num_resamples: int | None = None,
     seed: int = 0,
 ) -> list[F1Difference]:
     """Compares the F1 scores of two models class by class, with bootstrap intervals over the test images.
@@ -112,7 +138,7 @@ def compute_f1_differences(
         predicted_candidate: Likewise; the number of seeds may differ.
         num_classes: Number of classes.
         confidence: Of each interval, between 0 and 1.
-        num_resamples: Bootstrap resamples.
+        num_resamples: Bootstrap resamples; None: as many as leave 100 beyond each end of the interval, at least 4,000.
         seed: Seed of the resamples.
 
     Returns:
@@ -125,6 +151,7 @@ def compute_f1_differences(
         B. Efron and R. J. Tibshirani (1993), An Introduction to the Bootstrap, chapter 13 (percentile interval).
     """
     _check_shapes(y_true, predicted_baseline, predicted_candidate)
+    num_resamples = num_resamples or choose_num_resamples(confidence)
     answers = np.vstack([y_true, predicted_baseline, predicted_candidate])
     groups, sizes = np.unique(answers, axis=1, return_counts=True)
     one_hot = np.eye(num_classes)[groups]  # (1 + num_seeds of both, num_groups, num_classes)
@@ -146,6 +173,12 @@ def compute_f1_differences(
     return [F1Difference(*map(float, row)) for row in zip(*columns, strict=True)]
 
 
+def choose_num_resamples(confidence: float) -> int:
+    """Returns how many bootstrap resamples a percentile interval needs: the rarer what it leaves out, the more."""
+    tail = (1 - confidence) / 2
+    return max(MIN_RESAMPLES, math.ceil(RESAMPLES_BEYOND / tail))
+
+
 def adjust_holm(p_values: Sequence[float]) -> list[float]:
     """Adjusts p values for having made several tests, so that one false alarm among all stays as rare as promised.
 
@@ -164,10 +197,6 @@ def adjust_holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = largest
     return adjusted
-
-
-def _z_quantile(confidence: float) -> float:
-    return float(stats.norm.ppf((1 + confidence) / 2))
 
 
 def _check_shapes(y_true: Ints, predicted_baseline: Ints, predicted_candidate: Ints) -> None:

@@ -22,14 +22,11 @@ from cotejo.comparison.comparison import (
     build_pairs,
     build_predictions,
 )
+from cotejo.comparison.statistics import compute_welch_p_value
 from cotejo.errors import DataError
 
 #: Times per epoch that differ by less than this ratio are called the same: clocks on a shared machine do.
 SAME_RATIO = 1.1
-#: A gap between training and validation accuracy is called overfitting from here: two points.
-OVERFITTING_GAP = 0.02
-#: Two gaps that differ by less than half a point are called alike.
-SAME_GAP = 0.005
 
 
 def build_comparison(
@@ -54,8 +51,8 @@ def build_comparison(
         facts: `git_commit`, `dirty`, `params` (by dotted name), `weights`, `backbone`.
         baseline: The model that the verdict compares with.
         candidate: The model that the verdict is about.
-        confidence: Of every interval; 1 - confidence is the level of every test.
-        margin: Share of the accuracy that a reader would give up for a cheaper model.
+        confidence: Of every difference's interval; 1 - confidence is the level of every test.
+        margin: Accuracy, as a fraction, that a reader would give up for a cheaper model.
 
     Raises:
         DataError: The numbers of a model are missing, or two models were tested on different images.
@@ -116,6 +113,16 @@ def judge_pair(pair: Pair, confidence: float) -> Finding:
     return Finding("verdict.better", values)
 
 
+def decide_pair(comparison: Comparison, pair: Pair) -> str | None:
+    """Returns the better model of a pair, or None where it can't be told: the one rule of texts, tables and figures.
+
+    The verdict's pair, the first, counts by its own p value; every other one by the p value that Holm adjusted.
+    """
+    is_verdict = pair == comparison.pairs[0]
+    finding = judge_pair(pair if is_verdict else replace(pair, p_value=pair.p_adjusted), comparison.confidence)
+    return str(finding.values["winner"]) if finding.key == "verdict.better" else None
+
+
 def find_cost(comparison: Comparison) -> tuple[Finding, ...]:
     """Says what the verdict's better (or, where it can't tell, the candidate) costs more or less than the other."""
     one, other = _get_verdict_models(comparison)
@@ -131,13 +138,15 @@ def find_warnings(comparison: Comparison) -> tuple[Finding, ...]:
     models, facts = comparison.models, comparison.facts
     pretrained = [model.name for model in models if model.name in ("transfer", "finetune")]
     single = [model.name for model in models if len(model.seeds) == 1]
-    machines = {(model.device, model.threads) for model in models if model.train_time_s is not None}
+    timed = [model for model in models if model.train_time_s is not None]
+    settings = {(model.device, model.threads) for model in timed}
+    machines = {model.machine for model in timed if model.machine is not None}
     untimed = [model.name for model in models if model.train_time_s is None]
     checks = (
         (bool(single), Finding("warning.single_seed", {"models": single})),
         (bool(pretrained) and facts["weights"] == "random",
          Finding("warning.random_weights", {"models": pretrained, "backbone": facts["backbone"]})),
-        (len(machines) > 1, Finding("warning.machines", {})),
+        (len(settings) > 1 or len(machines) > 1, Finding("warning.machines", {})),
         (bool(untimed), Finding("warning.untimed", {"models": untimed})),
         (bool(facts.get("dirty")), Finding("warning.dirty", {})),
     )  # fmt: skip
@@ -149,7 +158,7 @@ def find_answers(comparison: Comparison) -> tuple[Answer, ...]:
     baseline, candidate = comparison.get_model(comparison.baseline), comparison.get_model(comparison.candidate)
     return (
         Answer("slower", _explain_time(baseline, candidate)),
-        Answer("trained", _judge_training(baseline, candidate)),
+        Answer("trained", _judge_training(baseline, candidate, 1 - comparison.confidence)),
         Answer("tested", (comparison.verdict, _count_right(baseline, candidate))),
         Answer("resources", tuple(_list_resources(model) for model in (baseline, candidate))),
         Answer("classes", (_list_classes(comparison),)),
@@ -158,21 +167,25 @@ def find_answers(comparison: Comparison) -> tuple[Answer, ...]:
 
 
 def find_recommendations(comparison: Comparison, margin: float) -> tuple[Finding, Finding]:
-    """Recommends one model for accuracy, and for cost the cheapest of those within the margin of the best."""
+    """Recommends one model for accuracy, and for cost the cheapest of those that aren't worse by more than the margin.
+
+    How much worse counts by the upper end of its interval (non-inferiority): few test images or seeds must not make
+    a model eligible.
+    """
     best = max(comparison.models, key=lambda model: model.test_accuracy)
-    level = 1 - comparison.confidence
-    tied = [model.name for model in comparison.models
-            if model is not best and comparison.get_pair(best.name, model.name).p_adjusted >= level]  # fmt: skip
+    others = [model.name for model in comparison.models if model is not best]
+    tied = [name for name in others if decide_pair(comparison, comparison.get_pair(best.name, name)) is None]
     accuracy = Finding("recommend.accuracy", {"model": best.name, "accuracy": best.test_accuracy, "tied": tied})
-    eligible = [model for model in comparison.models if best.test_accuracy - model.test_accuracy <= margin]
+    losses = {model.name: _find_largest_loss(comparison, best, model) for model in comparison.models}
+    eligible = [model for model in comparison.models if model is best or losses[model.name] <= margin]
     if not comparison.is_timed:
         cheap, ratio, key = min(eligible, key=lambda model: model.parameters), None, "recommend.small"
     else:
         cheap = min(eligible, key=lambda model: model.train_time_s or 0.0)
         ratio, key = _ratio(best.train_time_s, cheap.train_time_s), "recommend.fast"
-    given_up = best.test_accuracy - cheap.test_accuracy
-    values = {"model": cheap.name, "best": best.name, "ratio": ratio, "given_up": given_up,
-              "parameters": cheap.parameters, "tied": cheap.name in tied, "margin": margin}  # fmt: skip
+    values = {"model": cheap.name, "best": best.name, "ratio": ratio, "parameters": cheap.parameters,
+              "given_up": best.test_accuracy - cheap.test_accuracy, "at_most": losses[cheap.name],
+              "tied": cheap.name in tied, "margin": margin, "confidence": comparison.confidence}  # fmt: skip
     return accuracy, Finding(f"{key}_too" if cheap is best else key, values)
 
 
@@ -183,7 +196,7 @@ def find_notes(comparison: Comparison) -> tuple[Finding, ...]:
     method = comparison.pairs[0].method
     notes = [Finding("note.kept_epoch", {}),
              Finding(f"note.{method}", {"num_seeds": num_seeds, "confidence": comparison.confidence}),
-             Finding("note.wilson", {"confidence": comparison.confidence}),
+             Finding("note.wilson", {"confidence": comparison.models[0].confidence}),
              Finding("note.holm", {"num_pairs": len(comparison.pairs), "level": 1 - comparison.confidence}),
              Finding("note.f1", {"confidence": comparison.confidence})]  # fmt: skip
     if "transfer" in names:
@@ -198,6 +211,14 @@ def _get_verdict_models(comparison: Comparison) -> tuple[Model, Model]:
         values = comparison.verdict.values
         return comparison.get_model(values["winner"]), comparison.get_model(values["loser"])
     return comparison.get_model(comparison.candidate), comparison.get_model(comparison.baseline)
+
+
+def _find_largest_loss(comparison: Comparison, best: Model, model: Model) -> float:
+    """Returns the upper end of the interval of how much less accurate a model is than the best one."""
+    if model is best:
+        return 0.0
+    pair = comparison.get_pair(best.name, model.name)
+    return pair.high if pair.candidate == best.name else -pair.low
 
 
 def _explain_time(baseline: Model, candidate: Model) -> tuple[Finding, ...]:
@@ -218,26 +239,23 @@ def _explain_time(baseline: Model, candidate: Model) -> tuple[Finding, ...]:
     return tuple(findings)
 
 
-def _judge_training(baseline: Model, candidate: Model) -> tuple[Finding, ...]:
-    """Compares validation losses over seeds, and the gaps between training and validation accuracy."""
+def _judge_training(baseline: Model, candidate: Model, level: float) -> tuple[Finding, ...]:
+    """Compares validation losses over seeds, and states how far training accuracy is from validation accuracy.
+
+    That gap is no measure of overfitting: Keras's training accuracy is a running mean over the epoch, taken with
+    dropout while the weights still move.
+    """
     low, high = sorted((baseline, candidate), key=lambda model: model.val_loss)
-    values = {"low": low.name, "high": high.name, "low_loss": low.val_loss, "high_loss": high.val_loss,
-              "low_worst": low.val_loss_high, "high_best": high.val_loss_low}  # fmt: skip
+    values: dict[str, Any] = {"low": low.name, "high": high.name, "low_loss": low.val_loss, "high_loss": high.val_loss}
     if min(len(low.seeds), len(high.seeds)) == 1:
         key = "answer.trained_one_seed"
-    elif low.val_loss_high < high.val_loss_low:
-        key = "answer.trained_better"
     else:
-        key = "answer.trained_unclear"
-    gaps = sorted((baseline, candidate), key=lambda model: -model.accuracy_gap)
-    wide, narrow = gaps
-    if wide.accuracy_gap < OVERFITTING_GAP:
-        kind = "no_overfitting"
-    else:
-        kind = "overfitting" if wide.accuracy_gap - narrow.accuracy_gap >= SAME_GAP else "overfitting_alike"
-    return (Finding(key, values),
-            Finding(f"answer.{kind}", {"wide": wide.name, "narrow": narrow.name, "wide_gap": wide.accuracy_gap,
-                                       "narrow_gap": narrow.accuracy_gap}))  # fmt: skip
+        p_value = compute_welch_p_value(*([seed.val_loss for seed in model.seeds] for model in (low, high)))
+        key = "answer.trained_better" if p_value < level else "answer.trained_unclear"
+        values["p_value"] = p_value
+    gaps = {"baseline": baseline.name, "candidate": candidate.name,
+            "baseline_gap": baseline.accuracy_gap, "candidate_gap": candidate.accuracy_gap}  # fmt: skip
+    return Finding(key, values), Finding("answer.gaps", gaps)
 
 
 def _count_right(baseline: Model, candidate: Model) -> Finding:

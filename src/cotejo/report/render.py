@@ -14,12 +14,10 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from cotejo.comparison.comparison import Comparison, Pair
-from cotejo.comparison.verdict import judge_pair
+from cotejo.comparison.verdict import decide_pair
 from cotejo.report.figures.comparison import build_report_figures
 from cotejo.report.style import render_svg
 from cotejo.report.wording import build_environment, load_locale
-
-__all__ = ["load_locale", "render_html", "render_json", "render_markdown"]
 
 #: Significant digits of a number in the JSON: more than any clock or sample holds, fewer than platforms disagree in.
 SIGNIFICANT_DIGITS = 6
@@ -101,17 +99,9 @@ def _render(template: str, comparison: Comparison, language: str, **more: Any) -
 
 
 def _decide(comparison: Comparison, pair: Pair, locale: Mapping[str, Any]) -> dict[str, Any]:
-    """Says which of a pair is better: the verdict's pair by its own p, every other one by the adjusted p."""
-    if pair is comparison.pairs[0]:
-        finding = comparison.verdict
-    else:
-        level = 1 - comparison.confidence
-        finding = judge_pair(pair, comparison.confidence)
-        if pair.p_adjusted >= level:
-            return {"text": locale["decisions"]["unclear"]}
-    if finding.key != "verdict.better":
-        return {"text": locale["decisions"]["unclear"]}
-    return {"text": locale["decisions"]["better"], "winner": finding.values["winner"]}
+    """Picks the words for the better model of a pair, or for that it can't be told."""
+    winner = decide_pair(comparison, pair)
+    return {"text": locale["decisions"]["better" if winner else "unclear"], "winner": winner}
 
 
 def _list_data(comparison: Comparison) -> dict[str, Any]:

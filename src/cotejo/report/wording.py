@@ -61,6 +61,15 @@ class Wording:
         """Says a fraction as a percentage."""
         return MISSING if fraction is None else self.number(100 * fraction, digits) + self._format["percent"]
 
+    def exact(self, value: float) -> str:
+        """Says a number that was set, not measured, with all its decimals (of up to ten)."""
+        # 1 - 0.995 is 0.0050000000000000044
+        return self.number(value, len(f"{value:.10f}".rstrip("0").partition(".")[2]))
+
+    def confidence(self, fraction: float) -> str:
+        """Says a confidence as a percentage with all its decimals: 95%, 99.5%."""
+        return self.exact(100 * fraction) + str(self._format["percent"])
+
     def points(self, fraction: float, digits: int = 2) -> str:
         """Says a difference of two fractions in points of percent."""
         return self.number(100 * fraction, digits)
@@ -145,8 +154,8 @@ def build_environment(language: str, *, autoescape: bool) -> Environment:
         keep_trailing_newline=True,
     )
     wording = Wording(language)
-    methods = ("number", "integer", "percent", "points", "signed_points", "signed", "ratio", "p_value", "p_equals",
-               "duration", "size", "model", "listing")  # fmt: skip
+    methods = ("number", "integer", "percent", "exact", "confidence", "points", "signed_points", "signed", "ratio",
+               "p_value", "p_equals", "duration", "size", "model", "listing")  # fmt: skip
     filters: dict[str, Callable[..., Any]] = {name: getattr(wording, name) for name in methods}
     environment.filters.update(filters)
     return environment

@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from cotejo.comparison.comparison import ClassDifference, Comparison, Model, Pair
+from cotejo.comparison.comparison import ClassDifference, Comparison, Model
+from cotejo.comparison.verdict import decide_pair
 from cotejo.report.figures.confusion import draw_confusion
 from cotejo.report.style import (
     BLUE,
@@ -57,7 +58,7 @@ def build_report_figures(
         "f1": figure_f1_differences(
             comparison.differences, comparison.baseline, comparison.candidate, language=language
         ),
-        "pairs": figure_pairs(comparison.pairs, language=language),
+        "pairs": figure_pairs(comparison, language=language),
         "cost": figure_cost(comparison.models, language=language),
     }
 
@@ -158,7 +159,7 @@ def figure_f1_differences(
 def draw_intervals(
     ax: Axes, rows: Sequence[tuple[str, float, float, float, bool]], sides: tuple[str, str] | None, wording: Wording
 ) -> None:
-    """Draws a row per difference: name, value, low, high, and whether it is clear of 0.
+    """Draws a row per difference: name, value, low, high, and whether it is clear.
 
     Args:
         ax: The axes.
@@ -191,21 +192,23 @@ def draw_sides(ax: Axes, sides: tuple[str, str], wording: Wording) -> None:
                 color=GREY, fontsize=10)  # fmt: skip
 
 
-def figure_pairs(pairs: Sequence[Pair], *, language: str = "en") -> Figure:
+def figure_pairs(comparison: Comparison, *, language: str = "en") -> Figure:
     """Shows the difference in test accuracy of every pair, first model minus second, with its interval.
 
+    Dots are filled where the pair is decided, which takes more than an interval without 0: see `decide_pair`.
+
     Args:
-        pairs: In the order to show, from above.
+        comparison: The comparison; its pairs are shown from above.
         language: en or es.
     """
     with use_style():
         wording = Wording(language)
-        figure = build_figure(7.2, 0.38 * len(pairs) + 1.0)
+        figure = build_figure(7.2, 0.38 * len(comparison.pairs) + 1.0)
         ax = figure.subplots()
         rows = [
             (f"{wording.model(pair.candidate)} – {wording.model(pair.baseline)}", pair.value, pair.low, pair.high,
-             pair.low > 0 or pair.high < 0)
-            for pair in pairs
+             decide_pair(comparison, pair) is not None)
+            for pair in comparison.pairs
         ]  # fmt: skip
         draw_intervals(ax, rows, None, wording)
         format_numbers(ax.xaxis, wording, scale=100)
