@@ -12,14 +12,14 @@ def download(stage: Stage) -> None:
     """Writes data/raw/ and data/weights/."""
     data, transfer = stage.params.data, stage.params.transfer
     fetcher = Fetcher.from_environment(stage.params.runtime.download_timeout_s, STATE_FOLDER / "downloads")
+    wanted = find_weights(transfer.backbone, transfer.alpha) if transfer.weights == "imagenet" else None
     with stage.outputs("data/raw", "data/weights") as (raw, weights):
-        manifest: dict[str, object] = {"backbone": transfer.backbone, "alpha": transfer.alpha, "file": None}
-        if transfer.weights == "imagenet":
-            manifest["file"] = fetcher.fetch(find_weights(transfer.backbone, transfer.alpha), weights).name
-        (weights / "weights.json").write_text(json.dumps(manifest, indent=2) + "\n")
         for file in SOURCES[data.name].files:
             fetcher.fetch(file, raw)
         (raw / "source.json").write_text(json.dumps(describe_source(data.name), indent=2) + "\n")
+        name = fetcher.fetch(wanted, weights).name if wanted else None
+        manifest = {"backbone": transfer.backbone, "alpha": transfer.alpha, "file": name}
+        (weights / "weights.json").write_text(json.dumps(manifest, indent=2) + "\n")
     stage.run.log_artifact(Path("data/raw/source.json"))
 
 

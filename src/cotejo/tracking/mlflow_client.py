@@ -147,6 +147,7 @@ class Delivery:
         from mlflow.models import Model, ModelSignature
         from mlflow.types import Schema, TensorSpec
 
+        mlflow.set_experiment(experiment_id=self.experiment_id)  # a model is kept where the active experiment says
         shape = (-1, *record["input_shape"])
         Model.log(
             artifact_path=None,
