@@ -5,11 +5,11 @@ READY  := $(VENV)/.ready
 RUN    := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
 # The demo's study, small enough for two minutes: bundled digits, nothing to download.
-DEMO := data.name=digits \
+DEMO := data.name=digits base.seeds=[0] \
   lenet.epochs=8 lenet.batch_size=32 \
   resnet.epochs=8 resnet.batch_size=16 resnet.input_size=16 \
   transfer.weights=random transfer.input_size=32 transfer.epochs=8 transfer.batch_size=32 \
-  finetune.epochs=2 finetune.batch_size=32 \
+  finetune.epochs=2 finetune.batch_size=32 finetune.unfreeze=6 \
   search.num_trials=4 search.space.epochs.low=1 search.space.epochs.high=2
 
 .DEFAULT_GOAL := help
