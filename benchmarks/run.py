@@ -14,7 +14,7 @@ from statistics import median
 
 import numpy as np
 
-ROUNDS = 5
+ROUNDS = 3
 EPOCHS = 3
 NUM_SAMPLES = {"lenet": 25_600, "resnet": 6_400}
 PAGE = Path("docs/benchmarks.md")
