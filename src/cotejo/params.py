@@ -236,8 +236,7 @@ class Sections:
             section, _, key = path.partition(".")
             group = getattr(params, section)
             if key:
-                known = self._groups.get(section, _Declared(section))
-                self._groups[section] = known.extend(key, getattr(group, key))
+                self._groups.setdefault(section, _Declared(section)).declare(key, getattr(group, key))
             else:
                 self._groups[section] = group
         self._groups["runtime"] = params.runtime
@@ -257,12 +256,12 @@ class Sections:
 class _Declared:
     """The declared keys of a section of which a stage reads only some."""
 
-    def __init__(self, section: str, values: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, section: str) -> None:
         self._section = section
-        self._values = dict(values or {})
+        self._values: dict[str, Any] = {}
 
-    def extend(self, key: str, value: Any) -> "_Declared":  # noqa: ANN401 - any parameter
-        return _Declared(self._section, {**self._values, key: value})
+    def declare(self, key: str, value: Any) -> None:  # noqa: ANN401 - any parameter
+        self._values[key] = value
 
     def __getattr__(self, key: str) -> Any:  # noqa: ANN401 - any parameter
         try:

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from cotejo.errors import CotejoError, StageError
 from cotejo.params import Sections, load_params
 from cotejo.tracking import lineage
-from cotejo.tracking.journal import Run, Tracker, state_of
+from cotejo.tracking.journal import Run, Tracker, say_first_line, state_of
 from cotejo.tracking.mlflow_client import Delivery
 
 STATE_FOLDER = Path(".cotejo")
@@ -115,9 +115,10 @@ def run_stage(body: Callable[[Stage], None], name: str, sections: Sequence[str])
     """
     try:
         _stop_on_signals()
-        _stop_with(lineage.find_driver())
+        driver = lineage.find_driver()
+        _stop_with(driver)
         with _lock(name):
-            _run_tracked(body, name, sections)
+            _run_tracked(body, name, sections, driver)
     except CotejoError as error:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(2)
@@ -127,19 +128,21 @@ def run_stage(body: Callable[[Stage], None], name: str, sections: Sequence[str])
     sys.exit(0)
 
 
-def _run_tracked(body: Callable[[Stage], None], name: str, sections: Sequence[str]) -> None:
+def _run_tracked(
+    body: Callable[[Stage], None], name: str, sections: Sequence[str], driver: psutil.Process | None
+) -> None:
     params = load_params(sections)
     root = lineage.find_root()
     state_folder = root / STATE_FOLDER
     tracker = Tracker(state_folder / "journal", Delivery(root, state_folder, params.runtime.tracking_timeout_s))
-    run = Run(tracker, name, lineage.find_session(lineage.find_driver()), lineage.describe_run(name))
+    run = Run(tracker, name, lineage.find_session(driver), lineage.describe_run(name))
     run.log_params(params.flatten(), is_summary=True)
     run.flush()
     began_s = time.perf_counter()
     try:
         body(Stage(name, params, run))
     except BaseException as error:
-        run.finish(state_of(error), error=(str(error).splitlines() or [type(error).__name__])[0])
+        run.finish(state_of(error), error=say_first_line(error))
         raise
     run.log_metrics({"wall_time_s": time.perf_counter() - began_s})
     run.finish("FINISHED")

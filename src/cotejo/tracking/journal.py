@@ -34,10 +34,9 @@ class Tracker:
             self._deliver(journal)
         except Exception as error:  # noqa: BLE001 - whatever a tracking server does, the study goes on
             self._is_down = True
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
             print(
-                f"warning: MLflow took no record ({reason[:200]}). The run goes on; its record is kept in "
-                f"{self.folder} and is sent by a later stage.",
+                f"warning: MLflow took no record ({say_first_line(error)[:200]}). The run goes on; its record is "
+                f"kept in {self.folder} and is sent by a later stage.",
                 file=sys.stderr,
             )
 
@@ -46,8 +45,8 @@ class Tracker:
         for journal in sorted(self.folder.glob("*.jsonl")):
             sent = journal.with_suffix(".sent")
             num_sent = json.loads(sent.read_text())["offset"] if sent.exists() else 0
-            content = journal.read_bytes()
-            if num_sent < len(content) and b'"kind": "end"' in content:
+            # by size first: most journals have been sent, and a study leaves many
+            if num_sent < journal.stat().st_size and b'"kind": "end"' in journal.read_bytes():
                 self.send(journal)
 
 
@@ -130,6 +129,11 @@ class Run:
         record = {"kind": kind, "time_ms": time.time_ns() // 1_000_000, **fields}
         with self.path.open("ab") as journal:
             journal.write(json.dumps(record).encode() + b"\n")
+
+
+def say_first_line(error: BaseException) -> str:
+    """Returns the first line of an exception's message, or its name where it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def state_of(error: BaseException) -> str:
