@@ -23,6 +23,7 @@ List = Annotated[tuple[T, ...], Strict(False), Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+NotNegative = Annotated[float, Field(ge=0)]
 Seconds = Annotated[float, Field(gt=0)]
 ModelName = Literal["lenet", "resnet", "transfer", "finetune"]
 #: The models of the study, in the order in which every table shows them.
@@ -31,6 +32,16 @@ MODELS: tuple[ModelName, ...] = get_args(ModelName)
 ALPHAS = {"MobileNet": (0.25, 0.5, 0.75, 1.0), "MobileNetV2": (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)}
 SearchKey = Literal["epochs", "batch_size", "learning_rate"]
 OptimizerName = Literal["adam", "adamw", "sgd", "rmsprop", "nadam"]
+ScheduleName = Literal["constant", "exponential", "cosine", "step", "plateau"]
+Activation = Literal["relu", "leaky_relu", "prelu", "elu", "tanh", "sigmoid", "swish", "step"]
+SharedArchitecture = Literal["alexnet", "vgg", "inception", "basic_cnn"]
+#: The module of `cotejo.models` that builds an architecture.
+FAMILIES = {
+    "lenet5": "lenet", "resnet_small": "resnet", "resnet50_light": "resnet", "alexnet": "alexnet", "vgg": "vgg",
+    "inception": "inception", "basic_cnn": "basic_cnn",
+}  # fmt: skip
+#: Where less is better; of the other quantities that a training can watch, more is.
+LOSSES = ("loss", "val_loss")
 
 
 class Group(BaseModel):
@@ -44,6 +55,7 @@ class Base(Group):
 
     seeds: List[Seed]
     threads: Count
+    precision: Literal["float32", "mixed_bfloat16"]
 
     @model_validator(mode="after")
     def _check_seeds_differ(self) -> "Base":
@@ -67,9 +79,63 @@ class Preprocess(Group):
 
 
 class Optimizer(Group):
-    """The optimizer by its Keras name; what isn't declared here has Keras's default."""
+    """The optimizer by its Keras name; what isn't declared here, such as Adam's betas, has Keras's default."""
 
     name: OptimizerName
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    nesterov: bool
+    weight_decay: NotNegative
+    clip_norm: NotNegative
+
+    @model_validator(mode="after")
+    def _check_momentum(self) -> "Optimizer":
+        if self.momentum and self.name not in ("sgd", "rmsprop"):
+            raise ValueError(f"momentum 0 with {self.name}, which has its own, not {self.momentum}")
+        if self.nesterov and not (self.name == "sgd" and self.momentum):
+            raise ValueError(f"nesterov only for sgd with momentum, not for {self.name} with momentum {self.momentum}")
+        return self
+
+
+class Schedule(Group):
+    """How the learning rate changes; a key that the named schedule doesn't use has no effect."""
+
+    name: ScheduleName
+    factor: Fraction
+    interval_epochs: Count
+    warmup_epochs: Annotated[int, Field(ge=0)]
+    final_fraction: Annotated[float, Field(ge=0, lt=1)]
+
+
+class EarlyStopping(Group):
+    """Which epoch's weights are kept, and after how many epochs without a better one training stops."""
+
+    monitor: Literal["val_loss", "val_accuracy", "loss", "accuracy"]
+    mode: Literal["min", "max"]
+    patience: Annotated[int, Field(ge=0)]
+    min_delta: NotNegative
+    restore_best: bool
+
+    @model_validator(mode="after")
+    def _check_mode(self) -> "EarlyStopping":
+        expected = "min" if self.monitor in LOSSES else "max"
+        if self.mode != expected:
+            raise ValueError(f"mode {expected} for {self.monitor}, not {self.mode}")
+        return self
+
+
+class Augmentation(Group):
+    """What is changed at random in each training image, each time that it is seen; all at 0 is none."""
+
+    horizontal_flip: bool
+    rotation: Annotated[float, Field(ge=0, le=180)]
+    zoom: Annotated[float, Field(ge=0, lt=1)]
+    translation: Annotated[float, Field(ge=0, lt=1)]
+    erasing: Annotated[float, Field(ge=0, le=1)]
+
+    @property
+    def is_on(self) -> bool:
+        """Whether any image is changed."""
+        return any(self.model_dump().values())
 
 
 class Training(Group):
@@ -79,19 +145,43 @@ class Training(Group):
     batch_size: Count
     learning_rate: Annotated[float, Field(gt=0, le=10)]
     optimizer: Optimizer
+    schedule: Schedule
+    early_stopping: EarlyStopping
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    class_weights: Literal["none", "balanced"]
+    augmentation: Augmentation
+
+    @model_validator(mode="after")
+    def _check_warmup(self) -> "Training":
+        if self.schedule.name == "cosine" and self.schedule.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"fewer schedule.warmup_epochs than epochs, not {self.schedule.warmup_epochs} of {self.epochs}"
+            )
+        return self
 
 
-class LeNet(Training):
+class Net(Training):
+    """What every network that is trained from scratch declares."""
+
+    input_size: Annotated[int, Field(ge=8, le=512)]
+    activation: Activation
+    pooling: Literal["max", "average"]
+    batch_normalization: bool
+    dropout_rate: Annotated[float, Field(ge=0, lt=1)]
+    l1: NotNegative
+    l2: NotNegative
+
+
+class LeNet(Net):
     """The train-lenet stage."""
 
-    architecture: Literal["lenet5"]
+    architecture: Literal["lenet5"] | SharedArchitecture
 
 
-class ResNet(Training):
+class ResNet(Net):
     """The train-resnet stage."""
 
-    architecture: Literal["resnet_small", "resnet50_light"]
-    input_size: Annotated[int, Field(ge=8, le=512)]
+    architecture: Literal["resnet_small", "resnet50_light"] | SharedArchitecture
 
 
 class Transfer(Training):
