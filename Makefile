@@ -4,6 +4,9 @@ VENV   := .venv
 READY  := $(VENV)/.ready
 RUN    := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
+# The release to compare with, as in pyproject.toml; an index that has a build for CPUs only gives that one.
+TORCH := torch==2.13.0
+
 # The demo's study, small enough for two minutes: bundled digits, nothing to download.
 DEMO := data.name=digits base.seeds=[0] \
   lenet.epochs=8 lenet.batch_size=32 \
@@ -61,7 +64,14 @@ check: $(READY)  ## lint, format, types, and the pipeline's rules
 	@$(RUN) mypy
 	@$(RUN) cotejo check
 
-bench: $(READY)  ## measure speed and memory on this machine
+bench: $(READY)  ## measure speed and memory on this machine against Keras and PyTorch: about twelve minutes
+	@# PyTorch is an opponent and nothing that Cotejo needs, so it isn't in requirements.lock
+	@if ! $(VENV)/bin/python -c 'import torch' 2>/dev/null; then \
+	  echo "Installing PyTorch into $(VENV), to compare with ..."; \
+	  if command -v uv >/dev/null; then uv pip install --quiet --python $(VENV)/bin/python $(TORCH); \
+	  else $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH); fi || \
+	  echo "PyTorch can't be had here: its rows will say so." >&2; \
+	fi
 	@$(RUN) python benchmarks/run.py
 
 lock: $(READY)  ## pin the newest versions that pyproject.toml allows (needs uv)

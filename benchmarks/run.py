@@ -1,136 +1,144 @@
-"""Measures training speed against plain Keras on this machine, and writes docs/benchmarks.md: make bench.
+"""Measures Cotejo against plain Keras and PyTorch on this machine, and writes docs/benchmarks.md: make bench.
 
-Every measurement is a process of its own. The two opponents take turns, so that whatever else the machine does hits
-both; the medians of the rounds are compared.
+`python benchmarks/run.py --quick` tries every measurement on a few images and prints the page instead.
 """
 
 import json
-import platform
 import subprocess
 import sys
 import time
 from pathlib import Path
-from statistics import median
+from typing import Any, NamedTuple
 
-import numpy as np
+from page import render_page
+from results import Contest, Measurement, check_same_net
 
-ROUNDS = 3
-EPOCHS = 3
-NUM_SAMPLES = {"lenet": 25_600, "resnet": 6_400}
 PAGE = Path("docs/benchmarks.md")
+MEASURE = Path(__file__).with_name("measure.py")
+CPU_INFO = Path("/proc/cpuinfo")
+
+
+class Sizes(NamedTuple):
+    """How much is measured.
+
+    Attributes:
+        rounds: Turns of each opponent.
+        epochs: Of which the first isn't counted.
+        lenet: Images to train LeNet on, a multiple of its batch size, so that no last batch is smaller.
+        resnet: Likewise for the residual network.
+        convolutions: Steps of the ceiling.
+        transfer: Images to fit a head on; a tenth as many validate it.
+        transfer_rounds: Turns of each opponent in transfer learning.
+        transfer_epochs: All of which are counted.
+    """
+
+    rounds: int = 5
+    epochs: int = 4
+    lenet: int = 25_600
+    resnet: int = 6_400
+    convolutions: int = 100
+    transfer: int = 10_000
+    transfer_rounds: int = 2
+    transfer_epochs: int = 20
+
+
+QUICK = Sizes(rounds=1, epochs=2, lenet=1_280, resnet=320, convolutions=3, transfer=200, transfer_rounds=1,
+              transfer_epochs=2)  # fmt: skip
+
+
+class Opponent(NamedTuple):
+    """A function to be measured, in a process of its own: see measure.py."""
+
+    module: str
+    function: str
+    options: dict[str, Any]
 
 
 def main() -> None:
-    """Runs one measurement if it is named, else all of them."""
-    if len(sys.argv) == 3:
-        print(json.dumps(measure(sys.argv[1], sys.argv[2])))
+    """Measures all and writes the page."""
+    is_quick = sys.argv[1:] == ["--quick"]
+    sizes = QUICK if is_quick else Sizes()
+    began_s = time.perf_counter()
+    contests = {
+        "lenet": take_turns(list_lenet(sizes), sizes.rounds),
+        "resnet": take_turns(list_resnet(sizes), sizes.rounds),
+        "transfer": take_turns(list_transfer(sizes), sizes.transfer_rounds),
+    }
+    for contest in contests.values():
+        check_same_net(contest)
+    page = render_page(contests, sizes._asdict(), time.perf_counter() - began_s)
+    if is_quick:
+        print(page)
         return
-    rows = [compare(net) for net in NUM_SAMPLES]
-    PAGE.write_text(render(rows), encoding="utf-8")
-    print(PAGE.read_text(encoding="utf-8"))
+    PAGE.write_text(page, encoding="utf-8")
+    print(f"Written to {PAGE}")
 
 
-def compare(net: str) -> dict[str, float | str]:
-    """Lets Cotejo and plain Keras take turns, and returns medians and their ratio."""
-    results: dict[str, list[dict[str, float]]] = {"keras": [], "cotejo": []}
-    for number in range(ROUNDS):
-        for opponent, measured in results.items():
-            command = [sys.executable, __file__, net, opponent]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            measured.append(json.loads(done.stdout.splitlines()[-1]))
-            print(f"{net} {opponent} round {number + 1}: {measured[-1]['images_per_s']:.0f} images/s", file=sys.stderr)
-    speed = {name: median(row["images_per_s"] for row in rows) for name, rows in results.items()}
-    memory = {name: median(row["peak_memory_bytes"] for row in rows) / 1e6 for name, rows in results.items()}
-    ratios = sorted(
-        ours["images_per_s"] / theirs["images_per_s"]
-        for ours, theirs in zip(results["cotejo"], results["keras"], strict=True)
-    )
+def list_lenet(sizes: Sizes) -> dict[str, Opponent]:
+    """Who trains LeNet."""
+    task = {"net": "lenet", "num_samples": sizes.lenet, "epochs": sizes.epochs}
     return {
-        "net": net, "keras": speed["keras"], "cotejo": speed["cotejo"], "ratio": median(ratios), "low": ratios[0],
-        "high": ratios[-1], "keras_mb": memory["keras"], "cotejo_mb": memory["cotejo"],
-    }  # fmt: skip
+        "cotejo": Opponent("with_cotejo", "train", {**task, "precision": "float32"}),
+        "keras": Opponent("with_keras", "train", task),
+        "torch": Opponent("with_torch", "train", task),
+        "checkpoints": Opponent("with_cotejo", "train", {**task, "precision": "float32", "has_checkpoints": True}),
+    }
 
 
-def measure(net: str, opponent: str) -> dict[str, float]:
-    """Trains a net on generated images and returns the images per second of the fastest epoch but the first."""
-    from importlib import import_module
-
-    import keras
-
-    from cotejo.data.readers import LabelledImages
-    from cotejo.params import load_params
-    from cotejo.training.fit import configure_tensorflow, measure_peak_memory
-
-    params = load_params(["base", net])
-    if opponent == "cotejo":  # a notebook asks for neither threads nor determinism
-        configure_tensorflow(params.base.threads)
-    keras.utils.set_random_seed(0)
-    settings = getattr(params, net).model_copy(update={"epochs": EPOCHS})
-    model = import_module(f"cotejo.models.{net}").build_model(settings, (28, 28, 1), 10)
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (NUM_SAMPLES[net], 28, 28, 1), np.uint8)
-    split = LabelledImages(images, generator.integers(0, 10, NUM_SAMPLES[net]))
-    fit = {"keras": fit_plain_keras, "cotejo": fit_cotejo}[opponent]
-    times_s = fit(model, split, settings)
-    return {"images_per_s": NUM_SAMPLES[net] / min(times_s[1:]), "peak_memory_bytes": measure_peak_memory()}
+def list_resnet(sizes: Sizes) -> dict[str, Opponent]:
+    """Who trains the residual network; and its convolutions alone, with a batch whole and in halves."""
+    task = {"net": "resnet", "num_samples": sizes.resnet, "epochs": sizes.epochs}
+    alone = {"net": "resnet", "repeats": sizes.convolutions}
+    opponents = {
+        "cotejo": Opponent("with_cotejo", "train", {**task, "precision": "float32"}),
+        "cotejo_bfloat16": Opponent("with_cotejo", "train", {**task, "precision": "mixed_bfloat16"}),
+        "keras": Opponent("with_keras", "train", task),
+        "torch": Opponent("with_torch", "train", task),
+        "convolutions": Opponent("ceiling", "time_convolutions", {**alone, "num_parts": 1}),
+        "convolutions_in_halves": Opponent("ceiling", "time_convolutions", {**alone, "num_parts": 2}),
+    }
+    if not has_bfloat16():
+        del opponents["cotejo_bfloat16"]
+    return opponents
 
 
-def fit_cotejo(model, split, settings) -> list[float]:  # noqa: ANN001 - Keras is imported late, for the clock
-    """Trains as the study does; one image of validation, since the opponent has none."""
-    from cotejo.data.readers import LabelledImages
-    from cotejo.training.fit import Job, fit
-
-    val = LabelledImages(split.images[:1], split.labels[:1])
-    return fit(Job(model, model, split, val), settings, 0, "benchmark", lambda *_: None).epoch_times_s
-
-
-def fit_plain_keras(model, split, settings) -> list[float]:  # noqa: ANN001
-    """Trains as a notebook does: `fit` on float arrays, scaled before."""
-    import keras
-
-    times_s: list[float] = []
-
-    class Clock(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
-            self.began_s = time.perf_counter()
-
-        def on_epoch_end(self, epoch: int, logs: object = None) -> None:
-            times_s.append(time.perf_counter() - self.began_s)
-
-    # the same net from floats of 0 to 1: what follows the scaling layer
-    scaled = keras.Input((28, 28, 1))
-    x = scaled
-    plain = keras.models.clone_model(
-        model, clone_function=lambda layer: keras.layers.Identity() if layer.name == "scale" else layer,
-        input_tensors=x,
-    )  # fmt: skip
-    plain.compile(optimizer=settings.optimizer.name, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    images = split.images.astype("float32") / 255
-    plain.fit(images, split.labels, batch_size=settings.batch_size, epochs=settings.epochs, verbose=0,
-              callbacks=[Clock()])  # fmt: skip
-    return times_s
+def list_transfer(sizes: Sizes) -> dict[str, Opponent]:
+    """Who fits a head on a frozen backbone."""
+    task = {"num_samples": sizes.transfer, "num_val": sizes.transfer // 10, "epochs": sizes.transfer_epochs}
+    return {
+        "cotejo": Opponent("with_cotejo", "transfer", {**task, "is_cached": False}),
+        "cotejo_cached": Opponent("with_cotejo", "transfer", {**task, "is_cached": True}),
+        "keras": Opponent("with_keras", "transfer", task),
+    }
 
 
-def render(rows: list[dict[str, float | str]]) -> str:
-    """Writes the page."""
-    table = "\n".join(
-        f"| {row['net']} | {row['keras']:,.0f} | {row['cotejo']:,.0f} | {row['ratio']:.2f} | {row['low']:.2f} to "
-        f"{row['high']:.2f} | {row['keras_mb']:,.0f} | {row['cotejo_mb']:,.0f} |"
-        for row in rows
-    )
-    return f"""# Benchmarks
+def has_bfloat16() -> bool:
+    """Whether the processor says that it calculates in bfloat16; without, TensorFlow emulates it, slowly."""
+    return CPU_INFO.exists() and "bf16" in CPU_INFO.read_text(encoding="utf-8")
 
-`make bench` measures these and writes this page. Training speed of `resnet_small` and `lenet5` at the batch sizes of
-`params.yaml`, against `model.fit` on float arrays, as a notebook does it (no determinism asked for). Each
-measurement is a process of its own; the two take turns; medians of {ROUNDS} rounds, of each the fastest epoch but the
-first.
 
-Machine: {platform.machine()}, {platform.system()}, Python {platform.python_version()}.
+def take_turns(opponents: dict[str, Opponent], rounds: int) -> Contest:
+    """Measures each opponent once a round, so that whatever else the machine does hits all of them."""
+    contest: Contest = {name: [] for name in opponents}
+    for number in range(rounds):
+        for name, opponent in opponents.items():
+            contest[name].append(measure(opponent))
+            print(f"round {number + 1}/{rounds}  {name}  {contest[name][-1]}", file=sys.stderr, flush=True)
+    return contest
 
-| net | Keras `fit`, images/s | Cotejo, images/s | ratio | over the rounds | Keras, peak MB | Cotejo, peak MB |
-|---|--:|--:|--:|--:|--:|--:|
-{table}
-"""
+
+def measure(opponent: Opponent) -> Measurement:
+    """Starts the process of a measurement and returns what it found.
+
+    Raises:
+        SystemExit: The process failed; what it said is shown.
+    """
+    command = [sys.executable, str(MEASURE), opponent.module, opponent.function, json.dumps(opponent.options)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{done.stderr}\n{' '.join(command)} failed.")
+    measurement: Measurement = json.loads(done.stdout.splitlines()[-1])
+    return measurement
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from cotejo.evaluation.summary import evaluate_model, save_evaluation
 from cotejo.params import MODELS
 from cotejo.report.figures.evaluation import save_evaluation_figures
 from cotejo.stage import Stage, run_stage
-from cotejo.training.fit import configure_tensorflow
+from cotejo.training.hardware import configure_hardware
 
 DATA = Path("data/processed")
 OUTPUTS = ("reports/metrics", "reports/predictions", "reports/plots", "reports/figures/evaluate")
@@ -18,7 +18,7 @@ OUTPUTS = ("reports/metrics", "reports/predictions", "reports/plots", "reports/f
 def evaluate(stage: Stage) -> None:
     """Writes reports/metrics/, reports/predictions/, reports/plots/ and reports/figures/evaluate/."""
     base, settings = stage.params.base, stage.params.evaluate
-    configure_tensorflow(base.threads)
+    configure_hardware(base)
     dataset, test = load_dataset(DATA), load_split(DATA, "test")
     shown = draw_sample(len(test.labels), settings.grid_size, settings.sample_seed)
     with stage.outputs(*OUTPUTS) as (metrics, predictions, plots, figures):

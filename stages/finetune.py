@@ -7,7 +7,8 @@ from cotejo.data.splits import load_dataset, load_split
 from cotejo.models.backbones import unfreeze
 from cotejo.stage import Stage, run_stage
 from cotejo.training.archive import load_model
-from cotejo.training.fit import Job, configure_tensorflow, log_trained, save_timings, train_seeds
+from cotejo.training.fit import Job, log_trained, save_timings, train_seeds
+from cotejo.training.hardware import configure_hardware
 
 DATA = Path("data/processed")
 START = Path("models/transfer")
@@ -18,20 +19,20 @@ TIMINGS = "reports/timings/finetune.json"
 def finetune(stage: Stage) -> None:
     """Writes models/finetune/ and reports/timings/finetune.json."""
     base, settings = stage.params.base, stage.params.finetune
-    configure_tensorflow(base.threads)
-    dataset = load_dataset(DATA)
-    train_split, val_split = load_split(DATA, "train"), load_split(DATA, "val")
+    hardware = configure_hardware(base, side_by_side=True)  # batch normalisation is held in inference mode
+    dataset, train_split, val_split = load_dataset(DATA), load_split(DATA, "train"), load_split(DATA, "val")
 
     def prepare(seed: int) -> Job:
         model = load_model(START / f"seed-{seed}" / "model.keras")
         unfreeze(model, settings.unfreeze)
-        return Job(model, model, train_split, val_split)
+        return Job.of(model, train_split, val_split)
 
     stage.run.log_dataset(dataset.name, dataset.digest, DATA)
-    with stage.outputs(MODELS, TIMINGS) as (folder, timings_file):
-        trained = train_seeds(prepare, settings, base.seeds, folder, stage.run)
-        save_timings(trained, stage.name, base.threads, timings_file)
-    log_trained(trained, Path(MODELS))
+    with stage.checkpoint(dataset.digest, *sorted(START.rglob("model.keras"))) as checkpoints:
+        with stage.outputs(MODELS, TIMINGS) as (folder, timings):
+            trained = train_seeds(prepare, settings, base.seeds, hardware, stage.run, checkpoints, folder)
+            save_timings(trained, stage.name, hardware, timings)
+        log_trained(trained, Path(MODELS))
 
 
 if __name__ == "__main__":

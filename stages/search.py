@@ -6,10 +6,11 @@ from pathlib import Path
 
 import _source  # noqa: F401
 from cotejo.data.splits import load_dataset, load_split
-from cotejo.params import Training
+from cotejo.params import FAMILIES, Net
 from cotejo.report.figures.search import save_search_figures
 from cotejo.stage import Stage, run_stage
-from cotejo.training.fit import Job, configure_tensorflow
+from cotejo.training.fit import Job
+from cotejo.training.hardware import configure_hardware
 from cotejo.tuning.objective import build_objective
 from cotejo.tuning.study import compute_importances, run_study, save_study, tabulate_trials
 
@@ -18,18 +19,17 @@ DATA = Path("data/processed")
 
 def search(stage: Stage) -> None:
     """Writes reports/search/; nothing else reads it but `cotejo best` and the reader."""
-    settings, model_name = stage.params.search, stage.params.search.model
-    present, family = getattr(stage.params, model_name), import_module(f"cotejo.models.{model_name}")
-    configure_tensorflow(stage.params.base.threads)
+    settings, present = stage.params.search, getattr(stage.params, stage.params.search.model)
+    family = import_module(f"cotejo.models.{FAMILIES[present.architecture]}")
+    hardware = configure_hardware(stage.params.base, side_by_side=not present.batch_normalization)
     dataset, train_split, val_split = load_dataset(DATA), load_split(DATA, "train"), load_split(DATA, "val")
 
-    def prepare(proposed: Training) -> Job:
-        model = family.build_model(proposed, dataset.image_shape, dataset.num_classes)
-        return Job(model, model, train_split, val_split)
+    def prepare(proposed: Net) -> Job:
+        return Job.of(family.build_model(proposed, dataset.image_shape, dataset.num_classes), train_split, val_split)
 
     stage.run.log_dataset(dataset.name, dataset.digest, DATA)
     with stage.checkpoint(dataset.digest) as folder, stage.output("reports/search") as reports:
-        objective = build_objective(prepare, present, settings, stage.run)
+        objective = build_objective(prepare, present, settings, hardware, stage.run)
         study = run_study(settings, present.model_dump(), objective, folder / "study.log")
         save_study(study, settings, reports)
         save_search_figures(tabulate_trials(study), compute_importances(study, settings.seed), reports)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import _source  # noqa: F401
 from cotejo.data.splits import load_dataset, load_split
+from cotejo.params import FAMILIES
 from cotejo.stage import Stage, run_stage
-from cotejo.training.fit import Job, configure_tensorflow, log_trained, save_timings, train_seeds
+from cotejo.training.fit import Job, log_trained, save_timings, train_seeds
+from cotejo.training.hardware import configure_hardware
 
 DATA = Path("data/processed")
 
@@ -16,21 +18,19 @@ def train(stage: Stage) -> None:
     """Writes models/<name>/ and reports/timings/<stage>.json."""
     name = stage.name.removeprefix("train-")
     base, settings = stage.params.base, getattr(stage.params, name)
-    family = import_module(f"cotejo.models.{name}")
-    configure_tensorflow(base.threads)
-    dataset = load_dataset(DATA)
-    train_split, val_split = load_split(DATA, "train"), load_split(DATA, "val")
+    family = import_module(f"cotejo.models.{FAMILIES[settings.architecture]}")
+    hardware = configure_hardware(base, side_by_side=not settings.batch_normalization)
+    dataset, train_split, val_split = load_dataset(DATA), load_split(DATA, "train"), load_split(DATA, "val")
 
     def prepare(seed: int) -> Job:
-        model = family.build_model(settings, dataset.image_shape, dataset.num_classes)
-        return Job(model, model, train_split, val_split)
+        return Job.of(family.build_model(settings, dataset.image_shape, dataset.num_classes), train_split, val_split)
 
     stage.run.log_dataset(dataset.name, dataset.digest, DATA)
-    timings = f"reports/timings/{stage.name}.json"
-    with stage.outputs(f"models/{name}", timings) as (folder, timings_file):
-        trained = train_seeds(prepare, settings, base.seeds, folder, stage.run)
-        save_timings(trained, stage.name, base.threads, timings_file)
-    log_trained(trained, Path(f"models/{name}"))
+    with stage.checkpoint(dataset.digest) as checkpoints:
+        with stage.outputs(f"models/{name}", f"reports/timings/{stage.name}.json") as (folder, timings):
+            trained = train_seeds(prepare, settings, base.seeds, hardware, stage.run, checkpoints, folder)
+            save_timings(trained, stage.name, hardware, timings)
+        log_trained(trained, Path(f"models/{name}"))
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ from pathlib import Path
 import _source  # noqa: F401
 from cotejo.data.splits import load_dataset, load_split
 from cotejo.models.backbones import find_weights_file
-from cotejo.stage import Stage, run_stage
+from cotejo.stage import STATE_FOLDER, Stage, run_stage
 from cotejo.training.features import prepare_transfer
-from cotejo.training.fit import configure_tensorflow, log_trained, save_timings, train_seeds
+from cotejo.training.fit import log_trained, save_timings, train_seeds
+from cotejo.training.hardware import configure_hardware
 
 DATA = Path("data/processed")
 MODELS = "models/transfer"
@@ -17,15 +18,16 @@ TIMINGS = "reports/timings/transfer-learn.json"
 def transfer_learn(stage: Stage) -> None:
     """Writes models/transfer/ and reports/timings/transfer-learn.json."""
     base, settings = stage.params.base, stage.params.transfer
-    configure_tensorflow(base.threads)
-    dataset = load_dataset(DATA)
+    hardware = configure_hardware(base, side_by_side=True)
+    dataset, train_split, val_split = load_dataset(DATA), load_split(DATA, "train"), load_split(DATA, "val")
     weights = find_weights_file(Path("data/weights"))
-    prepare = prepare_transfer(settings, weights, dataset, load_split(DATA, "train"), load_split(DATA, "val"))
+    prepare = prepare_transfer(settings, weights, dataset, train_split, val_split, STATE_FOLDER / "features")
     stage.run.log_dataset(dataset.name, dataset.digest, DATA)
-    with stage.outputs(MODELS, TIMINGS) as (folder, timings_file):
-        trained = train_seeds(prepare, settings, base.seeds, folder, stage.run)
-        save_timings(trained, stage.name, base.threads, timings_file)
-    log_trained(trained, Path(MODELS))
+    with stage.checkpoint(dataset.digest, weights) as checkpoints:
+        with stage.outputs(MODELS, TIMINGS) as (folder, timings):
+            trained = train_seeds(prepare, settings, base.seeds, hardware, stage.run, checkpoints, folder)
+            save_timings(trained, stage.name, hardware, timings)
+        log_trained(trained, Path(MODELS))
 
 
 if __name__ == "__main__":

@@ -39,6 +39,15 @@ def test_check_reports_all_faults_at_once(cotejo, study):
     assert len(done.stderr.splitlines()) == 2
 
 
+def test_check_says_in_one_line_what_a_section_within_a_section_can_not_be(cotejo, study):
+    path = study / "params.yaml"
+    path.write_text(path.read_text().replace("    momentum: 0.0 ", "    momentum: 0.9 "))
+    done = cotejo("check")
+    assert done.returncode == 2
+    assert "  lenet.optimizer: expected momentum 0 with adam, which has its own, not 0.9" in done.stderr
+    assert "params.yaml has 1 fault;" in done.stderr
+
+
 def test_check_outside_a_study_says_where_to_run_it(cotejo, study):
     (study / "params.yaml").unlink()
     done = cotejo("check")

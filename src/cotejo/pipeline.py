@@ -9,6 +9,7 @@ from typing import Any
 
 from cotejo.errors import ParamsError
 from cotejo.params import PARAMS_FILE, read_yaml
+from cotejo.schema import FAMILIES, Params
 
 PIPELINE_FILE = Path("dvc.yaml")
 SOURCE = Path("src")
@@ -18,15 +19,17 @@ MAX_STAGE_LINES = 40
 EXEMPT = {
     "cotejo.errors": "says what went wrong",
     "cotejo.faults": "says what is wrong with a value",
-    "cotejo.params": "refuses values, changes none: DVC tracks the values themselves",
+    "cotejo.params": "reads values and changes none: DVC tracks the values themselves",
+    "cotejo.schema": "refuses values and changes none",
     "cotejo.stage": "locks, moves and records what a stage has computed",
     "cotejo.tracking": "watches",
+    "cotejo.training.progress": "shows what others have measured",
 }
 
 #: The house: a module imports only from its own row and the rows above.
 ROWS = (
-    "errors", "faults", "params", "data", "models", "tracking", "training", "evaluation", "tuning", "comparison",
-    "report", "stage", "pipeline", "cli",
+    "errors", "faults", "schema", "params", "data", "models", "tracking", "training", "evaluation", "tuning",
+    "comparison", "report", "stage", "pipeline", "cli",
 )  # fmt: skip
 
 
@@ -82,7 +85,8 @@ def find_sources(root: Path, command: str) -> set[str]:
 
     Returns:
         Paths from the root: the script and every module that it imports, directly or not, less the exempt ones.
-        `import_module(f"cotejo.models.{...}")` stands for the module that the command's argument names.
+        `import_module(f"cotejo.models.{FAMILIES[...]}")` stands for every family that the section allows which the
+        command's argument names.
     """
     _, script, *arguments = shlex.split(command)
     found = {script}
@@ -102,6 +106,13 @@ def find_imports(path: Path, arguments: Iterable[str] = ()) -> set[str]:
     return {name for node in ast.walk(tree) for name in _imported(node, arguments) if name.startswith("cotejo.")}
 
 
+def find_families(section: str) -> set[str]:
+    """Names the modules of `cotejo.models` that can build what a section of `params.yaml` declares."""
+    fields = Params.model_fields[section].annotation.model_fields  # type: ignore[union-attr]
+    allowed = str(fields["architecture"].annotation)  # a union of literals
+    return {family for architecture, family in FAMILIES.items() if f"'{architecture}'" in allowed}
+
+
 def _imported(node: ast.AST, arguments: Iterable[str]) -> Iterator[str]:
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
@@ -110,7 +121,7 @@ def _imported(node: ast.AST, arguments: Iterable[str]) -> Iterator[str]:
         yield from (f"{node.module}.{alias.name}" for alias in node.names)
     elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "import_module":
         prefix = ast.unparse(node.args[0]).partition("{")[0].strip("f'\"")
-        yield from (f"{prefix}{argument}" for argument in arguments)
+        yield from (f"{prefix}{family}" for argument in arguments for family in find_families(argument))
 
 
 def _check_stage(root: Path, name: str, stage: Mapping[str, Any]) -> Iterator[str]:

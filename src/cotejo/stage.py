@@ -82,21 +82,29 @@ class Stage:
         return {"git_commit": lineage.git_commit(), "dirty": lineage.is_dirty(), "params": self.params.flatten()}
 
     @contextmanager
-    def checkpoint(self, *inputs: str) -> Iterator[Path]:
+    def checkpoint(self, *inputs: str | Path | None) -> Iterator[Path]:
         """Gives a folder that outlives a kill and is gone on from by the next run with the same inputs.
 
         It is outside DVC's outputs, which DVC deletes before a stage starts, and is named after everything that the
         result depends on, so that nothing of another study is ever gone on from. Removed when the block succeeds.
 
         Args:
-            inputs: Digests of the data that the stage reads.
+            inputs: Digests of the data that the stage reads, and files that it reads.
         """
-        key = [self.params.flatten(), inputs, lineage.list_versions()]
+        read = [_digest(item) if isinstance(item, Path) else item for item in inputs]
+        key = [self.params.flatten(), read, lineage.list_versions()]
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode())
         for package in CHECKPOINTED:
             for file in sorted((Path(__file__).parent / package).glob("*.py")):
                 digest.update(file.read_bytes())
         folder = STATE_FOLDER / "checkpoints" / f"{self.name}-{digest.hexdigest()[:16]}"
+        others = [str(path) for path in folder.parent.glob(f"{self.name}-*") if path != folder]
+        if others and not folder.exists():
+            print(
+                f"{self.name}: starts from the beginning. What was checkpointed with other parameters, data or code is "
+                f"kept for a return to them; remove it when it isn't wanted: {' '.join(others)}",
+                file=sys.stderr,
+            )
         folder.mkdir(parents=True, exist_ok=True)
         yield folder
         _remove(folder)
@@ -193,6 +201,11 @@ def _stop_with(driver: psutil.Process | None) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="watch-dvc", daemon=True).start()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _remove(path: Path) -> None:

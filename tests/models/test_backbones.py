@@ -16,26 +16,16 @@ from cotejo.models.backbones import (
     join,
     unfreeze,
 )
-from cotejo.params import Optimizer, Transfer
+from cotejo.models.layers import uses_batch_statistics
+from declared import declare
 
 
-def declare(**changes):
-    values = {
-        "backbone": "MobileNet",
-        "alpha": 0.25,
-        "weights": "random",
-        "input_size": 32,
-        "dropout_rate": 0.2,
-        "epochs": 1,
-        "batch_size": 8,
-        "learning_rate": 1e-3,
-        "optimizer": Optimizer(name="adam"),
-    }
-    return Transfer(**{**values, **changes})
+def declare_random(**changes):
+    return declare("transfer", **{"weights": "random", "input_size": 32, **changes})
 
 
 def build_joined(image_shape=(28, 28, 1), num_classes=10, **changes):
-    extractor = build_extractor(build_backbone(declare(**changes), None), image_shape)
+    extractor = build_extractor(build_backbone(declare_random(**changes), None), image_shape)
     return join(extractor, build_head(extractor.output_shape[-1], num_classes, 0.2))
 
 
@@ -81,7 +71,7 @@ def test_the_notebooks_model_answers_between_0_and_1(notebook):
 
 @pytest.mark.parametrize(("backbone", "alpha"), [("MobileNet", 0.25), ("MobileNet", 0.5), ("MobileNetV2", 0.35)])
 def test_a_backbone_is_kerass_own_without_its_classifier(backbone, alpha):
-    ours = build_backbone(declare(backbone=backbone, alpha=alpha), None)
+    ours = build_backbone(declare_random(backbone=backbone, alpha=alpha), None)
     theirs = getattr(keras.applications, backbone)((32, 32, 3), alpha=alpha, include_top=False, weights=None)
     assert ours.count_params() == theirs.count_params()
     assert ours.output_shape == theirs.output_shape
@@ -91,7 +81,7 @@ def test_a_backbone_is_kerass_own_without_its_classifier(backbone, alpha):
 @pytest.mark.parametrize(("backbone", "module"), [("MobileNet", "mobilenet"), ("MobileNetV2", "mobilenet_v2")])
 def test_raw_pixels_reach_the_backbone_as_its_own_preprocess_input_leaves_them(backbone, module):
     alpha = {"MobileNet": 0.25, "MobileNetV2": 0.35}[backbone]
-    built = calibrate(build_backbone(declare(backbone=backbone, alpha=alpha), None))
+    built = calibrate(build_backbone(declare_random(backbone=backbone, alpha=alpha), None))
     extractor = build_extractor(built, (32, 32, 3))
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     prepared = getattr(keras.applications, module).preprocess_input(images.astype(np.float32))
@@ -101,7 +91,7 @@ def test_raw_pixels_reach_the_backbone_as_its_own_preprocess_input_leaves_them(b
 
 
 def test_a_grey_image_is_seen_as_the_same_image_in_colour():
-    backbone = calibrate(build_backbone(declare(), None))
+    backbone = calibrate(build_backbone(declare_random(), None))
     grey = np.random.default_rng(0).integers(0, 256, (2, 28, 28, 1), np.uint8)
     colour = np.repeat(grey, 3, axis=-1)
     np.testing.assert_allclose(
@@ -199,13 +189,13 @@ def test_fine_tuning_moves_unfrozen_kernels_only_and_no_normalisation_statistics
 def weights_file(tmp_path_factory):
     """Weights of MobileNet 0.25 in the layout of the published files, which is Keras 2's."""
     file = tmp_path_factory.mktemp("weights") / "mobilenet.h5"
-    build_backbone(declare(), None).save(file)
+    build_backbone(declare_random(), None).save(file)
     return file
 
 
 def test_weights_are_read_from_a_file(weights_file):
-    first, second = (build_backbone(declare(), weights_file).get_weights() for _ in range(2))
-    other = build_backbone(declare(), None).get_weights()
+    first, second = (build_backbone(declare_random(), weights_file).get_weights() for _ in range(2))
+    other = build_backbone(declare_random(), None).get_weights()
     for ours, again in zip(first, second, strict=True):
         np.testing.assert_array_equal(ours, again)
     assert not np.array_equal(first[0], other[0])
@@ -213,7 +203,7 @@ def test_weights_are_read_from_a_file(weights_file):
 
 @pytest.mark.parametrize("changes", [{"alpha": 0.5}, {"backbone": "MobileNetV2", "alpha": 0.35}], ids=["alpha", "V2"])
 def test_the_weights_of_another_model_are_refused(weights_file, changes):
-    settings = declare(**changes)
+    settings = declare_random(**changes)
     with pytest.raises(ModelError, match=rf"mobilenet\.h5: expected {settings.backbone}'s weights for alpha") as caught:
         build_backbone(settings, weights_file)
     assert "Run `dvc repro download`" in str(caught.value)
@@ -225,12 +215,12 @@ def test_truncated_weights_are_refused(weights_file, tmp_path, share):
     truncated = tmp_path / "truncated.h5"
     truncated.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(ModelError, match=r"truncated\.h5: expected MobileNet's weights"):
-        build_backbone(declare(), truncated)
+        build_backbone(declare_random(), truncated)
 
 
 def test_missing_weights_are_refused(tmp_path):
     with pytest.raises(ModelError, match=r"missing\.h5: expected MobileNet's weights"):
-        build_backbone(declare(), tmp_path / "missing.h5")
+        build_backbone(declare_random(), tmp_path / "missing.h5")
 
 
 @pytest.mark.parametrize("name", ["mobilenet.h5", None])
@@ -245,3 +235,11 @@ def test_a_folder_that_download_did_not_write_is_refused(tmp_path, note):
         (tmp_path / "weights.json").write_text(note)
     with pytest.raises(ModelError, match="Run `dvc repro download`"):
         find_weights_file(tmp_path)
+
+
+def test_normalisation_by_the_batch_is_told_from_normalisation_that_is_frozen_or_held(small):
+    assert not uses_batch_statistics(small), "frozen"
+    small.get_layer(BACKBONE).trainable = True
+    assert uses_batch_statistics(small)
+    unfreeze(small, "all")
+    assert not uses_batch_statistics(small), "held in inference mode"

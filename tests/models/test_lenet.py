@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from cotejo.models.lenet import build_model
-from cotejo.params import LeNet, Optimizer
+from cotejo.errors import ModelError
+from cotejo.models.lenet import MIN_INPUT_SIZE, build_model
+from declared import declare
 
-SETTINGS = LeNet(architecture="lenet5", epochs=1, batch_size=8, learning_rate=1e-3, optimizer=Optimizer(name="adam"))
 SHAPES = {
     "pad": (None, 32, 32, 1),
     "c1": (None, 28, 28, 6),
@@ -27,7 +27,7 @@ def draw_images(*shape):
 
 @pytest.fixture(scope="module")
 def lenet():
-    return build_model(SETTINGS, (28, 28, 1), 10)
+    return build_model(declare("lenet"), (28, 28, 1), 10)
 
 
 def test_it_has_the_61706_parameters_of_the_study_all_trainable(lenet):
@@ -71,8 +71,21 @@ def test_it_answers_as_a_net_built_from_the_description_that_is_given_padded_pix
     ("image_shape", "num_classes"), [((32, 32, 3), 10), ((8, 8, 1), 3), ((64, 48, 1), 2)], ids=["colour", "8", "64x48"]
 )
 def test_images_of_other_sizes_and_colours_are_fitted_inside_the_model(image_shape, num_classes):
-    model = build_model(SETTINGS, image_shape, num_classes)
+    model = build_model(declare("lenet"), image_shape, num_classes)
     assert model.get_layer("c1").input.shape == (None, 32, 32, image_shape[-1])
     y_prob = model.predict_on_batch(draw_images(2, *image_shape))
     assert y_prob.shape == (2, num_classes)
     np.testing.assert_allclose(y_prob.sum(axis=1), 1, rtol=1e-6)
+
+
+def test_an_input_of_another_size_is_built_down_to_16_pixels():
+    assert build_model(declare("lenet", input_size=28), (28, 28, 1), 10).get_layer("c1").input.shape == (
+        None,
+        28,
+        28,
+        1,
+    )
+    smallest = build_model(declare("lenet", input_size=MIN_INPUT_SIZE), (28, 28, 1), 10)
+    assert smallest.get_layer("s4").output.shape == (None, 1, 1, 16)
+    with pytest.raises(ModelError, match=r"lenet5: expected at least 16 pixels\. Received: input_size 15\. Raise"):
+        build_model(declare("lenet", input_size=MIN_INPUT_SIZE - 1), (28, 28, 1), 10)

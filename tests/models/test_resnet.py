@@ -5,30 +5,19 @@ import numpy as np
 import pytest
 
 from cotejo.models.resnet import build_model
-from cotejo.params import Optimizer, ResNet
+from declared import declare
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1), np.uint8)
 
 
-def declare(architecture, input_size=28):
-    return ResNet(
-        architecture=architecture,
-        input_size=input_size,
-        epochs=1,
-        batch_size=8,
-        learning_rate=1e-3,
-        optimizer=Optimizer(name="adam"),
-    )
-
-
 @pytest.fixture(scope="module")
 def small():
-    return build_model(declare("resnet_small"), (28, 28, 1), 10)
+    return build_model(declare("resnet"), (28, 28, 1), 10)
 
 
 @pytest.fixture(scope="module")
 def light():
-    return build_model(declare("resnet50_light"), (28, 28, 1), 10)
+    return build_model(declare("resnet", architecture="resnet50_light"), (28, 28, 1), 10)
 
 
 def count_trainable(model):
@@ -88,7 +77,19 @@ def test_a_block_adds_its_input_to_what_its_convolutions_make_of_it(small):
 
 
 def test_images_are_resized_to_the_declared_input_size_inside_the_model():
-    model = build_model(declare("resnet_small", input_size=16), (28, 28, 3), 4)
+    model = build_model(declare("resnet", input_size=16), (28, 28, 3), 4)
     assert shapes(model, keras.layers.Conv2D)[0] == (8, 8, 64)
     images = np.repeat(IMAGES, 3, axis=-1)
     assert model.predict_on_batch(images).shape == (3, 4)
+
+
+def test_without_batch_normalization_a_net_lacks_four_numbers_for_each_channel_that_was_normalised():
+    model = build_model(declare("resnet", batch_normalization=False), (28, 28, 1), 10)
+    assert model.count_params() == count_trainable(model) == 227_210 - 7 * 4 * 64
+    assert shapes(model, keras.layers.BatchNormalization) == []
+
+
+def test_the_stem_pools_as_declared():
+    model = build_model(declare("resnet", pooling="average"), (28, 28, 1), 10)
+    assert shapes(model, keras.layers.MaxPooling2D) == []
+    assert shapes(model, keras.layers.AveragePooling2D) == [(7, 7, 64)]

@@ -3,6 +3,8 @@
 import hashlib
 import io
 import json
+import subprocess
+import sys
 import time
 import zipfile
 
@@ -10,20 +12,24 @@ import h5py
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from cotejo.errors import ModelError
+from cotejo.models import resnet
+from cotejo.models.layers import BatchNormalization
 from cotejo.models.lenet import build_model
-from cotejo.params import LeNet, Optimizer
 from cotejo.training.archive import load_model, save_model
 from cotejo.training.fit import Job, fit
-
-SETTINGS = LeNet(architecture="lenet5", epochs=1, batch_size=64, learning_rate=1e-2, optimizer=Optimizer(name="adam"))
+from cotejo.training.hardware import Hardware
+from declared import declare
 
 
 @pytest.fixture(scope="module")
 def trained(digits):
-    model = build_model(SETTINGS, (8, 8, 1), 10)
-    fit(Job(model, model, *digits), SETTINGS, 0, "lenet", lambda *_: None)
+    settings = declare("lenet", epochs=1, batch_size=64, learning_rate=1e-2)
+    model = build_model(settings, (8, 8, 1), 10)
+    hardware = Hardware("CPU", 2, 1, "float32", tf.distribute.get_strategy())
+    fit(Job(model, model, *digits), settings, 0, "lenet", lambda *_: None, hardware)
     return model
 
 
@@ -40,6 +46,49 @@ def test_stock_keras_loads_it_and_answers_the_same(trained, saved, digits):
     np.testing.assert_array_equal(stock.predict_on_batch(images), expected)
     np.testing.assert_array_equal(load_model(saved).predict_on_batch(images), expected)
     assert [layer.name for layer in stock.layers] == [layer.name for layer in trained.layers]
+
+
+STOCK_KERAS = """
+import sys
+import keras
+import numpy as np
+
+model = keras.saving.load_model(sys.argv[1])
+np.save(sys.argv[3], model.predict_on_batch(np.load(sys.argv[2])))
+assert not any(name.partition(".")[0] == "cotejo" for name in sys.modules)
+assert any(type(layer) is keras.layers.BatchNormalization for layer in model.layers)
+"""
+
+
+def build_normalised(kind):
+    """A small net with batch normalisation of either kind, whose statistics aren't the initial ones."""
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(0)
+    stack = [keras.layers.Conv2D(4, 3), kind(), keras.layers.Flatten(), keras.layers.Dense(3, activation="softmax")]
+    model = keras.Sequential([keras.Input((8, 8, 1)), *stack], name="normalised")
+    model.layers[1].set_weights([np.linspace(low, 2, 4) for low in (0.5, -1, -2, 1)])
+    return model
+
+
+def test_keras_without_cotejo_loads_a_net_with_our_batch_normalization(digits, environment, tmp_path):
+    images = digits[1].images
+    model = resnet.build_model(declare("resnet", input_size=8, activation="prelu"), (8, 8, 1), 10)
+    assert any(isinstance(layer, BatchNormalization) for layer in model.layers)
+    for _ in range(50):
+        model(images, training=True)  # moves the statistics
+    save_model(model, tmp_path / "model.keras")
+    np.save(tmp_path / "images.npy", images)
+    files = [str(tmp_path / name) for name in ("model.keras", "images.npy", "answers.npy")]
+    subprocess.run([sys.executable, "-c", STOCK_KERAS, *files], env=environment, cwd=tmp_path, check=True)
+    answers = np.load(tmp_path / "answers.npy")
+    np.testing.assert_allclose(answers, model.predict_on_batch(images), atol=1e-6)
+    assert answers.std(axis=0).max() > 1e-3, "all images look the same to it"
+
+
+def test_a_net_with_our_batch_normalization_has_the_bytes_of_one_with_kerass(tmp_path):
+    for number, kind in enumerate((BatchNormalization, keras.layers.BatchNormalization)):
+        save_model(build_normalised(kind), tmp_path / f"{number}.keras")
+    assert (tmp_path / "0.keras").read_bytes() == (tmp_path / "1.keras").read_bytes()
 
 
 def test_no_clock_and_no_optimizer_is_inside(saved):

@@ -1,41 +1,74 @@
 """Features of a frozen backbone: computed once, and the same answers as if they weren't."""
 
+import json
+import os
+import subprocess
+import sys
+import time
+import tracemalloc
+
 import keras
 import numpy as np
+import pandas as pd
 import pytest
+import tensorflow as tf
 
 from cotejo.data.readers import LabelledImages
 from cotejo.errors import ModelError
 from cotejo.models.backbones import BACKBONE, build_backbone, build_extractor, build_head, join
-from cotejo.params import Optimizer, Transfer
 from cotejo.training import features
-from cotejo.training.features import compute_features, prepare_transfer
-from cotejo.training.fit import fit
+from cotejo.training.features import compute_features, load_features, prepare_transfer
+from cotejo.training.fit import Job, fit
+from cotejo.training.hardware import Hardware
+from declared import declare
 
-SETTINGS = Transfer(
-    backbone="MobileNet",
-    alpha=0.25,
-    weights="random",
-    input_size=32,
-    dropout_rate=0.5,
-    epochs=2,
-    batch_size=32,
+SETTINGS = declare(
+    "transfer", alpha=0.25, weights="random", input_size=32, dropout_rate=0.5, epochs=2, batch_size=32,
     learning_rate=1e-2,
-    optimizer=Optimizer(name="adam"),
-)
+)  # fmt: skip
+HARDWARE = Hardware("CPU", 2, 1, "float32", tf.distribute.get_strategy())
+AUGMENTED = declare("transfer", weights="random", input_size=32, dropout_rate=0.0, augmentation={"rotation": 20.0})
+
+#: Prepares features, once for each cache; waits for a line first, so that two can be let go at once.
+PREPARE = """
+import hashlib, json, resource, sys
+from pathlib import Path
+from sklearn.datasets import load_digits
+from cotejo.data.readers import LabelledImages
+from cotejo.data.splits import Dataset
+from cotejo.training.features import prepare_transfer
+from declared import declare
+
+weights, caches = json.loads(sys.argv[1])
+images = (load_digits().images * 15).astype("uint8")[..., None]
+splits = [LabelledImages(part, part[:, 0, 0, 0].astype(int)) for part in (images[:1500], images[1500:])]
+settings = declare("transfer", weights="random", input_size=32)
+dataset = Dataset("digits", list("0123456789"), (8, 8, 1), "")
+print("ready", flush=True)
+sys.stdin.readline()
+for cache, limit_bytes in caches:
+    if limit_bytes:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+    job = prepare_transfer(settings, Path(weights), dataset, *splits, Path(cache))(0)
+    print(hashlib.sha256(job.train.images.tobytes() + job.val.images.tobytes()).hexdigest())
+"""
 
 
-@pytest.fixture(scope="module")
-def weights_file(tmp_path_factory):
-    """Weights whose features differ from image to image, as trained ones do and random ones hardly."""
+def save_weights(path, seed):
+    """Saves weights whose features differ from image to image, as trained ones do and random ones hardly."""
+    keras.utils.set_random_seed(seed)
     backbone = build_backbone(SETTINGS, None)
     backbone.trainable = True
     for layer in backbone.layers:
         layer.momentum = 0.0
-    backbone(np.random.default_rng(0).uniform(-1, 1, (32, 32, 32, 3)).astype(np.float32), training=True)
-    file = tmp_path_factory.mktemp("weights") / "mobilenet.h5"
-    backbone.save(file)
-    return file
+    backbone(np.random.default_rng(seed).uniform(-1, 1, (32, 32, 32, 3)).astype(np.float32), training=True)
+    backbone.save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def weights_file(tmp_path_factory):
+    return save_weights(tmp_path_factory.mktemp("weights") / "mobilenet.h5", 0)
 
 
 @pytest.fixture(scope="module")
@@ -43,30 +76,81 @@ def extractor(weights_file):
     return build_extractor(build_backbone(SETTINGS, weights_file), (8, 8, 1))
 
 
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "features"
+
+
+def list_files(folder):
+    """Maps each file to what changes whenever it is written anew, even with the same bytes."""
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.iterdir()}
+
+
+@pytest.fixture
+def start_process(environment, weights_file):
+    """Starts a process that prepares features, once for each cache and limit of a file's bytes, when it gets a line."""
+
+    def start(*caches):
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                PREPARE,
+                json.dumps([str(weights_file), [(str(path), limit) for path, limit in caches]]),
+            ],
+            env={**environment, "PYTHONPATH": os.pathsep.join(sys.path)},
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        started.append(process)
+        return process
+
+    started = []
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def finish(*processes):
+    """Lets all go at once; returns the digests and the messages of each."""
+    for process in processes:
+        assert process.stdout.readline() == "ready\n", process.stderr.read()
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    ended = [process.communicate(timeout=300) for process in processes]
+    for process, (_, stderr) in zip(processes, ended, strict=True):
+        assert process.returncode == 0, stderr
+    return [(out.split(), [line for line in err.splitlines() if "transfer-learn:" in line]) for out, err in ended]
+
+
 @pytest.mark.parametrize("batch_size", [7, 100, 1_000], ids=["partial", "even", "one"])
 def test_every_image_has_its_features_also_those_of_a_partial_last_batch(extractor, digits, monkeypatch, batch_size):
     monkeypatch.setattr(features, "FEATURE_BATCH_SIZE", batch_size)
-    _, val = digits
-    computed = compute_features(extractor, val)
-    assert (computed.images.shape, computed.images.dtype) == ((100, 256), np.float32)
-    np.testing.assert_array_equal(computed.labels, val.labels)
-    np.testing.assert_allclose(computed.images, extractor.predict(val.images, verbose=0), rtol=1e-4, atol=1e-5)
-    assert np.ptp(computed.images, axis=0).max() > 0.1, "all images alike: the test could not tell them apart"
+    images = digits[1].images
+    computed = np.concatenate(list(compute_features(extractor, images)))
+    assert (computed.shape, computed.dtype) == ((100, 256), np.float32)
+    np.testing.assert_allclose(computed, extractor.predict(images, verbose=0), rtol=1e-4, atol=1e-5)
+    assert np.ptp(computed, axis=0).max() > 0.1, "all images alike: the test could not tell them apart"
 
 
-def test_features_and_head_give_the_probabilities_of_the_joined_model(extractor, digits):
-    _, val = digits
+def test_features_and_head_give_the_probabilities_of_the_joined_model(extractor, digits, cache):
+    images = digits[1].images
     head = build_head(256, 10, 0.5)
-    joined = join(extractor, head).predict_on_batch(val.images)
-    np.testing.assert_allclose(head.predict_on_batch(compute_features(extractor, val).images), joined, atol=1e-6)
+    joined = join(extractor, head).predict_on_batch(images)
+    loaded = load_features(SETTINGS, extractor, images, "val", cache)
+    np.testing.assert_allclose(head.predict_on_batch(loaded), joined, atol=1e-6)
 
 
-def test_training_the_head_trains_the_saved_model_and_leaves_the_backbone_alone(weights_file, digits, dataset):
-    job = prepare_transfer(SETTINGS, weights_file, dataset, *digits)(0)
+def test_training_the_head_trains_the_saved_model_and_leaves_the_backbone_alone(weights_file, digits, dataset, cache):
+    job = prepare_transfer(SETTINGS, weights_file, dataset, *digits, cache)(0)
     backbone = job.model.get_layer(BACKBONE)
     before = [np.copy(weight) for weight in backbone.get_weights()]
     answers = job.model.predict_on_batch(digits[1].images)
-    result = fit(job, SETTINGS, 0, "transfer", lambda *_: None)
+    result = fit(job, SETTINGS, 0, "transfer", lambda _: None, HARDWARE)
     for old, new in zip(before, backbone.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
     after = job.model.predict_on_batch(digits[1].images)
@@ -76,33 +160,231 @@ def test_training_the_head_trains_the_saved_model_and_leaves_the_backbone_alone(
     assert accuracy == pytest.approx(result.history["val_accuracy"].iloc[result.best_epoch - 1])
 
 
-def test_features_of_given_weights_are_computed_once_for_all_seeds(weights_file, digits, dataset, monkeypatch):
-    computed = []
+def test_training_on_cached_features_is_training_through_the_frozen_backbone(weights_file, digits, dataset, cache):
+    settings = declare("transfer", weights="random", input_size=32, dropout_rate=0.0, epochs=6, learning_rate=1e-2)
+    histories = []
+    for through_backbone in (False, False, True):  # features computed, features from the cache, no features
+        keras.utils.set_random_seed(0)
+        prepare = prepare_transfer(settings, weights_file, dataset, *digits, cache)
+        keras.utils.set_random_seed(1)
+        job = prepare(1)
+        if through_backbone:
+            job = Job(job.model, job.model, *digits)
+        histories.append(fit(job, settings, 1, "transfer", lambda _: None, HARDWARE).history)
+    computed, cached, plain = histories
+    pd.testing.assert_frame_equal(computed, cached)
+    pd.testing.assert_frame_equal(computed, plain, rtol=1e-4)
+    assert computed["loss"].iloc[-1] < 0.9 * computed["loss"].iloc[0], "nothing learned, nothing compared"
 
-    def count(extractor, split):
-        computed.append(len(split.labels))
-        return compute_features(extractor, split)
 
-    monkeypatch.setattr(features, "compute_features", count)
-    prepare = prepare_transfer(SETTINGS, weights_file, dataset, *digits)
+def test_features_are_mapped_from_a_file_that_numpy_reads(weights_file, digits, dataset, cache, extractor):
+    train = prepare_transfer(SETTINGS, weights_file, dataset, *digits, cache)(0).train
+    assert isinstance(train.images, np.memmap)
+    assert not train.images.flags.writeable
+    np.testing.assert_array_equal(train.labels, digits[0].labels)
+    (file,) = cache.glob("train-*.npy")
+    np.testing.assert_array_equal(np.load(file), np.concatenate(list(compute_features(extractor, digits[0].images))))
+
+
+def test_features_of_given_weights_are_computed_once_for_all_seeds(weights_file, digits, dataset, cache, capsys):
+    prepare = prepare_transfer(SETTINGS, weights_file, dataset, *digits, cache)
     jobs = [prepare(seed) for seed in (0, 1, 2)]
-    assert computed == [300, 100]
+    messages = capsys.readouterr().err.splitlines()
+    assert [line.split(" images computed in ")[0] for line in messages] == [
+        "transfer-learn: features of 300 train",
+        "transfer-learn: features of 100 val",
+    ]
     assert jobs[0].train.images is jobs[2].train.images
     assert jobs[0].model is not jobs[1].model
 
 
-def test_random_backbones_differ_by_seed(digits, dataset):
+@pytest.mark.parametrize("change", [{}, {"learning_rate": 0.1, "epochs": 9, "dropout_rate": 0.1}], ids=["same", "head"])
+def test_a_later_run_takes_the_features_from_the_cache(weights_file, digits, dataset, cache, capsys, change):
+    first = prepare_transfer(SETTINGS, weights_file, dataset, *digits, cache)(0)
+    before = list_files(cache)
+    capsys.readouterr()
+    second = prepare_transfer(SETTINGS.model_copy(update=change), weights_file, dataset, *digits, cache)(0)
+    assert list_files(cache) == before
+    messages = capsys.readouterr().err.splitlines()
+    assert len(messages) == 2
+    assert all("images come from the cache" in line for line in messages)
+    np.testing.assert_array_equal(first.train.images, second.train.images)
+
+
+def test_features_are_computed_anew_for_whatever_changes_them(
+    weights_file, extractor, digits, dataset, cache, tmp_path, monkeypatch
+):
+    train, val = digits
+
+    def list_new(settings=SETTINGS, weights=weights_file):
+        present = set(cache.glob("*"))
+        prepare_transfer(settings, weights, dataset, train, val, cache)
+        return sorted(path.name.split("-")[0] for path in set(cache.iterdir()) - present)
+
+    def is_new(images):
+        present = set(cache.iterdir())
+        load_features(SETTINGS, extractor, images, "train", cache)
+        return set(cache.iterdir()) != present
+
+    assert list_new() == ["train", "val"]
+    assert list_new(weights=save_weights(tmp_path / "other.h5", 1)) == ["train", "val"]
+    assert list_new(SETTINGS.model_copy(update={"input_size": 40})) == ["train", "val"]
+    one_pixel = np.copy(train.images)
+    one_pixel[299, 4, 4, 0] ^= 1
+    assert is_new(one_pixel)
+    assert is_new(train.images[::-1])
+    assert is_new(train.images[:299])
+    assert not is_new(np.copy(train.images))
+    with monkeypatch.context() as patched:
+        patched.setattr(features, "list_versions", lambda: {"tensorflow": "9"})
+        assert is_new(train.images)
+    monkeypatch.setattr("tensorflow.config.threading.get_intra_op_parallelism_threads", lambda: 17)
+    assert is_new(train.images)
+
+
+def keep_half(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def add_a_byte(path):
+    path.write_bytes(path.read_bytes() + b"\0")
+
+
+def change_the_shape(path):
+    np.save(path, np.load(path).reshape(200, 128))
+
+
+def change_the_type(path):
+    np.save(path, np.load(path).astype(np.int32))
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [keep_half, add_a_byte, change_the_shape, change_the_type, empty])
+def test_a_damaged_file_is_named_and_computed_anew_to_the_same_bytes(extractor, digits, cache, capsys, damage):
+    def load():
+        load_features(SETTINGS, extractor, digits[1].images, "val", cache)
+        return capsys.readouterr().err.splitlines()
+
+    load()
+    (file,) = cache.iterdir()
+    whole = file.read_bytes()
+    damage(file)
+    assert file.read_bytes() != whole
+    noticed, computed = load()
+    assert f"{file} can't be used and is computed anew: expected float32 of shape (100, 256) in " in noticed
+    assert "100 val images computed" in computed
+    assert file.read_bytes() == whole
+    assert "100 val images come from the cache" in load()[0]
+
+
+def test_processes_share_a_cache_and_one_on_a_full_disk_does_without(start_process, cache, tmp_path):
+    small_disk = tmp_path / "small disk"
+    first, second = start_process((cache, None)), start_process((cache, None))
+    third = start_process((cache, None), (small_disk, 100_000))
+
+    at_once = finish(first, second)
+    assert not any("stay in memory" in line for _, messages in at_once for line in messages)
+    digests = {digest for digests, _ in at_once for digest in digests}
+    assert len(digests) == 1
+    assert sorted(path.name.split("-")[0] for path in cache.iterdir()) == ["train", "val"]
+
+    ((cached, in_memory), messages) = finish(third)[0]
+    assert {cached, in_memory} == digests
+    assert ["come from the cache" in line for line in messages[:2]] == [True, True]
+    assert "expected to write features of 1,500 train images to " in messages[2]
+    assert "Received: [Errno 27] File too large. They stay in memory, for this run only" in messages[2]
+    assert "1,500 train images computed" in messages[3]
+    assert list(small_disk.iterdir()) == []
+
+
+def test_a_cache_that_is_no_folder_costs_the_cache_and_not_the_run(extractor, digits, cache, capsys):
+    cache.write_text("in the way")
+    loaded = load_features(SETTINGS, extractor, digits[1].images, "val", cache)
+    assert loaded.shape == (100, 256)
+    assert "They stay in memory, for this run only" in capsys.readouterr().err
+    assert cache.read_text() == "in the way"
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_live_one_writes_is_not(extractor, digits, cache):
+    cache.mkdir()
+    abandoned, live = cache / ".part-1-train.npy", cache / ".part-2-train.npy"
+    for path in (abandoned, live):
+        path.write_bytes(b"half")
+    long_ago_s = time.time() - 2 * features.ABANDONED_AFTER_S
+    os.utime(abandoned, (long_ago_s, long_ago_s))
+    load_features(SETTINGS, extractor, digits[1].images, "val", cache)
+    assert (abandoned.exists(), live.exists()) == (False, True)
+
+
+def test_a_split_of_features_is_never_whole_in_memory(cache):
+    wide = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(2048)])
+    images = np.zeros((4_000, 4, 4, 1), np.uint8)
+    tracemalloc.start()
+    try:
+        loaded = load_features(SETTINGS, wide, images, "train", cache)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert loaded.nbytes > 32e6
+    assert peak_bytes < 12e6
+
+
+def test_random_backbones_differ_by_seed_and_so_do_their_cached_features(digits, dataset, cache, capsys):
     train, val = (LabelledImages(split.images[:8], split.labels[:8]) for split in digits)
-    prepare = prepare_transfer(SETTINGS, None, dataset, train, val)
-    kernels = []
+    prepare = prepare_transfer(SETTINGS, None, dataset, train, val, cache)
+    models = []
     for seed in (0, 1, 0):
         keras.utils.set_random_seed(seed)
-        kernels.append(prepare(seed).model.get_layer(BACKBONE).get_weights()[0])
-    assert not np.array_equal(kernels[0], kernels[1])
-    np.testing.assert_array_equal(kernels[0], kernels[2])
+        models.append(prepare(seed).model.get_weights())
+    assert ["computed in" in line for line in capsys.readouterr().err.splitlines()] == [True] * 4 + [False] * 2
+    assert len(list(cache.iterdir())) == 4
+    assert not np.array_equal(models[0][0], models[1][0])
+    for first, again in zip(models[0], models[2], strict=True):
+        np.testing.assert_array_equal(first, again)
 
 
-def test_wrong_weights_are_refused_before_any_seed_is_trained(tmp_path, digits, dataset):
+@pytest.fixture
+def mixed_bfloat16():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.usefixtures("mixed_bfloat16")
+def test_features_and_the_model_that_is_saved_are_float32_in_any_precision(weights_file, digits, dataset, cache):
+    job = prepare_transfer(SETTINGS, weights_file, dataset, *digits, cache)(0)
+    assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    assert job.train.images.dtype == np.float32
+    assert {layer.compute_dtype for layer in job.model._flatten_layers()} == {"float32"}
+    keras.config.set_dtype_policy("float32")
+    before = list_files(cache)
+    prepare_transfer(SETTINGS, weights_file, dataset, *digits, cache)
+    assert list_files(cache) == before
+
+
+def test_augmented_images_go_through_the_frozen_backbone_and_it_says_so(weights_file, digits, dataset, cache, capsys):
+    job = prepare_transfer(AUGMENTED, weights_file, dataset, *digits, cache)(0)
+    (message,) = capsys.readouterr().err.splitlines()
+    assert "transfer.augmentation shows other images in every epoch: no features are cached" in message
+    assert not cache.exists()
+    assert job.trained is job.model
+    assert (job.train.images is digits[0].images, job.val.images is digits[1].images) == (True, True)
+    images = digits[1].images
+    np.testing.assert_array_equal(job.model(images, training=True), job.model(images, training=False))
+    assert len(job.model.trainable_variables) == 2, "the head's kernel and bias alone"
+
+
+@pytest.mark.usefixtures("mixed_bfloat16")
+def test_training_through_the_backbone_keeps_the_declared_precision(weights_file, digits, dataset, cache):
+    model = prepare_transfer(AUGMENTED, weights_file, dataset, *digits, cache)(0).model
+    assert model.get_layer(BACKBONE).layers[1].compute_dtype == "bfloat16"
+    assert model.output.dtype == "float32"
+
+
+def test_wrong_weights_are_refused_before_any_seed_is_trained(tmp_path, digits, dataset, cache):
     (tmp_path / "weights.h5").write_bytes(b"<html>")
     with pytest.raises(ModelError, match=r"weights\.h5: expected MobileNet's weights for alpha 0\.25"):
-        prepare_transfer(SETTINGS, tmp_path / "weights.h5", dataset, *digits)
+        prepare_transfer(SETTINGS, tmp_path / "weights.h5", dataset, *digits, cache)

@@ -13,8 +13,8 @@ import keras
 from keras import layers
 
 from cotejo.errors import ModelError
-from cotejo.models.layers import classify, fit_image
-from cotejo.params import Transfer
+from cotejo.models.layers import classify, fit_image, hold_in_inference_mode
+from cotejo.schema import Transfer
 
 BUILDERS = {"MobileNet": keras.applications.MobileNet, "MobileNetV2": keras.applications.MobileNetV2}
 BACKBONE = "backbone"
@@ -136,14 +136,4 @@ def unfreeze(model: keras.Model, layers_to_unfreeze: int | str) -> None:
     for number, layer in enumerate(backbone.layers):
         layer.trainable = number >= first
         if isinstance(layer, layers.BatchNormalization):
-            _hold_in_inference_mode(layer)
-
-
-def _hold_in_inference_mode(layer: layers.Layer) -> None:
-    """Has a layer use its moving statistics for as long as this object lives; what is saved doesn't change.
-
-    Calling the backbone with training=False isn't enough, since `fit` overrides it
-    (https://github.com/keras-team/keras/issues/20285), and an untrainable layer wouldn't train its scale and offset.
-    """
-    call = layer.call
-    layer.call = lambda inputs, training=None, mask=None: call(inputs, training=False, mask=mask)
+            hold_in_inference_mode(layer)

@@ -1,6 +1,7 @@
 """The local record of a run: append-only, written before anything is sent anywhere."""
 
 import json
+import os
 import sys
 import time
 import uuid
@@ -58,32 +59,57 @@ class Run:
         name: The name that MLflow shows.
         parent: The unique name of the run above this one, or None.
         tags: What is known of the run at its start.
+        uid: The unique name of a run to go on with, whose journal is in the tracker's folder.
     """
 
-    def __init__(self, tracker: Tracker, name: str, parent: Mapping[str, Any] | None, tags: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        tracker: Tracker,
+        name: str,
+        parent: Mapping[str, Any] | None,
+        tags: Mapping[str, str],
+        uid: str | None = None,
+    ) -> None:
         self.tracker = tracker
         self.name = name
-        self.uid = uuid.uuid4().hex
+        self.uid = uid or uuid.uuid4().hex
         self.tags = dict(tags)
         self.path = tracker.folder / f"{self.uid}.jsonl"
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._append("start", uid=self.uid, name=name, parent=parent, tags=self.tags)
+        if not self.path.exists():
+            self._append("start", uid=self.uid, name=name, parent=parent, tags=self.tags)
+            return
+        _drop_torn_record(self.path)
+        if not self.has_ended():
+            self._append("resume")
 
     @contextmanager
-    def start_child(self, name: str, not_failures: tuple[type[Exception], ...] = ()) -> Iterator["Run"]:
+    def start_child(
+        self, name: str, uid: str | None = None, *, not_failures: tuple[type[Exception], ...] = ()
+    ) -> Iterator["Run"]:
         """Opens a run below this one and closes it with the state in which the block ends.
 
         Args:
             name: The name that MLflow shows.
+            uid: The unique name of a run to go on with, which a kill has interrupted.
             not_failures: Exceptions that end the block as a decision, such as that to prune a trial.
         """
-        child = Run(self.tracker, name, {"uid": self.uid, "name": self.name}, self.tags)
+        child = Run(self.tracker, name, {"uid": self.uid, "name": self.name}, self.tags, uid)
         try:
             yield child
         except BaseException as error:
             child.finish("FINISHED" if isinstance(error, not_failures) else state_of(error))
             raise
-        child.finish("FINISHED")
+        if not child.has_ended():
+            child.finish("FINISHED")
+
+    def has_ended(self) -> bool:
+        """Tells whether the run has ended well, before a kill ended the stage around it."""
+        return any(record["kind"] == "end" and record["state"] == "FINISHED" for record in self._records())
+
+    def find_last_step(self) -> int:
+        """Returns the last step at which a metric was recorded, 0 if none was."""
+        return max((record["step"] for record in self._records() if record["kind"] == "metrics"), default=0)
 
     def log_params(self, values: Mapping[str, Any], *, is_summary: bool = False) -> None:
         """Records parameters; those of a summary are shown on the parent run too."""
@@ -125,10 +151,18 @@ class Run:
         self._append("end", state=state)
         self.flush()
 
+    def _records(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
+
     def _append(self, kind: str, **fields: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
         record = {"kind": kind, "time_ms": time.time_ns() // 1_000_000, **fields}
         with self.path.open("ab") as journal:
             journal.write(json.dumps(record).encode() + b"\n")
+
+
+def _drop_torn_record(journal: Path) -> None:
+    """Cuts off the half of a record that a kill or a full disk has left, before others are appended to it."""
+    os.truncate(journal, journal.read_bytes().rfind(b"\n") + 1)
 
 
 def say_first_line(error: BaseException) -> str:

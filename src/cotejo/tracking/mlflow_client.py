@@ -114,6 +114,9 @@ class Delivery:
             )
             return str(run.info.run_id)
 
+    def _send_resume(self, _: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
+        self.client.update_run(progress["run_id"], status="RUNNING")
+
     def _send_params(self, record: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 

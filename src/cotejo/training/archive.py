@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from cotejo.errors import ModelError
+from cotejo.models.layers import BatchNormalization
 
 #: The earliest date that a zip archive can hold, for its members and for Keras's own record of the date.
 FIXED_DATE = (1980, 1, 1, 0, 0, 0)
@@ -19,7 +20,8 @@ def save_model(model: keras.Model, path: Path) -> None:
     """Saves a model as a `.keras` archive that is the same, byte for byte, for the same model.
 
     Keras writes the date and the memory addresses of shared objects into the archive
-    (https://github.com/keras-team/keras/issues/15948); both are replaced. `keras.saving.load_model` reads the result.
+    (https://github.com/keras-team/keras/issues/15948); both are replaced, and our batch normalisation by Keras's own.
+    So `keras.saving.load_model` reads the result where Cotejo isn't installed.
 
     Args:
         model: The model; of a compiled one the optimizer's state is saved too.
@@ -29,6 +31,7 @@ def save_model(model: keras.Model, path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in sorted(archive.namelist())}
     members["metadata.json"] = _edit_json(members["metadata.json"], _fix_date)
+    members["config.json"] = _edit_json(members["config.json"], _name_stock_layer)
     members["config.json"] = _edit_json(members["config.json"], _RenumberSharedObjects())
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
@@ -58,6 +61,13 @@ def _edit_json(content: bytes, hook: Any) -> bytes:  # noqa: ANN401 - any functi
 
 def _fix_date(entry: dict[str, Any]) -> dict[str, Any]:
     return {**entry, "date_saved": FIXED_DATE_SAVED} if "date_saved" in entry else entry
+
+
+def _name_stock_layer(entry: dict[str, Any]) -> dict[str, Any]:
+    ours = (BatchNormalization.__module__, BatchNormalization.__name__)
+    if (entry.get("module"), entry.get("class_name")) != ours:
+        return entry
+    return {**entry, "module": "keras.layers", "registered_name": None}
 
 
 class _RenumberSharedObjects:

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable
-from typing import Any
 
 import keras
 import numpy as np
@@ -39,26 +38,6 @@ class SeedEpochs(keras.callbacks.Callback):
             state.assign(np.random.SeedSequence((self.seed, epoch, number)).generate_state(2))
 
 
-class KeepBest(keras.callbacks.Callback):
-    """Ends with the weights of the epoch that had the lowest validation loss; the first of equals."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.best_loss = math.inf
-        self.best_epoch = 0
-        self.best_weights: list[NDArray[Any]] = []
-
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """Keeps a copy of the weights if they are the best so far."""
-        loss = (logs or {})["val_loss"]
-        if loss < self.best_loss:
-            self.best_loss, self.best_epoch, self.best_weights = loss, epoch + 1, self.model.get_weights()
-
-    def on_train_end(self, logs: Logs | None = None) -> None:
-        """Restores the best weights."""
-        self.model.set_weights(self.best_weights)
-
-
 class StopOnNonFinite(keras.callbacks.Callback):
     """Stops as soon as a loss is no longer a number.
 
@@ -92,27 +71,53 @@ class StopOnNonFinite(keras.callbacks.Callback):
 
 
 class RecordEpochs(keras.callbacks.Callback):
-    """Hands over each epoch's numbers, with the seconds that the epoch took.
+    """Writes down each epoch's numbers, and apart from them what a clock measured.
 
     Args:
-        record: Called with the epoch (from 1), the metrics by name, and the epoch's wall time in seconds.
+        rows: Gets a row per epoch: its number (from 1), the metrics, the learning rate at its end.
+        times: Gets the epoch's seconds, and those of them that were training.
     """
 
-    def __init__(self, record: Callable[[int, Logs, float], None]) -> None:
+    def __init__(self, rows: list[dict[str, float]], times: list[dict[str, float]]) -> None:
         super().__init__()
-        self.record = record
-        self.began_s = 0.0
+        self.rows = rows
+        self.times = times
+        self.began_s = self.trained_s = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Starts the clock."""
         self.began_s = time.perf_counter()
 
+    def on_test_begin(self, logs: Logs | None = None) -> None:
+        """Notes when training ended and validation began."""
+        self.trained_s = time.perf_counter()
+
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """Stops the clock and hands over."""
-        took_s = time.perf_counter() - self.began_s
+        """Stops the clock and writes down."""
+        self.times.append(
+            {"epoch_time_s": time.perf_counter() - self.began_s, "train_time_s": self.trained_s - self.began_s}
+        )
         values = {name: float(value) for name, value in (logs or {}).items()}
-        learning_rate = float(self.model.optimizer.learning_rate)
-        self.record(epoch + 1, {**values, "learning_rate": learning_rate}, took_s)
+        learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        self.rows.append({"epoch": epoch + 1, **values, "learning_rate": learning_rate})
+
+
+class ReportEpochs(keras.callbacks.Callback):
+    """Hands over each epoch when all that it needs to be gone on from is on the disk.
+
+    Args:
+        rows: What `RecordEpochs` has written down.
+        report: Called with the last row.
+    """
+
+    def __init__(self, rows: list[dict[str, float]], report: Callable[[Logs], None]) -> None:
+        super().__init__()
+        self.rows = rows
+        self.report = report
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Hands over."""
+        self.report(self.rows[-1])
 
 
 def draw_order(seed: int, epoch: int, num_samples: int) -> NDArray[np.int64]:

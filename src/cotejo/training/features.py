@@ -1,66 +1,226 @@
-"""Features of a frozen backbone, computed once instead of in every epoch."""
+"""Features of a frozen backbone: computed once instead of in every epoch, kept on the disk, read memory-mapped."""
 
-from collections.abc import Callable
-from functools import lru_cache
+import hashlib
+import io
+import json
+import math
+import os
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
 
 from cotejo.data.readers import LabelledImages
 from cotejo.data.splits import Dataset
+from cotejo.models import backbones, layers
 from cotejo.models.backbones import build_backbone, build_extractor, build_head, join
 from cotejo.params import Transfer
+from cotejo.tracking.lineage import list_versions
 from cotejo.training.fit import Job
 
 FEATURE_BATCH_SIZE = 256
-
-
-def compute_features(extractor: keras.Model, split: LabelledImages) -> LabelledImages:
-    """Runs images through a frozen extractor.
-
-    Args:
-        extractor: From uint8 images to features of shape (batch, num_features).
-        split: Images and labels.
-
-    Returns:
-        Features in place of the images, float32 of shape (num_samples, num_features), with the same labels.
-    """
-    num_samples = len(split.labels)
-    features = np.empty((num_samples, extractor.output_shape[-1]), np.float32)
-    for start in range(0, num_samples, FEATURE_BATCH_SIZE):
-        batch = slice(start, start + FEATURE_BATCH_SIZE)
-        features[batch] = extractor.predict_on_batch(split.images[batch])
-    return LabelledImages(features, split.labels)
+#: What a killed process left is removed after so long; a live one writes to its file with every batch.
+ABANDONED_AFTER_S = 3600
 
 
 def prepare_transfer(
-    settings: Transfer, weights: Path | None, dataset: Dataset, train: LabelledImages, val: LabelledImages
+    settings: Transfer, weights: Path | None, dataset: Dataset, train: LabelledImages, val: LabelledImages, cache: Path
 ) -> Callable[[int], Job]:
     """Returns a function that builds a frozen backbone with a new head, and the features to fit the head on.
 
+    Backbone and head are float32 whatever the precision of other models: the backbone runs once, and over features
+    there is nothing to speed up. With augmentation each epoch sees other images, so that there are no features to
+    keep: the head is then fitted through the frozen backbone, in the precision that holds when this is called.
+
     Args:
         settings: The `transfer` section.
-        weights: The backbone's weights, or None for random ones, which differ by seed.
+        weights: The backbone's weights, or None for random ones, drawn from the generators seeded for each job.
         dataset: Shape and classes of the images.
         train: Training images.
         val: Validation images.
+        cache: Folder that keeps the features for later runs; made if need be.
 
     Raises:
         ModelError: The file doesn't hold the weights of this backbone.
     """
+    augmented = settings.augmentation.is_on
+    policy = keras.config.dtype_policy() if augmented else keras.DTypePolicy("float32")
 
-    @lru_cache(maxsize=1)
-    def extract(_: int | None) -> tuple[keras.Model, LabelledImages, LabelledImages]:
+    def extract() -> tuple[keras.Model, LabelledImages, LabelledImages]:
         extractor = build_extractor(build_backbone(settings, weights), dataset.image_shape)
-        return extractor, compute_features(extractor, train), compute_features(extractor, val)
+        if augmented:
+            return extractor, train, val
+        train_features = load_features(settings, extractor, train.images, "train", cache)
+        val_features = load_features(settings, extractor, val.images, "val", cache)
+        return extractor, LabelledImages(train_features, train.labels), LabelledImages(val_features, val.labels)
 
-    if weights is not None:
-        extract(None)  # here, where it can't draw from the generators of the first seed only
+    shared = None
+    if augmented:
+        _say("transfer.augmentation shows other images in every epoch: no features are cached, the backbone runs anew")
+    elif weights is not None:
+        with _precision(policy):
+            shared = extract()  # here, where it can't draw from the generators of the first seed only
 
-    def prepare(seed: int) -> Job:
-        extractor, train_features, val_features = extract(None if weights is not None else seed)
-        head = build_head(extractor.output_shape[-1], dataset.num_classes, settings.dropout_rate)
-        return Job(join(extractor, head), head, train_features, val_features)
+    def prepare(_: int) -> Job:
+        with _precision(policy):
+            extractor, train_inputs, val_inputs = shared or extract()
+            head = build_head(extractor.output_shape[-1], dataset.num_classes, settings.dropout_rate)
+            model = join(extractor, head)
+        return Job(model, model if augmented else head, train_inputs, val_inputs)
 
     return prepare
+
+
+def load_features(
+    settings: Transfer, extractor: keras.Model, images: NDArray[np.uint8], split: str, cache: Path
+) -> NDArray[Any]:
+    """Returns the features of images: those that an earlier run left in the cache, or computed and left there.
+
+    Says on stderr which of the two it was. A damaged file is computed anew; where nothing can be written, the
+    features stay in memory.
+
+    Args:
+        settings: What the extractor was built from.
+        extractor: From uint8 images to features of shape (batch, num_features).
+        images: Shape (num_samples, height, width, channels).
+        split: Names the images, in messages and in the cache.
+        cache: Folder of the cache.
+
+    Returns:
+        float32 array of shape (num_samples, num_features), mapped from the disk if it could be written.
+    """
+    path = cache / f"{split}-{compute_key(settings, extractor, images)[:16]}.npy"
+    shape = (len(images), extractor.output_shape[-1])
+    subject = f"features of {len(images):,} {split} images"
+    try:
+        features = _map(path, shape)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        _say(f"{path} can't be used and is computed anew: {error}")
+    else:
+        _say(f"{subject} come from the cache, {path}")
+        return features
+    began_s = time.perf_counter()
+    try:
+        _save(compute_features(extractor, images), shape, path)
+        features = _map(path, shape)
+    except OSError as error:
+        _say(f"expected to write {subject} to {path}. Received: {error}. They stay in memory, for this run only")
+        features = np.concatenate(list(compute_features(extractor, images)))
+    _say(f"{subject} computed in {time.perf_counter() - began_s:.1f} s")
+    return features
+
+
+def compute_features(extractor: keras.Model, images: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
+    """Runs images through an extractor, batch by batch.
+
+    Args:
+        extractor: From uint8 images to features of shape (batch, num_features).
+        images: Shape (num_samples, height, width, channels).
+
+    Yields:
+        float32 features of shape (batch, num_features), in the order of the images; the last batch may be smaller.
+    """
+    # not predict_on_batch, which compiles a last batch anew and repeats each batch on every GPU
+    run = tf.function(
+        lambda batch: extractor(batch, training=False),
+        input_signature=[tf.TensorSpec((None, *images.shape[1:]), images.dtype)],
+    )
+    for start in range(0, len(images), FEATURE_BATCH_SIZE):
+        yield run(images[start : start + FEATURE_BATCH_SIZE]).numpy()
+
+
+def compute_key(settings: Transfer, extractor: keras.Model, images: NDArray[np.uint8]) -> str:
+    """Returns the SHA-256 of all that features depend on, in hexadecimal.
+
+    Weights and images count by their bytes, not by a file's name, a seed or a recorded digest, which may lie.
+    """
+    described = {
+        "backbone": (settings.backbone, settings.alpha, settings.input_size),
+        "images": images.shape,
+        "versions": list_versions(),
+        # the order of partial sums, and so the last bits
+        "threads": (
+            tf.config.threading.get_intra_op_parallelism_threads(),
+            tf.config.threading.get_inter_op_parallelism_threads(),
+        ),
+        "gpus": len(tf.config.list_physical_devices("GPU")),
+    }
+    key = hashlib.sha256(json.dumps(described).encode())
+    for file in (__file__, backbones.__file__, layers.__file__):
+        key.update(Path(file).read_bytes())
+    for weight in extractor.get_weights():
+        key.update(weight.tobytes())
+    for start in range(0, len(images), FEATURE_BATCH_SIZE):
+        key.update(images[start : start + FEATURE_BATCH_SIZE].tobytes())
+    return key.hexdigest()
+
+
+def _map(path: Path, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Maps a file that `_save` wrote; raises ValueError if it isn't what `_save` writes for this shape."""
+    header = _build_header(shape)
+    expected_bytes = len(header) + math.prod(shape) * np.dtype(np.float32).itemsize
+    with path.open("rb") as file:
+        found, size_bytes = file.read(len(header)), os.fstat(file.fileno()).st_size
+    if (found, size_bytes) != (header, expected_bytes):
+        described = f"{size_bytes:,} bytes with {'the right' if found == header else 'another'} header"
+        raise ValueError(f"expected float32 of shape {shape} in {expected_bytes:,} bytes. Received: {described}")
+    return np.memmap(path, np.float32, "r", len(header), shape)
+
+
+def _save(batches: Iterable[NDArray[np.float32]], shape: tuple[int, int], path: Path) -> None:
+    """Writes batches as one `.npy` file, which appears under its own name when it is whole and on the disk.
+
+    Written, not mapped: on a full disk a write raises OSError, but touching a mapped page kills the process.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path.parent)
+    partial = path.with_name(f".part-{uuid.uuid4().hex}-{path.name}")
+    try:
+        with partial.open("wb") as file:
+            file.write(_build_header(shape))
+            for batch in batches:
+                file.write(batch.tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _build_header(shape: tuple[int, int]) -> bytes:
+    content = io.BytesIO()
+    described = {"descr": np.dtype(np.float32).str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(content, described)
+    return content.getvalue()
+
+
+def _remove_abandoned(cache: Path) -> None:
+    for partial in cache.glob(".part-*"):
+        with suppress(FileNotFoundError):  # another process was faster
+            if time.time() - partial.stat().st_mtime > ABANDONED_AFTER_S:
+                partial.unlink()
+
+
+@contextmanager
+def _precision(policy: keras.DTypePolicy) -> Iterator[None]:
+    """Has layers that are built meanwhile compute by a policy."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _say(message: str) -> None:
+    print(f"transfer-learn: {message}", file=sys.stderr, flush=True)

@@ -1,30 +1,37 @@
-"""Training: one model per seed, the epoch with the lowest validation loss kept."""
+"""Training: one model per seed, its best epoch kept, every epoch a place to go on from."""
 
 import json
-import platform
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import pandas as pd
-import psutil
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from cotejo.data.readers import LabelledImages
+from cotejo.models.layers import check_trainable
 from cotejo.params import Training
 from cotejo.tracking.journal import Run
 from cotejo.training.archive import save_model
-from cotejo.training.callbacks import KeepBest, Logs, RecordEpochs, SeedEpochs, StopOnNonFinite
+from cotejo.training.augmentation import build_augmentation
+from cotejo.training.callbacks import Logs, RecordEpochs, ReportEpochs, SeedEpochs, StopOnNonFinite
+from cotejo.training.checkpoint import Checkpoints, SaveCheckpoints, Saved
+from cotejo.training.hardware import Hardware, describe_hardware, measure_peak_memory
+from cotejo.training.optimizers import build_loss, build_optimizer, build_plateau, weigh_classes
+from cotejo.training.progress import show_progress
+from cotejo.training.side_by_side import SideBySide
 
 #: Training steps per call from Python into TensorFlow: fewer calls, the same bits.
-STEPS_PER_EXECUTION = 16
+STEPS_PER_EXECUTION = 32
+#: Arrays up to this size are copied into the graph; larger ones stay on the disk and are read batch by batch.
+MAX_BYTES_IN_GRAPH = 2**30
 
-
-#: Receives the epoch (from 1), its metrics by name, and its wall time in seconds.
-OnEpoch = Callable[[int, Logs, float], None]
+#: Receives an epoch's row: its number (from 1) and the metrics by name.
+OnEpoch = Callable[[Logs], None]
 
 
 class Job(NamedTuple):
@@ -42,14 +49,24 @@ class Job(NamedTuple):
     train: LabelledImages
     val: LabelledImages
 
+    @classmethod
+    def of(cls, model: keras.Model, train: LabelledImages, val: LabelledImages) -> "Job":
+        """Returns the job of fitting a model as a whole."""
+        return cls(model, model, train, val)
+
 
 class Fit(NamedTuple):
-    """A finished training: a row per epoch, the epoch kept (from 1), and what a clock measured."""
+    """A finished training.
+
+    Attributes:
+        history: A row per epoch.
+        best_epoch: The epoch (from 1) whose weights were kept.
+        times: The seconds of each epoch, and those of them that were training.
+    """
 
     history: pd.DataFrame
     best_epoch: int
-    train_time_s: float
-    epoch_times_s: list[float]
+    times: pd.DataFrame
 
 
 class Trained(NamedTuple):
@@ -61,23 +78,14 @@ class Trained(NamedTuple):
     num_classes: int
 
 
-def configure_tensorflow(threads: int) -> None:
-    """Makes TensorFlow's results a function of the seed and the number of threads; before any other use of it.
-
-    Args:
-        threads: Threads within an operation and between operations. The order in which partial sums are added,
-            and so the last bits of a result, depends on it.
-    """
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
-    tf.config.experimental.enable_op_determinism()
-    tf.get_logger().setLevel("ERROR")  # a new model per seed and trial is meant to be traced anew
-    for gpu in tf.config.list_physical_devices("GPU"):
-        tf.config.experimental.set_memory_growth(gpu, True)
-
-
 def train_seeds(
-    prepare: Callable[[int], Job], settings: Training, seeds: Sequence[int], folder: Path, run: Run
+    prepare: Callable[[int], Job],
+    settings: Training,
+    seeds: Sequence[int],
+    hardware: Hardware,
+    run: Run,
+    checkpoints: Path,
+    folder: Path,
 ) -> list[Trained]:
     """Trains once per seed; writes `seed-<s>/model.keras` and `seed-<s>/history.csv`, and a tracked run for each.
 
@@ -85,34 +93,53 @@ def train_seeds(
         prepare: Builds the job of a seed; called after every generator has been seeded with it.
         settings: The stage's section of `params.yaml`.
         seeds: One training each.
-        folder: An existing folder.
+        hardware: What to train on.
         run: The stage's run; each seed gets a run below it.
+        checkpoints: A folder that outlives a kill, of this stage with these inputs.
+        folder: An existing folder.
 
     Raises:
-        ModelError: The loss is no longer finite.
+        ModelError: The loss is no longer finite, or the model can't be trained.
     """
     trained = []
     for seed in seeds:
         keras.utils.clear_session()  # layers are numbered from the start, so that a seed's model doesn't tell its turn
         keras.utils.set_random_seed(seed)
-        job = prepare(seed)
-        with run.start_child(f"{run.name} seed {seed}") as child:
-            child.log_params({**settings.model_dump(), "seed": seed, "parameters": job.model.count_params()})
-
-            def record(epoch: int, logs: Logs, took_s: float, child: Run = child) -> None:
-                child.log_metrics(logs, step=epoch)
-                child.flush()
-                print(_say_epoch(child.name, epoch, settings.epochs, logs, took_s), file=sys.stderr, flush=True)
-
-            result = fit(job, settings, seed, child.name, record)
-            child.log_metrics({"best_epoch": result.best_epoch, "train_time_s": result.train_time_s})
+        with hardware.strategy.scope():
+            job = prepare(seed)
+        name = f"{run.name} seed {seed}"
+        places = Checkpoints(checkpoints / f"seed-{seed}", name)
+        saved = places.load_last()
+        with run.start_child(name, saved and saved.record["run"]) as child:
+            result = _train_seed(job, settings, seed, hardware, child, places, saved)
         target = folder / f"seed-{seed}"
         target.mkdir()
         save_model(job.model, target / "model.keras")
         result.history.to_csv(target / "history.csv", index=False)
-        timing = _summarize_timing(seed, result, len(job.train.labels))
+        timing = {"seed": seed, **_summarize_times(result.times, len(job.train.labels))}
         trained.append(Trained(child, timing, job.model.input_shape[1:], job.model.output_shape[-1]))
     return trained
+
+
+def _train_seed(
+    job: Job, settings: Training, seed: int, hardware: Hardware, run: Run, places: Checkpoints, saved: Saved | None
+) -> Fit:
+    if saved is None:
+        run.log_params({**settings.model_dump(), "seed": seed, "parameters": job.model.count_params()})
+    else:
+        for row in saved.record["rows"][run.find_last_step() :]:  # saved, but killed before it was tracked
+            run.log_metrics(row, step=row["epoch"])
+        going_on = "had ended" if saved.record["has_stopped"] else f"goes on from epoch {saved.epoch + 1}"
+        print(f"{run.name} {going_on}: found the checkpoint of epoch {saved.epoch}", file=sys.stderr, flush=True)
+
+    def report(row: Logs) -> None:
+        run.log_metrics(row, step=int(row["epoch"]))
+        run.flush()
+
+    result = fit(job, settings, seed, run.name, report, hardware, places, saved, run.uid)
+    if not run.has_ended():
+        run.log_metrics({"best_epoch": result.best_epoch, "train_time_s": float(result.times["epoch_time_s"].sum())})
+    return result
 
 
 def log_trained(trained: Sequence[Trained], folder: Path) -> None:
@@ -124,63 +151,110 @@ def log_trained(trained: Sequence[Trained], folder: Path) -> None:
         result.run.flush()
 
 
-def save_timings(trained: Sequence[Trained], stage: str, threads: int, path: Path) -> None:
+def save_timings(trained: Sequence[Trained], stage: str, hardware: Hardware, path: Path) -> None:
     """Writes what a clock measured, apart from the metrics, which are the same on every run."""
-    machine = f"{find_cpu_name()}, {psutil.cpu_count()} cores"
-    timings = {"stage": stage, "machine": machine, "device": describe_device(), "threads": threads}
-    path.write_text(json.dumps({**timings, "per_seed": [result.timing for result in trained]}, indent=2) + "\n")
+    timings = {"stage": stage, **describe_hardware(hardware), "per_seed": [result.timing for result in trained]}
+    path.write_text(json.dumps(timings, indent=2) + "\n")
 
 
-def fit(job: Job, settings: Training, seed: int, name: str, on_epoch: OnEpoch) -> Fit:
+def fit(
+    job: Job,
+    settings: Training,
+    seed: int,
+    name: str,
+    on_epoch: OnEpoch,
+    hardware: Hardware,
+    checkpoints: Checkpoints | None = None,
+    saved: Saved | None = None,
+    run: str = "",
+) -> Fit:
     """Fits a model and leaves it with the weights of its best epoch.
 
     Args:
         job: What to fit, on what.
-        settings: Epochs, batch size, optimizer.
+        settings: The training's section of `params.yaml`.
         seed: Orders the images and seeds the random layers, epoch by epoch.
-        name: Names the training in an error.
+        name: Names the training in an error and on the terminal.
         on_epoch: Called after each epoch; what it raises ends the training.
+        hardware: What to train on.
+        checkpoints: Where to save each epoch, if at all.
+        saved: The checkpoint to go on from.
+        run: The tracked run's unique name, kept in the checkpoints.
 
     Raises:
-        ModelError: The loss is no longer finite.
+        ModelError: The loss is no longer finite, or the model can't be trained.
     """
-    rows: list[dict[str, float]] = []
-    epoch_times_s: list[float] = []
-
-    def record(epoch: int, logs: Logs, took_s: float) -> None:
-        rows.append({"epoch": epoch, **logs})
-        epoch_times_s.append(took_s)
-        on_epoch(epoch, logs, took_s)
-
-    # a second model over the same layers, so that the one we save carries no optimizer
-    trained = keras.Model(job.trained.input, job.trained.output)
-    trained.compile(
-        optimizer=build_optimizer(settings),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-        steps_per_execution=STEPS_PER_EXECUTION,
-        jit_compile=False,
-    )
+    check_trainable(job.trained)
+    record: dict[str, Any] = {"run": run, "rows": [], "times": []}
+    if saved is not None:
+        record.update({key: saved.record[key] for key in ("rows", "times")})
+    with hardware.strategy.scope():
+        trained = _compile(job, settings, hardware)
     with tf.device("CPU"):
         order = tf.Variable(tf.range(len(job.train.labels), dtype=tf.int64), trainable=False)
-    best = KeepBest()
-    callbacks = [SeedEpochs(seed, order), StopOnNonFinite(name), best, RecordEpochs(record)]
-    began_s = time.perf_counter()
+
+    early_stopping = _build_early_stopping(settings)
+    stateful = [early_stopping, *filter(None, [build_plateau(settings)])]
+    callbacks = [SeedEpochs(seed, order), StopOnNonFinite(name), RecordEpochs(record["rows"], record["times"])]
+    callbacks += stateful
+    if checkpoints is not None:
+        callbacks.append(SaveCheckpoints(checkpoints, stateful, record, saved))
+    callbacks += [ReportEpochs(record["rows"], on_epoch), show_progress(name, settings.epochs, record["rows"])]
+
+    first = saved.epoch if saved else 0
+    has_ended = saved is not None and saved.record["has_stopped"]
+    num_classes = job.model.output_shape[-1]
     trained.fit(
         serve(job.train, settings.batch_size, order),
         validation_data=serve(job.val, settings.batch_size),
-        epochs=settings.epochs,
+        initial_epoch=first,
+        epochs=first if has_ended else settings.epochs,
+        class_weight=weigh_classes(job.train.labels, num_classes) if settings.class_weights == "balanced" else None,
         callbacks=callbacks,
         shuffle=False,
         verbose=0,
     )
-    return Fit(pd.DataFrame(rows), best.best_epoch, time.perf_counter() - began_s, epoch_times_s)
+    history = pd.DataFrame(record["rows"])
+    best_epoch = early_stopping.best_epoch + 1 if settings.early_stopping.restore_best else len(history)
+    return Fit(history, best_epoch, pd.DataFrame(record["times"]))
 
 
-def build_optimizer(settings: Training) -> keras.optimizers.Optimizer:
-    """Builds the declared optimizer, with Keras's defaults for what isn't declared."""
-    return keras.optimizers.get(
-        {"class_name": settings.optimizer.name, "config": {"learning_rate": settings.learning_rate}}
+def _compile(job: Job, settings: Training, hardware: Hardware) -> keras.Model:
+    """Wraps what is trained into a second model over the same layers, so that the one we save has no optimizer."""
+    images = job.trained.input
+    output = job.trained.output
+    augmentation = build_augmentation(settings.augmentation, job.trained.input_shape[1:])
+    if augmentation is not None:
+        images = keras.Input(job.trained.input_shape[1:], dtype=job.trained.input.dtype, name="images")
+        output = job.trained(augmentation(images))
+    num_samples = len(job.train.labels), len(job.val.labels)
+    # a last batch may be smaller
+    smallest = min(num % settings.batch_size or settings.batch_size for num in num_samples)
+    num_parts = min(hardware.num_parts, smallest)
+    trained = (SideBySide if num_parts > 1 else keras.Model)(images, output)
+    trained.num_parts = num_parts
+    is_mirrored = hardware.strategy.num_replicas_in_sync > 1
+    trained.compile(
+        optimizer=build_optimizer(settings, -(-num_samples[0] // settings.batch_size)),
+        loss=build_loss(settings, job.model.output_shape[-1]),
+        metrics=["accuracy"],
+        # a loop of distributed steps trips over TensorFlow's own graph optimizer
+        steps_per_execution=1 if is_mirrored else STEPS_PER_EXECUTION,
+        jit_compile=False,
+    )
+    trained.optimizer.build(trained.trainable_variables)
+    return trained
+
+
+def _build_early_stopping(settings: Training) -> keras.callbacks.EarlyStopping:
+    """Keras's own, which also keeps the best weights; with patience 0 it never stops."""
+    declared = settings.early_stopping
+    return keras.callbacks.EarlyStopping(
+        monitor=declared.monitor,
+        mode=declared.mode,
+        min_delta=declared.min_delta,
+        patience=declared.patience or settings.epochs,
+        restore_best_weights=declared.restore_best,
     )
 
 
@@ -197,57 +271,43 @@ def serve(split: LabelledImages, batch_size: int, order: tf.Variable | None = No
     """
     num_samples = len(split.labels)
     num_batches = -(-num_samples // batch_size)
+    gather = _gather_in_graph if split.images.nbytes <= MAX_BYTES_IN_GRAPH else _gather_from_disk
+    take = gather(split)
+
+    def choose(batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        start, end = batch * batch_size, tf.minimum((batch + 1) * batch_size, num_samples)
+        return take(tf.range(start, end) if order is None else order[start:end])
+
+    options = tf.data.Options()
+    options.autotune.enabled = False  # its threads would take turns with those that train
+    return tf.data.Dataset.range(num_batches).map(choose).prefetch(2).with_options(options)
+
+
+def _gather_in_graph(split: LabelledImages) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     with tf.device("CPU"):
         inputs, labels = tf.constant(split.images), tf.constant(split.labels)
-
-    def gather(batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        start, end = batch * batch_size, tf.minimum((batch + 1) * batch_size, num_samples)
-        if order is None:
-            return inputs[start:end], labels[start:end]
-        chosen = order[start:end]
-        return tf.gather(inputs, chosen), tf.gather(labels, chosen)
-
-    return tf.data.Dataset.range(num_batches).map(gather).prefetch(2)
+    return lambda chosen: (tf.gather(inputs, chosen), tf.gather(labels, chosen))
 
 
-def find_cpu_name() -> str:
-    """Names the processor, such as `AMD EPYC`, or its architecture where the system doesn't tell."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+def _gather_from_disk(split: LabelledImages) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+    def read(chosen: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        return split.images[chosen], split.labels[chosen]
+
+    def take(chosen: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        inputs, labels = tf.numpy_function(read, [chosen], [split.images.dtype, split.labels.dtype])
+        inputs.set_shape((None, *split.images.shape[1:]))
+        labels.set_shape((None,))
+        return inputs, labels
+
+    return take
 
 
-def describe_device() -> str:
-    """Names what the training runs on, such as `CPU` or `2 GPUs`."""
-    num_gpus = len(tf.config.list_physical_devices("GPU"))
-    return {0: "CPU", 1: "GPU"}.get(num_gpus, f"{num_gpus} GPUs")
-
-
-def _summarize_timing(seed: int, result: Fit, num_samples: int) -> dict[str, Any]:
-    epoch_time_s = float(pd.Series(result.epoch_times_s).median())
+def _summarize_times(times: pd.DataFrame, num_samples: int) -> dict[str, Any]:
+    # the first epoch of a process also builds the graph
+    train_time_s = times["train_time_s"].iloc[1:] if len(times) > 1 else times["train_time_s"]
     return {
-        "seed": seed,
-        "train_time_s": round(result.train_time_s, 3),
-        "epoch_time_s": round(epoch_time_s, 3),
-        "images_per_s": round(num_samples / epoch_time_s),
+        "train_time_s": round(float(times["epoch_time_s"].sum()), 3),
+        "epoch_time_s": round(float(times["epoch_time_s"].median()), 3),
+        "images_per_s": round(num_samples / float(train_time_s.median())),
         "peak_memory_bytes": measure_peak_memory(),
     }
-
-
-def measure_peak_memory() -> int:
-    """Returns the largest resident memory that this process has had so far, in bytes."""
-    memory = psutil.Process().memory_info()
-    if peak_bytes := getattr(memory, "peak_wset", 0):  # Windows
-        return int(peak_bytes)
-    import resource  # not there on Windows
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _say_epoch(name: str, epoch: int, epochs: int, logs: Logs, took_s: float) -> str:
-    values = "  ".join(f"{key} {value:.4f}" for key, value in logs.items() if key != "learning_rate")
-    return f"{name}  epoch {epoch}/{epochs}  {values}  {took_s:.1f} s"

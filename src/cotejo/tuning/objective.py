@@ -5,20 +5,24 @@ from collections.abc import Callable
 import keras
 import optuna
 
-from cotejo.params import Search, Training, override_group
+from cotejo.params import Net, Search, override_group
 from cotejo.tracking.journal import Run
 from cotejo.training.callbacks import Logs
 from cotejo.training.fit import Job, fit
+from cotejo.training.hardware import Hardware
 from cotejo.tuning.study import Objective
 
 
-def build_objective(prepare: Callable[[Training], Job], present: Training, search: Search, run: Run) -> Objective:
-    """Returns the objective: the validation accuracy of the epoch with the lowest validation loss.
+def build_objective(
+    prepare: Callable[[Net], Job], present: Net, search: Search, hardware: Hardware, run: Run
+) -> Objective:
+    """Returns the objective: the validation accuracy of the epoch that is kept.
 
     Args:
         prepare: Builds a job from the settings of a trial.
         present: The model's section of `params.yaml`; what isn't searched stays as declared.
         search: The `search` section.
+        hardware: What to train on.
         run: The stage's run; each trial gets a run below it.
     """
 
@@ -29,7 +33,8 @@ def build_objective(prepare: Callable[[Training], Job], present: Training, searc
         with run.start_child(f"trial {trial.number}", not_failures=(optuna.TrialPruned,)) as child:
             child.log_params(values)
 
-            def report(epoch: int, logs: Logs, _: float) -> None:
+            def report(logs: Logs) -> None:
+                epoch = int(logs["epoch"])
                 child.log_metrics(logs, step=epoch)
                 child.flush()
                 trial.report(logs["val_accuracy"], epoch)
@@ -38,7 +43,7 @@ def build_objective(prepare: Callable[[Training], Job], present: Training, searc
                     child.log_tags({"trial_state": "PRUNED"})
                     raise optuna.TrialPruned
 
-            result = fit(prepare(settings), settings, search.seed, child.name, report)
+            result = fit(prepare(settings), settings, search.seed, child.name, report, hardware)
             value = float(result.history["val_accuracy"].iloc[result.best_epoch - 1])
             child.log_metrics({"value": value})
         print(f"trial {trial.number}: {value:.4f} with {values}", flush=True)

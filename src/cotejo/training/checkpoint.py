@@ -1,0 +1,180 @@
+"""Checkpoints of a training: a file per finished epoch, whole or not there."""
+
+import json
+import os
+import signal
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+Arrays = list[NDArray[Any]]
+
+#: Finished epochs that are kept: should the last file be damaged, the one before still serves.
+KEPT = 2
+#: What Keras's callbacks keep from epoch to epoch, apart from weights.
+CALLBACK_STATE = ("wait", "best", "best_epoch", "stopped_epoch", "cooldown_counter")
+
+
+class Saved(NamedTuple):
+    """What a checkpoint holds.
+
+    Attributes:
+        epoch: Finished epochs.
+        record: What JSON can hold: history, clock times, states of callbacks, whether training has stopped, the run.
+        arrays: Variables by group: `model` (with the states of its seed generators), `optimizer`, `best`.
+    """
+
+    epoch: int
+    record: dict[str, Any]
+    arrays: dict[str, Arrays]
+
+
+class Checkpoints:
+    """The checkpoints of one training.
+
+    A file is written under another name, synced and moved, so that a kill leaves the old one or the new one; its
+    archive format has a checksum per array, so that what a disk has damaged is noticed.
+
+    Args:
+        folder: A folder of their own, named after everything that the training's result depends on.
+        name: The training, for messages.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder = folder
+        self.name = name
+        # a folder that was copied or renamed would have another study go on from it
+        self.identity = f"{folder.parent.name}/{folder.name}"
+
+    def save(self, saved: Saved) -> None:
+        """Writes a checkpoint; on a full disk says so, and the training goes on without it."""
+        path = self._path(saved.epoch)
+        partial = path.with_name(f".part-{path.name}")
+        content = json.dumps({**saved.record, "epoch": saved.epoch, "identity": self.identity}).encode()
+        members = {f"{group}/{i}": array for group, arrays in saved.arrays.items() for i, array in enumerate(arrays)}
+        members["record"] = np.frombuffer(content, np.uint8)
+        with _signals_wait():
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                with partial.open("wb") as file:
+                    np.savez(file, allow_pickle=False, **members)
+                    file.flush()
+                    os.fsync(file.fileno())
+                partial.replace(path)
+            except OSError as error:
+                partial.unlink(missing_ok=True)
+                self._say(
+                    f"expected to write the checkpoint of epoch {saved.epoch} to {path}. Received: {error.strerror}. "
+                    "Training goes on; until one is written, a kill costs the epochs since the last. Free some space."
+                )
+                return
+            for epoch in self._epochs()[KEPT:]:
+                self._path(epoch).unlink()
+
+    def load_last(self) -> Saved | None:
+        """Reads the last checkpoint that is whole and this training's own; names each one that isn't."""
+        for epoch in self._epochs():
+            try:
+                return self._load(self._path(epoch))
+            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+                reason = str(error).splitlines()[0]
+                self._say(f"{self._path(epoch)} can't be gone on from ({reason}); trying the one before.")
+        return None
+
+    def _load(self, path: Path) -> Saved:
+        with np.load(path, allow_pickle=False) as file:
+            members = {name: file[name] for name in file.files}
+        record = json.loads(members.pop("record").tobytes())
+        if record.pop("identity") != self.identity:
+            raise ValueError("it was made with other inputs")
+        arrays: dict[str, Arrays] = {}
+        for name, array in members.items():  # in the order in which they were written
+            arrays.setdefault(name.partition("/")[0], []).append(array)
+        return Saved(record.pop("epoch"), record, arrays)
+
+    def _epochs(self) -> list[int]:
+        return sorted((int(path.stem.removeprefix("epoch-")) for path in self.folder.glob("epoch-*.npz")), reverse=True)
+
+    def _path(self, epoch: int) -> Path:
+        return self.folder / f"epoch-{epoch:05}.npz"
+
+    def _say(self, what: str) -> None:
+        print(f"{self.name}: {what}", file=sys.stderr, flush=True)
+
+
+class SaveCheckpoints(keras.callbacks.Callback):
+    """Saves each epoch, and puts a training back to where a checkpoint was made; after all callbacks with a state.
+
+    Args:
+        checkpoints: Where to.
+        callbacks: Keras's own callbacks whose state goes into the checkpoint.
+        record: Everything else that does, changed by others as the epochs go by.
+        saved: Where to go on from.
+    """
+
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        callbacks: Sequence[keras.callbacks.Callback],
+        record: dict[str, Any],
+        saved: Saved | None,
+    ) -> None:
+        super().__init__()
+        self.checkpoints = checkpoints
+        self.callbacks = callbacks
+        self.record = record
+        self.saved = saved
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Restores variables and callbacks, which have forgotten all at this moment."""
+        if self.saved is None:
+            return
+        _assign(self.model.variables, self.saved.arrays["model"])
+        _assign(self.model.optimizer.variables, self.saved.arrays["optimizer"])
+        for callback, state in zip(self.callbacks, self.saved.record["callbacks"], strict=True):
+            vars(callback).update(state)
+            if hasattr(callback, "best_weights"):
+                callback.best_weights = self.saved.arrays.get("best")
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Saves the epoch."""
+        best = [getattr(callback, "best_weights", None) or [] for callback in self.callbacks]
+        state = [{key: vars(call)[key] for key in CALLBACK_STATE if key in vars(call)} for call in self.callbacks]
+        arrays = {
+            "model": [keras.ops.convert_to_numpy(variable) for variable in self.model.variables],
+            "optimizer": [keras.ops.convert_to_numpy(v) for v in self.model.optimizer.variables],
+            "best": [weight for weights in best for weight in weights],
+        }
+        record = {**self.record, "callbacks": state, "has_stopped": bool(self.model.stop_training)}
+        self.checkpoints.save(Saved(epoch + 1, record, arrays))
+
+
+def _assign(variables: Sequence[keras.Variable], values: Arrays) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Has a signal that stops the stage wait until a checkpoint is written."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python gives signals to the main thread
+        return
+    came: list[int] = []
+    # a mask wouldn't do: the system then gives the signal to one of TensorFlow's threads
+    before = {number: signal.signal(number, lambda n, _: came.append(n)) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])

@@ -1,0 +1,87 @@
+"""What a training runs on, and how it is told to TensorFlow."""
+
+import platform
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import psutil
+import tensorflow as tf
+
+from cotejo.params import Base
+
+
+class Hardware(NamedTuple):
+    """What a training runs on.
+
+    Attributes:
+        device: `CPU`, `GPU` or such as `2 GPUs`.
+        threads: Threads of TensorFlow on the CPU.
+        num_parts: Parts into which a batch is split, to be trained side by side with one thread each.
+        precision: Keras's dtype policy.
+        strategy: How variables and batches are spread over GPUs.
+    """
+
+    device: str
+    threads: int
+    num_parts: int
+    precision: str
+    strategy: tf.distribute.Strategy
+
+
+def configure_hardware(base: Base, *, side_by_side: bool = False) -> Hardware:
+    """Makes TensorFlow's results a function of the seed and the declared hardware; before any other use of it.
+
+    Small nets spend much of their time waiting for the slower of two threads at the end of each operation. Where the
+    result allows it, each thread gets a part of the batch instead and they meet once a step.
+
+    Args:
+        base: The `base` section. The order in which partial sums are added, and so the last bits of a result,
+            depends on its threads.
+        side_by_side: Whether a batch may be split between the threads of a CPU: not in a net that normalises by the
+            statistics of the whole batch.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    num_parts = base.threads if side_by_side and not gpus else 1
+    tf.config.threading.set_intra_op_parallelism_threads(1 if num_parts > 1 else base.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(base.threads)
+    tf.config.experimental.enable_op_determinism()
+    tf.get_logger().setLevel("ERROR")  # a new model per seed and trial is meant to be traced anew
+    keras.config.set_dtype_policy(base.precision)
+    strategy = tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
+    device = {0: "CPU", 1: "GPU"}.get(len(gpus), f"{len(gpus)} GPUs")
+    return Hardware(device, base.threads, num_parts, base.precision, strategy)
+
+
+def describe_hardware(hardware: Hardware) -> dict[str, Any]:
+    """Returns what a clock's numbers have to be read with: machine, device, threads, precision."""
+    return {
+        "machine": f"{find_cpu_name()}, {psutil.cpu_count()} cores",
+        "device": hardware.device,
+        "threads": hardware.threads,
+        "precision": hardware.precision,
+    }
+
+
+def find_cpu_name() -> str:
+    """Names the processor, such as `AMD EPYC`, or its architecture where the system doesn't tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def measure_peak_memory() -> int:
+    """Returns the largest resident memory that this process has had so far, in bytes."""
+    memory = psutil.Process().memory_info()
+    if peak_bytes := getattr(memory, "peak_wset", 0):  # Windows
+        return int(peak_bytes)
+    import resource  # not there on Windows
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,86 @@
+"""What a person sees while a model trains."""
+
+import sys
+
+import keras
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from cotejo.training.callbacks import Logs
+
+
+def show_progress(name: str, epochs: int, rows: list[Logs]) -> keras.callbacks.Callback:
+    """Returns a callback that shows a live bar on a terminal, and a line per epoch anywhere else.
+
+    Args:
+        name: The training.
+        epochs: Epochs in all.
+        rows: Gets the row of each epoch before it is shown.
+    """
+    console = Console(stderr=True)
+    return LiveBar(name, epochs, rows, console) if console.is_terminal else PlainLines(name, epochs, rows)
+
+
+class PlainLines(keras.callbacks.Callback):
+    """Writes a line per epoch to stderr."""
+
+    def __init__(self, name: str, epochs: int, rows: list[Logs]) -> None:
+        super().__init__()
+        self.name = name
+        self.epochs = epochs
+        self.rows = rows
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Writes the epoch's line."""
+        line = f"{self.name}  epoch {epoch + 1}/{self.epochs}  {say_metrics(self.rows[-1])}"
+        print(line, file=sys.stderr, flush=True)
+
+
+class LiveBar(keras.callbacks.Callback):
+    """Shows the step within the training, the time left, the loss so far and the last epoch's metrics."""
+
+    def __init__(self, name: str, epochs: int, rows: list[Logs], console: Console) -> None:
+        super().__init__()
+        self.name = name
+        self.epochs = epochs
+        self.rows = rows
+        self.epoch = 0
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[metrics]}"),
+            console=console,
+            transient=True,
+        )
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Opens the bar; it closes with the process at the latest."""
+        steps = self.params["steps"] or 0
+        done = len(self.rows) * steps
+        self.task = self.bar.add_task(self.name, total=self.epochs * steps, completed=done, metrics="")
+        self.bar.start()
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        """Names the epoch."""
+        self.epoch = epoch
+        self.bar.update(self.task, description=f"{self.name}  epoch {epoch + 1}/{self.epochs}")
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Moves the bar."""
+        done = self.epoch * self.params["steps"] + batch + 1
+        self.bar.update(self.task, completed=done, metrics=f"loss {(logs or {})['loss']:.4f}")
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Leaves the epoch's line above the bar."""
+        self.bar.console.print(f"{self.name}  epoch {epoch + 1}/{self.epochs}  {say_metrics(self.rows[-1])}")
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        """Closes the bar."""
+        self.bar.stop()
+
+
+def say_metrics(row: Logs) -> str:
+    """Returns a row's metrics in one line."""
+    return "  ".join(f"{key} {value:.4f}" for key, value in row.items() if key not in ("epoch", "learning_rate"))

@@ -1,0 +1,264 @@
+"""A training that is killed: it goes on where it was, and ends with the bytes of one that wasn't."""
+
+import hashlib
+import io
+import json
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import mlflow
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+from copied_study import copy_study
+
+MODELS = {"train-lenet": "lenet", "train-resnet": "resnet", "transfer-learn": "transfer", "finetune": "finetune"}
+#: Random layers, callbacks with a state and an optimizer with one in each stage, on few images.
+SETTINGS = {
+    "data": {"name": "digits"},
+    "base": {"seeds": [0, 1]},
+    "lenet": {"batch_size": 64, "epochs": 40, "dropout_rate": 0.2, "optimizer": {"name": "sgd", "momentum": 0.9}},
+    "resnet": {
+        "input_size": 8, "batch_size": 128, "epochs": 12, "dropout_rate": 0.2,
+        "schedule": {"name": "plateau", "interval_epochs": 1},
+        "early_stopping": {"patience": 6},
+        "augmentation": {"translation": 0.1, "rotation": 5.0, "erasing": 0.2},
+    },
+    "transfer": {"weights": "random", "input_size": 32, "batch_size": 32, "epochs": 40, "dropout_rate": 0.5},
+    "finetune": {"unfreeze": 12, "batch_size": 128, "epochs": 8, "schedule": {"name": "cosine", "warmup_epochs": 2}},
+}  # fmt: skip
+STAGES = {
+    "train-lenet": ["stages/train.py", "lenet"],
+    "train-resnet": ["stages/train.py", "resnet"],
+    "transfer-learn": ["stages/transfer_learn.py"],
+    "finetune": ["stages/finetune.py"],
+}
+EPOCH = re.compile(r"epoch (\d+)/")
+
+
+class Ended(NamedTuple):
+    """How a process ended."""
+
+    code: int
+    stderr: str
+
+
+def configure(folder: Path) -> None:
+    params = folder / "params.yaml"
+    yaml = YAML()
+    tree = yaml.load(params)
+    for section, values in SETTINGS.items():
+        for key, value in values.items():
+            tree[section][key].update(value) if isinstance(value, dict) else tree[section].update({key: value})
+    yaml.dump(tree, params)
+
+
+def start(folder: Path, environment: dict[str, str], stage: str) -> subprocess.Popen:
+    command = [sys.executable, *STAGES[stage]]
+    return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen) -> Ended:
+    _, stderr = process.communicate(timeout=300)
+    return Ended(process.returncode, stderr)
+
+
+def wait_for_epoch(process: subprocess.Popen, count: int = 1) -> str:
+    """Reads stderr until so many epochs have been reported."""
+    said = io.StringIO()
+    for line in process.stderr:
+        said.write(line)
+        if EPOCH.search(line) and (count := count - 1) == 0:
+            return said.getvalue()
+    raise AssertionError(f"the process ended before: {said.getvalue()}")
+
+
+def digest_outputs(folder: Path, stage: str) -> dict[str, str]:
+    files = sorted((folder / "models" / MODELS[stage]).rglob("*.*"))
+    assert len(files) == 4, "a model and a history for each of two seeds"
+    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory, environment):
+    """A study with its data, in which nobody has trained."""
+    folder = copy_study(tmp_path_factory.mktemp("prepared") / "study")
+    configure(folder)
+    for script in ("stages/download.py", "stages/preprocess.py"):
+        subprocess.run([sys.executable, script], cwd=folder, env=environment, check=True)
+    for leftover in (".cotejo", "mlruns"):
+        shutil.rmtree(folder / leftover)
+    (folder / "mlflow.db").unlink()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(prepared, tmp_path_factory, environment):
+    """Returns a study in which a stage, and what it starts from, has run without a kill."""
+    folder = tmp_path_factory.mktemp("whole") / "study"
+    shutil.copytree(prepared, folder)
+
+    def run(stage: str) -> Path:
+        if not (folder / "models" / MODELS[stage]).exists():
+            if stage == "finetune":
+                run("transfer-learn")
+            ended = finish(start(folder, environment, stage))
+            assert ended.code == 0, ended.stderr
+        return folder
+
+    return run
+
+
+@pytest.fixture
+def study(prepared, tmp_path):
+    """A study with its data, to kill stages in."""
+    return shutil.copytree(prepared, tmp_path / "study")
+
+
+def find_runs(folder: Path, name: str) -> list[mlflow.entities.Run]:
+    client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("cotejo")
+    return client.search_runs([experiment.experiment_id], f"attributes.run_name = '{name}'")
+
+
+def check_tracked(folder: Path, stage: str) -> None:
+    """Each seed has one finished run, and each of its epochs one point."""
+    client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    for seed in (0, 1):
+        (run,) = find_runs(folder, f"{stage} seed {seed}")
+        steps = [point.step for point in client.get_metric_history(run.info.run_id, "val_loss")]
+        num_epochs = len((folder / f"models/{MODELS[stage]}/seed-{seed}/history.csv").read_text().splitlines()) - 1
+        assert steps == list(range(1, num_epochs + 1))
+        assert run.info.status == "FINISHED"
+
+
+def test_a_killed_stage_says_where_it_goes_on_and_ends_with_the_same_bytes(study, whole, environment):
+    process = start(study, environment, "train-lenet")
+    wait_for_epoch(process, 3)
+    process.kill()
+    process.communicate()
+    ended = finish(start(study, environment, "train-lenet"))
+    assert ended.code == 0, ended.stderr
+    assert re.search(r"train-lenet seed 0 goes on from epoch [45]: found the checkpoint of epoch [34]", ended.stderr)
+    assert "train-lenet seed 0  epoch 3/" not in ended.stderr
+    assert digest_outputs(study, "train-lenet") == digest_outputs(whole("train-lenet"), "train-lenet")
+    assert not list((study / ".cotejo/checkpoints").iterdir()), "a finished stage needs no checkpoint"
+    check_tracked(study, "train-lenet")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_stage_has_its_last_epoch_and_a_killed_run_and_goes_on(study, whole, environment, number, code):
+    process = start(study, environment, "train-lenet")
+    wait_for_epoch(process, 2)
+    process.send_signal(number)
+    ended = finish(process)
+    assert ended.code == code
+    assert "Traceback" not in ended.stderr
+    for name in ("train-lenet", "train-lenet seed 0"):
+        (run,) = find_runs(study, name)
+        assert run.info.status == "KILLED"
+    ended = finish(start(study, environment, "train-lenet"))
+    assert "train-lenet seed 0 goes on from epoch" in ended.stderr
+    assert digest_outputs(study, "train-lenet") == digest_outputs(whole("train-lenet"), "train-lenet")
+    check_tracked(study, "train-lenet")
+
+
+def interrupt(folder: Path, environment: dict[str, str], num_epochs: int) -> list[Path]:
+    """Kills train-lenet after so many epochs; returns the checkpoints that it left, the last one first."""
+    process = start(folder, environment, "train-lenet")
+    wait_for_epoch(process, num_epochs)
+    process.kill()
+    process.communicate()
+    return sorted(folder.glob(".cotejo/checkpoints/train-lenet-*/seed-0/epoch-*.npz"), reverse=True)
+
+
+def damage_half(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def damage_byte(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [damage_half, damage_byte], ids=["half", "byte"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_serves(study, whole, environment, damage):
+    last, before = interrupt(study, environment, 3)
+    damage(last)
+    ended = finish(start(study, environment, "train-lenet"))
+    assert f"{last.relative_to(study)} can't be gone on from" in ended.stderr
+    assert f"found the checkpoint of epoch {int(before.stem.removeprefix('epoch-'))}" in ended.stderr
+    assert digest_outputs(study, "train-lenet") == digest_outputs(whole("train-lenet"), "train-lenet")
+
+
+def test_a_checkpoint_of_other_inputs_is_never_gone_on_from(study, whole, environment):
+    files = interrupt(study, environment, 2)
+    other = files[0].parents[1]
+    params = study / "params.yaml"
+    declared = params.read_text()
+    params.write_text(declared.replace("learning_rate: 1e-3", "learning_rate: 2e-3", 1))
+    process = start(study, environment, "train-lenet")
+    said = wait_for_epoch(process)
+    process.kill()
+    process.communicate()
+    assert "train-lenet: starts from the beginning" in said
+    assert str(other.relative_to(study)) in said
+    assert "train-lenet seed 0  epoch 1/" in said
+    # a copy under the right name is seen through as well
+    (mine,) = {path for path in other.parent.glob("train-lenet-*") if path != other}
+    for file in files:
+        shutil.copy(file, mine / "seed-0" / "epoch-00007.npz")
+    ended = finish(start(study, environment, "train-lenet"))
+    assert "epoch-00007.npz can't be gone on from (it was made with other inputs)" in ended.stderr
+    # and back with the first values, their own checkpoint serves
+    params.write_text(declared)
+    ended = finish(start(study, environment, "train-lenet"))
+    assert "train-lenet seed 0 goes on from epoch" in ended.stderr
+    assert digest_outputs(study, "train-lenet") == digest_outputs(whole("train-lenet"), "train-lenet")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["train-resnet", "transfer-learn", "finetune"])
+def test_kills_at_random_moments_change_no_byte(stage, study, whole, environment):
+    """Seven kills a stage, at moments spread over start, training and writing."""
+    if stage == "finetune":
+        shutil.copytree(whole("transfer-learn") / "models/transfer", study / "models/transfer")
+    moments = random.Random(stage)
+    began_s = time.monotonic()
+    probe = start(study, environment, stage)
+    wait_for_epoch(probe)
+    first_epoch_s = time.monotonic() - began_s
+    probe.kill()
+    probe.communicate()
+    kills, resumed = 1, 0
+    while kills < 7:
+        process = start(study, environment, stage)
+        try:
+            # mostly within training; sometimes while the process still starts
+            _, stderr = process.communicate(timeout=first_epoch_s * moments.uniform(0.5, 1.5))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            _, stderr = process.communicate()
+            kills += 1
+        else:
+            pytest.fail(f"{stage} ended after {kills} kills: make it longer\n{stderr}")
+        resumed += "goes on from epoch" in stderr or "had ended" in stderr
+    ended = finish(start(study, environment, stage))
+    assert ended.code == 0, ended.stderr
+    assert resumed > 0, "the test needs a kill after a checkpoint"
+    assert digest_outputs(study, stage) == digest_outputs(whole(stage), stage)
+    check_tracked(study, stage)
+    histories = [
+        np.genfromtxt(file, delimiter=",", skip_header=1) for file in sorted(study.glob("models/*/*/history.csv"))
+    ]
+    assert all(np.isfinite(history).all() for history in histories)
+    print(json.dumps({"stage": stage, "kills": kills, "resumed": resumed}))
