@@ -13,7 +13,8 @@ from images import IMAGE_SHAPE, NUM_CLASSES, draw_images
 
 from cotejo.data.readers import LabelledImages
 from cotejo.data.splits import Dataset
-from cotejo.params import FAMILIES, Net, load_params
+from cotejo.params import load_params
+from cotejo.schema import FAMILIES, Net
 from cotejo.stage import STATE_FOLDER
 from cotejo.training.checkpoint import Checkpoints
 from cotejo.training.features import prepare_transfer

@@ -6,8 +6,8 @@ import _source  # noqa: F401
 from cotejo.data.splits import load_dataset, load_split
 from cotejo.evaluation.metrics import draw_sample
 from cotejo.evaluation.summary import evaluate_model, save_evaluation
-from cotejo.params import MODELS
 from cotejo.report.figures.evaluation import save_evaluation_figures
+from cotejo.schema import MODELS
 from cotejo.stage import Stage, run_stage
 from cotejo.training.hardware import configure_hardware
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import _source  # noqa: F401
 from cotejo.data.splits import load_dataset, load_split
 from cotejo.models.backbones import unfreeze
-from cotejo.stage import Stage, run_stage
+from cotejo.report.figures.augmentation import log_augmented
+from cotejo.stage import STATE_FOLDER, Stage, run_stage
 from cotejo.training.archive import load_model
 from cotejo.training.fit import Job, log_trained, save_timings, train_seeds
 from cotejo.training.hardware import configure_hardware
@@ -23,11 +24,11 @@ def finetune(stage: Stage) -> None:
     dataset, train_split, val_split = load_dataset(DATA), load_split(DATA, "train"), load_split(DATA, "val")
 
     def prepare(seed: int) -> Job:
-        model = load_model(START / f"seed-{seed}" / "model.keras")
-        unfreeze(model, settings.unfreeze)
+        model = unfreeze(load_model(START / f"seed-{seed}/model.keras"), settings.unfreeze)
         return Job.of(model, train_split, val_split)
 
     stage.run.log_dataset(dataset.name, dataset.digest, DATA)
+    log_augmented(stage.run, settings.augmentation, train_split, dataset.class_names, STATE_FOLDER / "figures")
     with stage.checkpoint(dataset.digest, *sorted(START.rglob("model.keras"))) as checkpoints:
         with stage.outputs(MODELS, TIMINGS) as (folder, timings):
             trained = train_seeds(prepare, settings, base.seeds, hardware, stage.run, checkpoints, folder)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import _source  # noqa: F401
 from cotejo.data.splits import load_dataset, load_split
-from cotejo.params import FAMILIES, Net
 from cotejo.report.figures.search import save_search_figures
+from cotejo.schema import FAMILIES, Net
 from cotejo.stage import Stage, run_stage
 from cotejo.training.fit import Job
 from cotejo.training.hardware import configure_hardware

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import _source  # noqa: F401
 from cotejo.data.splits import load_dataset, load_split
-from cotejo.params import FAMILIES
-from cotejo.stage import Stage, run_stage
+from cotejo.report.figures.augmentation import log_augmented
+from cotejo.schema import FAMILIES
+from cotejo.stage import STATE_FOLDER, Stage, run_stage
 from cotejo.training.fit import Job, log_trained, save_timings, train_seeds
 from cotejo.training.hardware import configure_hardware
 
@@ -26,6 +27,7 @@ def train(stage: Stage) -> None:
         return Job.of(family.build_model(settings, dataset.image_shape, dataset.num_classes), train_split, val_split)
 
     stage.run.log_dataset(dataset.name, dataset.digest, DATA)
+    log_augmented(stage.run, settings.augmentation, train_split, dataset.class_names, STATE_FOLDER / "figures")
     with stage.checkpoint(dataset.digest) as checkpoints:
         with stage.outputs(f"models/{name}", f"reports/timings/{stage.name}.json") as (folder, timings):
             trained = train_seeds(prepare, settings, base.seeds, hardware, stage.run, checkpoints, folder)

@@ -5,6 +5,7 @@ from pathlib import Path
 import _source  # noqa: F401
 from cotejo.data.splits import load_dataset, load_split
 from cotejo.models.backbones import find_weights_file
+from cotejo.report.figures.augmentation import log_augmented
 from cotejo.stage import STATE_FOLDER, Stage, run_stage
 from cotejo.training.features import prepare_transfer
 from cotejo.training.fit import log_trained, save_timings, train_seeds
@@ -23,6 +24,7 @@ def transfer_learn(stage: Stage) -> None:
     weights = find_weights_file(Path("data/weights"))
     prepare = prepare_transfer(settings, weights, dataset, train_split, val_split, STATE_FOLDER / "features")
     stage.run.log_dataset(dataset.name, dataset.digest, DATA)
+    log_augmented(stage.run, settings.augmentation, train_split, dataset.class_names, STATE_FOLDER / "figures")
     with stage.checkpoint(dataset.digest, weights) as checkpoints:
         with stage.outputs(MODELS, TIMINGS) as (folder, timings):
             trained = train_seeds(prepare, settings, base.seeds, hardware, stage.run, checkpoints, folder)

@@ -3,7 +3,8 @@
 from typing import Any
 
 from copied_study import ROOT
-from cotejo.params import Params, override_group, parse_params, read_yaml
+from cotejo.params import override_group, parse_params, read_yaml
+from cotejo.schema import Params
 
 
 def declare(section: str, **changes: Any) -> Any:

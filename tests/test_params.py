@@ -8,7 +8,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from cotejo.errors import ParamsError
-from cotejo.params import Params, load_params, parse_params, read_yaml
+from cotejo.params import load_params, parse_params, read_yaml
+from cotejo.schema import Params
 
 ROOT = Path(__file__).parents[1]
 SECTIONS = tuple(Params.model_fields)

@@ -14,7 +14,6 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from cotejo.errors import ParamsError
 from cotejo.faults import describe_faults
-from cotejo.schema import *  # noqa: F403 - who reads parameters takes their types from here too
 from cotejo.schema import DIMENSIONS, ChoiceDimension, Group, Params, Search
 
 PARAMS_FILE = Path("params.yaml")

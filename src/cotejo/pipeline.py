@@ -20,6 +20,7 @@ EXEMPT = {
     "cotejo.errors": "says what went wrong",
     "cotejo.faults": "says what is wrong with a value",
     "cotejo.params": "reads values and changes none: DVC tracks the values themselves",
+    "cotejo.report.figures.augmentation": "draws a picture that no stage reads",
     "cotejo.schema": "refuses values and changes none",
     "cotejo.stage": "locks, moves and records what a stage has computed",
     "cotejo.tracking": "watches",

@@ -16,7 +16,7 @@ from cotejo.data.splits import Dataset
 from cotejo.errors import ModelError
 from cotejo.evaluation.metrics import draw_sample
 from cotejo.evaluation.summary import evaluate_model, save_evaluation
-from cotejo.params import Evaluate
+from cotejo.schema import Evaluate
 from cotejo.training.archive import save_model
 
 NAMES = ["zéro", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]

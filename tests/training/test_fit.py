@@ -18,7 +18,7 @@ from cotejo.data.readers import LabelledImages
 from cotejo.errors import ModelError
 from cotejo.evaluation.metrics import normalize_rows
 from cotejo.models.lenet import build_model
-from cotejo.params import LeNet, Optimizer, OptimizerName
+from cotejo.schema import LeNet, Optimizer, OptimizerName
 from cotejo.training.archive import load_model
 from cotejo.training.callbacks import draw_order
 from cotejo.training.fit import Job, build_optimizer, fit, log_trained, save_timings, train_seeds
@@ -231,7 +231,7 @@ from sklearn.datasets import load_digits
 from cotejo.data.readers import LabelledImages
 from cotejo.data.splits import Dataset
 from cotejo.models.lenet import build_model
-from cotejo.params import LeNet, Optimizer, Transfer
+from cotejo.schema import LeNet, Optimizer, Transfer
 from cotejo.tracking.journal import Run, Tracker
 from cotejo.training.features import prepare_transfer
 from cotejo.training.fit import Job, configure_tensorflow, train_seeds

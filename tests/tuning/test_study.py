@@ -14,7 +14,8 @@ from sklearn.datasets import load_digits
 from cotejo.data.readers import LabelledImages
 from cotejo.errors import ModelError
 from cotejo.models.lenet import build_model
-from cotejo.params import LeNet, Optimizer, Search, override_group
+from cotejo.params import override_group
+from cotejo.schema import LeNet, Optimizer, Search
 from cotejo.tracking.journal import Run, Tracker
 from cotejo.training.fit import Job
 from cotejo.tuning.objective import build_objective
@@ -226,7 +227,7 @@ from pathlib import Path
 import optuna
 from optuna.storages.journal import JournalFileBackend
 from cotejo.errors import ModelError
-from cotejo.params import Search
+from cotejo.schema import Search
 from cotejo.tuning.study import run_study, save_study
 
 search = Search.model_validate(

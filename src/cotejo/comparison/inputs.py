@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cotejo.errors import DataError
-from cotejo.params import MODELS
+from cotejo.schema import MODELS
 
 
 class Inputs(NamedTuple):

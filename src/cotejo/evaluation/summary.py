@@ -22,7 +22,7 @@ from cotejo.evaluation.metrics import (
     draw_sample,
 )
 from cotejo.evaluation.predict import predict_probabilities
-from cotejo.params import Evaluate
+from cotejo.schema import Evaluate
 from cotejo.training.archive import load_model
 
 CURVES = ("loss", "accuracy", "val_loss", "val_accuracy")

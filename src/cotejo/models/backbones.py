@@ -107,7 +107,7 @@ def join(extractor: keras.Model, head: keras.Model) -> keras.Model:
     return keras.Model(extractor.input, head(extractor.output), name="transfer")
 
 
-def unfreeze(model: keras.Model, layers_to_unfreeze: int | str) -> None:
+def unfreeze(model: keras.Model, layers_to_unfreeze: int | str) -> keras.Model:
     """Makes the top layers of a joined model's backbone trainable; the head is trainable already.
 
     Batch normalisation keeps its moving statistics, also in training; its scale and offset are trained.
@@ -115,6 +115,9 @@ def unfreeze(model: keras.Model, layers_to_unfreeze: int | str) -> None:
     Args:
         model: From `join`, changed in place.
         layers_to_unfreeze: The last N layers, or the name of the lowest layer to unfreeze, or `all`.
+
+    Returns:
+        The model.
 
     Raises:
         ModelError: The backbone has no such layer, or fewer layers than that.
@@ -137,3 +140,4 @@ def unfreeze(model: keras.Model, layers_to_unfreeze: int | str) -> None:
         layer.trainable = number >= first
         if isinstance(layer, layers.BatchNormalization):
             hold_in_inference_mode(layer)
+    return model

@@ -22,7 +22,7 @@ from cotejo.data.readers import LabelledImages
 from cotejo.data.splits import Dataset
 from cotejo.models import backbones, layers
 from cotejo.models.backbones import build_backbone, build_extractor, build_head, join
-from cotejo.params import Transfer
+from cotejo.schema import Transfer
 from cotejo.tracking.lineage import list_versions
 from cotejo.training.fit import Job
 

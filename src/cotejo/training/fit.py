@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 
 from cotejo.data.readers import LabelledImages
 from cotejo.models.layers import check_trainable
-from cotejo.params import Training
+from cotejo.schema import Training
 from cotejo.tracking.journal import Run
 from cotejo.training.archive import save_model
 from cotejo.training.augmentation import build_augmentation
 from cotejo.training.callbacks import Logs, RecordEpochs, ReportEpochs, SeedEpochs, StopOnNonFinite
 from cotejo.training.checkpoint import Checkpoints, SaveCheckpoints, Saved
-from cotejo.training.hardware import Hardware, describe_hardware, measure_peak_memory
+from cotejo.training.hardware import Hardware, describe_hardware, measure_peak_memory, start_afresh
 from cotejo.training.optimizers import build_loss, build_optimizer, build_plateau, weigh_classes
-from cotejo.training.progress import show_progress
+from cotejo.training.progress import open_board, show_progress
 from cotejo.training.side_by_side import SideBySide
 
 #: Training steps per call from Python into TensorFlow: fewer calls, the same bits.
@@ -103,8 +103,7 @@ def train_seeds(
     """
     trained = []
     for seed in seeds:
-        keras.utils.clear_session()  # layers are numbered from the start, so that a seed's model doesn't tell its turn
-        keras.utils.set_random_seed(seed)
+        start_afresh(seed, hardware)
         with hardware.strategy.scope():
             job = prepare(seed)
         name = f"{run.name} seed {seed}"
@@ -132,9 +131,12 @@ def _train_seed(
         going_on = "had ended" if saved.record["has_stopped"] else f"goes on from epoch {saved.epoch + 1}"
         print(f"{run.name} {going_on}: found the checkpoint of epoch {saved.epoch}", file=sys.stderr, flush=True)
 
+    board = open_board(run.tracker.folder.with_name("tensorboard") / f"{run.name} {run.uid[:8]}")
+
     def report(row: Logs) -> None:
         run.log_metrics(row, step=int(row["epoch"]))
         run.flush()
+        board(row)
 
     result = fit(job, settings, seed, run.name, report, hardware, places, saved, run.uid)
     if not run.has_ended():

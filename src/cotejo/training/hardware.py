@@ -9,7 +9,7 @@ import keras
 import psutil
 import tensorflow as tf
 
-from cotejo.params import Base
+from cotejo.schema import Base
 
 
 class Hardware(NamedTuple):
@@ -54,6 +54,13 @@ def configure_hardware(base: Base, *, side_by_side: bool = False) -> Hardware:
     strategy = tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
     device = {0: "CPU", 1: "GPU"}.get(len(gpus), f"{len(gpus)} GPUs")
     return Hardware(device, base.threads, num_parts, base.precision, strategy)
+
+
+def start_afresh(seed: int, hardware: Hardware) -> None:
+    """Forgets earlier models and seeds every generator, so that a training doesn't tell its turn in the process."""
+    keras.utils.clear_session()  # layers are numbered from the start; it also forgets the precision
+    keras.config.set_dtype_policy(hardware.precision)
+    keras.utils.set_random_seed(seed)
 
 
 def describe_hardware(hardware: Hardware) -> dict[str, Any]:

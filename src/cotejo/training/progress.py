@@ -1,12 +1,32 @@
 """What a person sees while a model trains."""
 
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import keras
+import tensorflow as tf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cotejo.training.callbacks import Logs
+
+
+def open_board(folder: Path) -> Callable[[Logs], None]:
+    """Returns a function that writes an epoch's row for TensorBoard; a training that goes on adds to what is there.
+
+    Args:
+        folder: The training's own; `tensorboard --logdir` takes the one above.
+    """
+    writer = tf.summary.create_file_writer(str(folder))
+
+    def write(row: Logs) -> None:
+        with writer.as_default():
+            for name, value in row.items():
+                tf.summary.scalar(name, value, step=int(row["epoch"]))
+        writer.flush()
+
+    return write
 
 
 def show_progress(name: str, epochs: int, rows: list[Logs]) -> keras.callbacks.Callback:

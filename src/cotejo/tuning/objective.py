@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 
-import keras
 import optuna
 
-from cotejo.params import Net, Search, override_group
+from cotejo.params import override_group
+from cotejo.schema import Net, Search
 from cotejo.tracking.journal import Run
 from cotejo.training.callbacks import Logs
 from cotejo.training.fit import Job, fit
-from cotejo.training.hardware import Hardware
+from cotejo.training.hardware import Hardware, start_afresh
 from cotejo.tuning.study import Objective
 
 
@@ -28,8 +28,7 @@ def build_objective(
 
     def objective(trial: optuna.Trial, values: dict[str, object]) -> float:
         settings = override_group(present, values, "search.space")
-        keras.utils.clear_session()
-        keras.utils.set_random_seed(search.seed)
+        start_afresh(search.seed, hardware)
         with run.start_child(f"trial {trial.number}", not_failures=(optuna.TrialPruned,)) as child:
             child.log_params(values)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import optuna
 
-from cotejo.params import ChoiceDimension, Dimension, IntDimension, SearchKey
+from cotejo.schema import ChoiceDimension, Dimension, IntDimension, SearchKey
 
 
 def suggest(trial: optuna.Trial, space: Mapping[SearchKey, Dimension]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ruamel.yaml import YAML
 
 from cotejo.errors import ModelError
-from cotejo.params import Search
+from cotejo.schema import Search
 from cotejo.tuning.space import find_starting_point, suggest
 
 #: Trains with the proposed values and returns what is maximised; may raise optuna.TrialPruned.

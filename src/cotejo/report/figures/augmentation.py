@@ -1,19 +1,49 @@
 """What augmentation does to the images: a training's figure."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cotejo.report.style import build_figure, cut_label, hide_frame, use_style
+from cotejo.data.readers import LabelledImages
+from cotejo.report.style import build_figure, cut_label, hide_frame, save_figure, use_style
+from cotejo.schema import Augmentation
+from cotejo.tracking.journal import Run
+from cotejo.training.augmentation import build_augmentation, draw_augmented
 
 Images = NDArray[np.uint8]
 Ints = NDArray[np.integer[Any]]
 
+#: Versions of each image that the figure shows.
+NUM_VERSIONS = 8
 #: Pixels between the originals and the versions of them.
 GAP = 4
+
+
+def log_augmented(
+    run: Run, settings: Augmentation, split: LabelledImages, class_names: Sequence[str], folder: Path
+) -> None:
+    """Tracks a picture of the first image of each class as a training sees it; nothing where it changes none.
+
+    Args:
+        run: The training stage's run.
+        settings: What augmentation changes.
+        split: Training images.
+        class_names: Names in class order.
+        folder: Where the picture is kept, under the run's name.
+    """
+    augmentation = build_augmentation(settings, split.images.shape[1:])
+    if augmentation is None:
+        return
+    labels, first = np.unique(split.labels, return_index=True)
+    images = split.images[first]
+    versions = draw_augmented(augmentation, images, NUM_VERSIONS, seed=0)
+    path = folder / f"{run.name}.png"
+    save_figure(figure_augmented(images, versions, labels, class_names), path)
+    run.log_artifact(path, "figures")
 
 
 def figure_augmented(images: Images, augmented: Images, labels: Ints, class_names: Sequence[str]) -> Figure:
