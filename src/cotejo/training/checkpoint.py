@@ -28,7 +28,7 @@ class Saved(NamedTuple):
 
     Attributes:
         epoch: Finished epochs.
-        record: What JSON can hold: history, clock times, states of callbacks, whether training has stopped, the run.
+        record: What JSON can hold: history, clock times, states of callbacks, whether training has ended, the run.
         arrays: Variables by group: `model` (with the states of its seed generators), `optimizer`, `best`.
     """
 
@@ -153,7 +153,8 @@ class SaveCheckpoints(keras.callbacks.Callback):
             "optimizer": [keras.ops.convert_to_numpy(v) for v in self.model.optimizer.variables],
             "best": [weight for weights in best for weight in weights],
         }
-        record = {**self.record, "callbacks": state, "has_stopped": bool(self.model.stop_training)}
+        has_ended = self.model.stop_training or epoch + 1 == self.params["epochs"]
+        record = {**self.record, "callbacks": state, "has_ended": has_ended}
         self.checkpoints.save(Saved(epoch + 1, record, arrays))
 
 

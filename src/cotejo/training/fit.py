@@ -123,20 +123,22 @@ def train_seeds(
 def _train_seed(
     job: Job, settings: Training, seed: int, hardware: Hardware, run: Run, places: Checkpoints, saved: Saved | None
 ) -> Fit:
+    tracked = run.find_last_step()
     if saved is None:
         run.log_params({**settings.model_dump(), "seed": seed, "parameters": job.model.count_params()})
     else:
-        for row in saved.record["rows"][run.find_last_step() :]:  # saved, but killed before it was tracked
+        for row in saved.record["rows"][tracked:]:  # saved, but killed before it was tracked
             run.log_metrics(row, step=row["epoch"])
-        going_on = "had ended" if saved.record["has_stopped"] else f"goes on from epoch {saved.epoch + 1}"
+        going_on = "had ended" if saved.record["has_ended"] else f"goes on from epoch {saved.epoch + 1}"
         print(f"{run.name} {going_on}: found the checkpoint of epoch {saved.epoch}", file=sys.stderr, flush=True)
 
     board = open_board(run.tracker.folder.with_name("tensorboard") / f"{run.name} {run.uid[:8]}")
 
     def report(row: Logs) -> None:
-        run.log_metrics(row, step=int(row["epoch"]))
-        run.flush()
-        board(row)
+        if row["epoch"] > tracked:  # else tracked before its checkpoint was lost, and trained again
+            run.log_metrics(row, step=int(row["epoch"]))
+            run.flush()
+            board(row)
 
     result = fit(job, settings, seed, run.name, report, hardware, places, saved, run.uid)
     if not run.has_ended():
@@ -204,7 +206,7 @@ def fit(
     callbacks += [ReportEpochs(record["rows"], on_epoch), show_progress(name, settings.epochs, record["rows"])]
 
     first = saved.epoch if saved else 0
-    has_ended = saved is not None and saved.record["has_stopped"]
+    has_ended = saved is not None and saved.record["has_ended"]
     num_classes = job.model.output_shape[-1]
     trained.fit(
         serve(job.train, settings.batch_size, order),
@@ -233,7 +235,7 @@ def _compile(job: Job, settings: Training, hardware: Hardware) -> keras.Model:
     # a last batch may be smaller
     smallest = min(num % settings.batch_size or settings.batch_size for num in num_samples)
     num_parts = min(hardware.num_parts, smallest)
-    trained = (SideBySide if num_parts > 1 else keras.Model)(images, output)
+    trained = SideBySide(images, output) if num_parts > 1 else keras.Model(images, output)
     trained.num_parts = num_parts
     is_mirrored = hardware.strategy.num_replicas_in_sync > 1
     trained.compile(
