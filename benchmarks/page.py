@@ -3,6 +3,7 @@
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
+import psutil
 from results import (
     Ceiling,
     Contest,
@@ -51,10 +52,10 @@ def render_page(contests: dict[str, Contest], sizes: dict[str, int], took_s: flo
     ceilings = "\n".join(f"- {render_ceiling(ceiling)}" for ceiling in compute_ceilings(contests["resnet"], steps))
     return f"""# Benchmarks
 
-`make bench` measures these and writes this page; here it took {took_s / 60:.0f} minutes. Every ratio says how many
-times as fast Cotejo is: the median of the rounds, and in brackets the lowest and the highest.
+`make bench` measures these and writes this page; it took {took_s / 60:.0f} minutes. A ratio says how many times as
+fast Cotejo is as the opponent in its row: the median of the rounds, and in brackets the lowest and the highest.
 
-{describe_machine(params.base.threads)}
+{describe_machine(contests["lenet"]["cotejo"][0]["machine"])}
 
 {render_targets(compute_targets(contests))}
 
@@ -93,33 +94,28 @@ each. The time is all of it: building the nets, features, tracing, every epoch.
   learning) every opponent runs once, one after the other, and a ratio compares two processes of the same round. The
   tables show medians of the rounds.
 - All train on the same generated images of Fashion-MNIST's size with the same batch size, loss and optimizer (Adam,
-  learning rate 1e-3): {sizes["lenet"]:,} images for LeNet, {sizes["resnet"]:,} for ResNet. A process trains for
-  {sizes["epochs"]} epochs; its speed is that of the median epoch but the first, in which graphs are built.
+  learning rate {params.lenet.learning_rate:g}): {sizes["lenet"]:,} images for LeNet, {sizes["resnet"]:,} for ResNet.
+  A process trains for {sizes["epochs"]} epochs; its speed is that of the median epoch but the first, in which graphs
+  are built.
 - Cotejo runs as its stages do: bytes scaled in the net, reproducible to the bit, {params.base.threads} threads. Its
   validation isn't counted, since the opponents have none.
 - Keras has the same net in its own layers (Cotejo's batch normalisation is replaced by `keras.layers`'), without the
   scaling: `model.fit` on float arrays made before the clock starts, accuracy as the metric, neither determinism nor
   threads asked for.
 - PyTorch trains the same net from logits, without a metric: a shuffling `DataLoader` over a `TensorDataset` of floats
-  with its default of no workers, {params.base.threads} threads. Each process tries both memory layouts; the faster one
-  counts.
+  with its default of no workers, {params.base.threads} threads. Each process first tries both memory layouts
+  and takes the faster one.
 - In transfer learning Keras gets images enlarged and scaled before the clock starts; Cotejo enlarges them in its net.
 - Memory is the most that a process ever had, its libraries and the arrays of images included.
 """
 
 
-def describe_machine(threads: int) -> str:
+def describe_machine(name: str) -> str:
     """Returns machine and versions."""
-    import psutil
-
-    # it imports TensorFlow: not before everything is measured
-    from cotejo.training.hardware import find_cpu_name
-
-    versions = [f"{name} {find_version(name)}" for name in PACKAGES]
-    memory_gb = psutil.virtual_memory().total / 1e9
+    versions = [f"{package} {find_version(package)}" for package in PACKAGES]
     return (
-        f"Machine: {find_cpu_name()}, {psutil.cpu_count()} cores ({threads} threads used), {memory_gb:.0f} GB, "
-        f"{platform.system()} {platform.machine()}, Python {platform.python_version()}; {', '.join(versions)}."
+        f"Machine: {name}, {psutil.virtual_memory().total / 1e9:.0f} GB, {platform.system()} {platform.machine()}.\n"
+        f"Versions: Python {platform.python_version()}, {', '.join(versions)}."
     )
 
 
@@ -137,10 +133,10 @@ def render_targets(targets: list[Target]) -> str:
     def judge(target: Target) -> str:
         if target.measured is None:
             return "not measured"
-        return "met" if target.measured.median >= target.at_least else "not met"
+        return "yes" if target.measured.median >= target.at_least else "no"
 
     rows = [(t.what, f"{t.at_least:g}", render_ratio(t.measured), judge(t)) for t in targets]
-    return render_table(("target", "at least", "measured", ""), "lrrl", rows)
+    return render_table(("target", "at least", "measured", "met"), "lrrl", rows)
 
 
 def render_training(contest: Contest, num_samples: int) -> str:
@@ -157,7 +153,7 @@ def render_training(contest: Contest, num_samples: int) -> str:
         )
         speed = num_samples / compute_median(found, take_train_time)
         rows.append((TRAINERS[name] + describe_layout(found), f"{speed:,.0f}", render_memory(found), *ratios))
-    columns = ("", "images/s", "peak MB", *(f"{TRAINERS[us]}, against it" for us in ours))
+    columns = ("", "images/s", "peak MB", *(f"ratio of {TRAINERS[us]}" for us in ours))
     return render_table(columns, "lrr" + "r" * len(ours), rows)
 
 
@@ -197,7 +193,7 @@ def render_transfer(contest: Contest) -> str:
         ratio = render_ratio(compute_ratio(contest, name, "keras", take_total_time)) if name != "keras" else ""
         time_s = compute_median(contest[name], take_total_time)
         rows.append((title, f"{time_s:.1f}", render_memory(contest[name]), ratio))
-    return render_table(("", "seconds", "peak MB", "against Keras"), "lrrr", rows)
+    return render_table(("", "seconds", "peak MB", "ratio to Keras"), "lrrr", rows)
 
 
 def render_memory(found: list[Measurement]) -> str:

@@ -19,7 +19,7 @@ from cotejo.stage import STATE_FOLDER
 from cotejo.training.checkpoint import Checkpoints
 from cotejo.training.features import prepare_transfer
 from cotejo.training.fit import Job, fit
-from cotejo.training.hardware import configure_hardware
+from cotejo.training.hardware import configure_hardware, describe_hardware
 
 
 def build_net(settings: Net) -> keras.Model:
@@ -54,6 +54,7 @@ def train(net: str, num_samples: int, epochs: int, precision: str, *, has_checkp
         # from the end of an epoch to that of the next: with validation, and the checkpoint if there is one
         "whole_epochs_s": [end - start for start, end in pairwise(ends_s)],
         "trainable_parameters": count_trainable(model),
+        "machine": describe_hardware(hardware)["machine"],
     }
 
 

@@ -51,8 +51,9 @@ def transfer(num_samples: int, num_val: int, epochs: int) -> dict[str, Any]:
     images, val_images = enlarge(images, size), enlarge(val_images, size)
 
     began_s = time.perf_counter()
-    inputs = keras.Input((size, size, 3))
-    features = keras.layers.GlobalAveragePooling2D()(build_backbone(settings, None)(inputs))
+    inputs = keras.Input((size, size, 1))
+    colours = keras.layers.Concatenate()([inputs] * 3)
+    features = keras.layers.GlobalAveragePooling2D()(build_backbone(settings, None)(colours))
     head = build_head(features.shape[-1], NUM_CLASSES, settings.dropout_rate)
     model = keras.Model(inputs, head(features))
     compile_plainly(model, settings.learning_rate)
@@ -92,6 +93,6 @@ def compile_plainly(model: keras.Model, learning_rate: float) -> None:
 
 
 def enlarge(images: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
-    """Prepares grey images for the backbone: float32 of -1 to 1, shape (num_samples, size, size, 3)."""
-    scaled = keras.ops.image.resize(images.astype("float32") / 127.5 - 1, (size, size))
-    return np.repeat(keras.ops.convert_to_numpy(scaled), 3, axis=-1)
+    """Prepares grey images for the backbone: float32 of -1 to 1, shape (num_samples, size, size, 1)."""
+    floats = images.astype("float32") / 127.5 - 1
+    return keras.ops.convert_to_numpy(keras.ops.image.resize(floats, (size, size)))

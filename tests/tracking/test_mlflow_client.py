@@ -197,3 +197,58 @@ def test_what_a_dead_server_missed_is_sent_when_it_is_back(tmp_path, delivery, c
     assert set(list_runs(client)) == {"stage"}
     assert list_runs(client)["stage"].info.status == "FINISHED"
     assert list_runs(client)["stage"].data.metrics == {"loss": 1.0}
+
+
+@pytest.fixture
+def stopped(tracker):
+    """A seed that was stopped after two epochs: its run's unique name."""
+    child = Run(tracker, "seed 0", {"uid": "stage", "name": "train-lenet"}, {})
+    for epoch in (1, 2):
+        child.log_metrics({"val_loss": 1 / epoch}, step=epoch)
+        child.flush()
+    child.finish("KILLED")
+    return child.uid
+
+
+def test_a_run_that_goes_on_is_the_same_run_and_runs_again_until_it_ends(stopped, tracker, client):
+    assert list_states(client)["seed 0"] == "KILLED"
+    before = list_runs(client)["seed 0"].info
+    stage = Run(tracker, "train-lenet", {**SESSION, "uid": "next session", "name": "repro again"}, {})
+    with stage.start_child("seed 0", stopped) as child:
+        child.log_metrics({"val_loss": 0.3}, step=3)
+        child.flush()
+        assert list_states(client)["seed 0"] == "RUNNING"
+
+    experiment = client.get_experiment_by_name("cotejo")
+    (seed,) = client.search_runs([experiment.experiment_id], "attributes.run_name = 'seed 0'")
+    assert (seed.info.run_id, seed.info.start_time) == (before.run_id, before.start_time)
+    assert seed.info.status == "FINISHED"
+    assert seed.info.end_time > before.end_time
+    history = client.get_metric_history(seed.info.run_id, "val_loss")
+    assert [(point.step, point.value) for point in history] == [(1, 1.0), (2, 0.5), (3, 0.3)]
+
+
+def test_a_run_whose_journal_is_lost_is_found_by_its_unique_name(stopped, tracker, client):
+    for file in tracker.folder.iterdir():
+        file.unlink()
+    Run(tracker, "seed 0", None, {}, stopped).finish("FINISHED")
+    assert list_states(client)["seed 0"] == "FINISHED"
+
+
+def test_a_record_that_a_power_failure_tore_keeps_no_other_run_from_being_sent(
+    stopped, tracker, delivery, client, capsys
+):
+    def fail(journal):
+        raise ConnectionError("down")
+
+    offline = Tracker(tracker.folder, fail)
+    Run(offline, "seed 0", None, {}, stopped)  # gone on with, and then the power failed
+    with (tracker.folder / f"{stopped}.jsonl").open("ab") as journal:
+        journal.write(b'{"kind": "metrics", "time_ms": 17')
+    names = ["a", "b", "c", "d"]  # before and behind it in the order of their files
+    for name in names:
+        Run(offline, name, None, {}).finish("FINISHED")
+    capsys.readouterr()
+    Tracker(tracker.folder, delivery).send_left_over()
+    assert capsys.readouterr().err == ""
+    assert {name: list_states(client)[name] for name in names} == dict.fromkeys(names, "FINISHED")

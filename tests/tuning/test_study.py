@@ -8,6 +8,7 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
+import tensorflow as tf
 from ruamel.yaml import YAML
 from sklearn.datasets import load_digits
 
@@ -15,11 +16,13 @@ from cotejo.data.readers import LabelledImages
 from cotejo.errors import ModelError
 from cotejo.models.lenet import build_model
 from cotejo.params import override_group
-from cotejo.schema import LeNet, Optimizer, Search
+from cotejo.schema import Search
 from cotejo.tracking.journal import Run, Tracker
 from cotejo.training.fit import Job
+from cotejo.training.hardware import Hardware
 from cotejo.tuning.objective import build_objective
 from cotejo.tuning.study import compute_importances, find_best, run_study, save_study, tabulate_trials
+from declared import declare
 
 SPACE = {
     "epochs": {"type": "int", "low": 2, "high": 10, "step": 2},
@@ -27,10 +30,10 @@ SPACE = {
     "learning_rate": {"type": "float", "low": 1e-4, "high": 1e-1, "log": True},
 }
 PRESENT = {"epochs": 4, "batch_size": 64, "learning_rate": 1e-3}
-LENET = LeNet(architecture="lenet5", optimizer=Optimizer(name="adam"), **PRESENT)
+LENET = declare("lenet", input_size=16, **PRESENT)
 
 
-def declare(**changes):
+def declare_search(**changes):
     values = {"model": "lenet", "num_trials": 5, "sampler": "tpe", "pruner": "none", "seed": 0, "space": SPACE}
     return Search.model_validate({**values, **changes})
 
@@ -49,7 +52,7 @@ def journal(tmp_path):
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_the_first_trial_has_the_present_values(journal, sampler):
-    study = run_study(declare(num_trials=1, sampler=sampler), LENET.model_dump(), score, journal)
+    study = run_study(declare_search(num_trials=1, sampler=sampler), LENET.model_dump(), score, journal)
     assert study.trials[0].params == PRESENT
 
 
@@ -59,7 +62,7 @@ def test_the_first_trial_has_the_present_values(journal, sampler):
     ids=["above", "above-int", "between-steps", "no-choice"],
 )
 def test_a_present_value_outside_the_space_is_left_to_the_sampler(journal, outside):
-    study = run_study(declare(num_trials=1), {**PRESENT, **outside}, score, journal)
+    study = run_study(declare_search(num_trials=1), {**PRESENT, **outside}, score, journal)
     (key,) = outside
     proposed = dict(study.trials[0].params)
     assert proposed.pop(key) != outside[key]
@@ -68,7 +71,7 @@ def test_a_present_value_outside_the_space_is_left_to_the_sampler(journal, outsi
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_every_proposal_is_within_the_space_and_of_the_type_that_the_section_wants(journal, sampler):
-    study = run_study(declare(num_trials=15, sampler=sampler), PRESENT, score, journal)
+    study = run_study(declare_search(num_trials=15, sampler=sampler), PRESENT, score, journal)
     assert len(study.trials) == 15
     for trial in study.trials:
         settings = override_group(LENET, trial.params, "search.space")
@@ -80,7 +83,7 @@ def test_every_proposal_is_within_the_space_and_of_the_type_that_the_section_wan
 
 def test_the_same_study_has_the_same_trials_and_another_seed_has_others(tmp_path):
     first, second, other = (
-        tabulate_trials(run_study(declare(num_trials=12, seed=seed), PRESENT, score, tmp_path / f"{number}.log"))
+        tabulate_trials(run_study(declare_search(num_trials=12, seed=seed), PRESENT, score, tmp_path / f"{number}.log"))
         for number, seed in enumerate((0, 0, 1))
     )
     pd.testing.assert_frame_equal(first, second, check_exact=True)
@@ -92,8 +95,8 @@ def test_a_finished_study_is_not_gone_on_with(journal):
     def never(trial, values):
         raise AssertionError("a trial beyond the budget")
 
-    done = run_study(declare(), PRESENT, score, journal)
-    again = run_study(declare(), PRESENT, never, journal)
+    done = run_study(declare_search(), PRESENT, score, journal)
+    again = run_study(declare_search(), PRESENT, never, journal)
     pd.testing.assert_frame_equal(tabulate_trials(again), tabulate_trials(done))
 
 
@@ -112,7 +115,7 @@ def diverge_or_prune(trial, values):
 
 @pytest.fixture
 def mixed(journal):
-    return run_study(declare(), PRESENT, diverge_or_prune, journal)
+    return run_study(declare_search(), PRESENT, diverge_or_prune, journal)
 
 
 def test_a_diverging_trial_fails_with_its_reason_and_the_search_goes_on_to_its_budget(mixed):
@@ -137,7 +140,7 @@ def test_any_other_exception_ends_the_search(journal):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        run_study(declare(), PRESENT, fail, journal)
+        run_study(declare_search(), PRESENT, fail, journal)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +155,7 @@ def test_a_search_without_a_finished_trial_is_an_error_and_writes_nothing(journa
     def end(trial, values):
         raise outcome
 
-    search = declare(num_trials=3)
+    search = declare_search(num_trials=3)
     study = run_study(search, PRESENT, end, journal)
     (tmp_path / "reports").mkdir()
     with pytest.raises(ModelError, match=said):
@@ -170,12 +173,12 @@ def test_the_median_pruner_stops_a_trial_that_is_worse_than_the_earlier_ones(jou
             raise optuna.TrialPruned
         return 0.0
 
-    study = run_study(declare(num_trials=6, pruner=pruner), PRESENT, worsen, journal)
+    study = run_study(declare_search(num_trials=6, pruner=pruner), PRESENT, worsen, journal)
     assert [trial.state.name for trial in study.trials] == expected
 
 
 def test_what_is_saved_can_be_pasted_into_the_section_that_was_searched(tmp_path, journal):
-    search = declare(num_trials=8)
+    search = declare_search(num_trials=8)
     study = run_study(search, PRESENT, score, journal)
     save_study(study, search, tmp_path)
     text = (tmp_path / "best_params.yaml").read_text(encoding="utf-8")
@@ -187,14 +190,14 @@ def test_what_is_saved_can_be_pasted_into_the_section_that_was_searched(tmp_path
 
 
 def test_importances_find_the_parameter_that_decides(journal):
-    importances = compute_importances(run_study(declare(num_trials=15), PRESENT, score, journal), seed=0)
+    importances = compute_importances(run_study(declare_search(num_trials=15), PRESENT, score, journal), seed=0)
     assert max(importances, key=importances.get) == "learning_rate"
     assert sum(importances.values()) == pytest.approx(1)
     assert set(importances) == set(SPACE)
 
 
 def test_importances_that_cannot_be_told_are_left_out(journal):
-    study = run_study(declare(num_trials=3), PRESENT, lambda trial, values: 0.5, journal)
+    study = run_study(declare_search(num_trials=3), PRESENT, lambda trial, values: 0.5, journal)
     assert compute_importances(study, seed=0) == {}
 
 
@@ -205,12 +208,12 @@ def test_a_trials_value_is_the_validation_accuracy_of_its_best_epoch(journal, tm
     val = LabelledImages(images[200:260], np.random.default_rng(1).permutation(bundled.target[200:260]))
 
     def prepare(settings):
-        model = build_model(settings, (8, 8, 1), 10)
-        return Job(model, model, train, val)
+        return Job.of(build_model(settings, (8, 8, 1), 10), train, val)
 
+    hardware = Hardware("CPU", 2, 1, "float32", tf.distribute.get_strategy())
     run = Run(Tracker(tmp_path / "journal", lambda _: None), "search", None, {})
-    search = declare(num_trials=1)
-    study = run_study(search, PRESENT, build_objective(prepare, LENET, search, run), journal)
+    search = declare_search(num_trials=1)
+    study = run_study(search, PRESENT, build_objective(prepare, LENET, search, hardware, run), journal)
 
     records = [json.loads(line) for path in (tmp_path / "journal").iterdir() for line in path.read_text().splitlines()]
     epochs = [record["values"] for record in records if "val_loss" in record.get("values", {})]
@@ -305,7 +308,7 @@ def test_a_killed_study_ends_with_the_same_trials(tmp_path):
 
 @pytest.mark.parametrize("num_lost", [1, 20, 200])
 def test_a_study_whose_last_records_a_full_disk_tore_ends_with_the_same_trials(journal, num_lost):
-    done = tabulate_trials(run_study(declare(), PRESENT, score, journal))
+    done = tabulate_trials(run_study(declare_search(), PRESENT, score, journal))
     journal.write_bytes(journal.read_bytes()[:-num_lost])
-    again = run_study(declare(), PRESENT, score, journal)
+    again = run_study(declare_search(), PRESENT, score, journal)
     pd.testing.assert_frame_equal(tabulate_trials(again), done, check_exact=True)

@@ -1,0 +1,99 @@
+"""The record of a run: what has been written stays, whatever ended the process that wrote it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from cotejo.tracking.journal import Run, Tracker
+
+
+@pytest.fixture
+def stage(tmp_path):
+    """A stage whose records stay on this machine."""
+    return Run(Tracker(tmp_path / "journal", lambda _: None), "train-lenet", None, {"host": "laptop"})
+
+
+def stop_seed(stage):
+    """A seed that is stopped after two epochs; its run."""
+    with stage.start_child("seed 0") as child:
+        for epoch in (1, 2):
+            child.log_metrics({"val_loss": 1 / epoch}, step=epoch)
+        raise KeyboardInterrupt(child)
+
+
+@pytest.fixture
+def stopped(stage):
+    with pytest.raises(KeyboardInterrupt) as caught:
+        stop_seed(stage)
+    return caught.value.args[0]
+
+
+def read(run):
+    return [json.loads(line) for line in run.path.read_text(encoding="utf-8").splitlines()]
+
+
+def list_kinds(run):
+    return [record["kind"] for record in read(run)]
+
+
+def test_a_run_that_goes_on_adds_to_the_journal_that_it_has(stage, stopped):
+    before = stopped.path.read_bytes()
+    assert read(stopped)[-1]["state"] == "KILLED"
+    assert not stopped.has_ended()
+    with stage.start_child("seed 0", stopped.uid) as again:
+        assert again.path == stopped.path
+        assert again.find_last_step() == 2
+        again.log_metrics({"val_loss": 0.3}, step=3)
+    assert stopped.path.read_bytes().startswith(before)
+    assert list_kinds(stopped) == ["start", "metrics", "metrics", "end", "resume", "metrics", "end"]
+    assert read(stopped)[-1]["state"] == "FINISHED"
+
+
+def test_a_run_that_had_ended_well_stays_as_it_is(stage):
+    with stage.start_child("seed 0") as child:
+        child.log_metrics({"val_loss": 1.0}, step=1)
+    before = child.path.read_bytes()
+    with stage.start_child("seed 0", child.uid) as again:
+        assert again.has_ended()
+    assert child.path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "torn",
+    [b'{"kind": "metrics", "time_ms": 17', b"{", '{"name": "\u00e9'.encode()[:-1]],
+    ids=["half", "brace", "letter"],
+)
+def test_a_torn_last_record_is_cut_off_when_the_run_goes_on(stage, stopped, torn):
+    whole = stopped.path.read_bytes()
+    stopped.path.write_bytes(whole + torn)
+    with stage.start_child("seed 0", stopped.uid):
+        pass
+    assert stopped.path.read_bytes().startswith(whole)
+    assert list_kinds(stopped)[-3:] == ["end", "resume", "end"]
+
+
+FULL_DISK = """
+import resource
+from pathlib import Path
+from cotejo.tracking.journal import Run, Tracker
+
+soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+run = Run(Tracker(Path("journal"), lambda _: None), "seed 0", None, {}, "seed-0")
+# room for half of the next record, and enough again when somebody has made some
+resource.setrlimit(resource.RLIMIT_FSIZE, (run.path.stat().st_size + 20, hard))
+try:
+    run.log_metrics({"val_loss": 1.0}, step=1)
+except OSError:
+    print("full")
+resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+run.finish("FAILED")
+"""
+
+
+def test_a_record_that_a_full_disk_tore_spoils_no_later_one(tmp_path):
+    done = subprocess.run([sys.executable, "-c", FULL_DISK], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "full\n"
+    run = Run(Tracker(tmp_path / "journal", lambda _: None), "seed 0", None, {}, "seed-0")
+    assert list_kinds(run) == ["start", "end", "resume"]

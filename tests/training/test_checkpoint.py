@@ -1,0 +1,245 @@
+"""Checkpoints: what is saved comes back, and a training that goes on ends as if it had never stopped."""
+
+import json
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from copied_study import ROOT
+from cotejo.data.readers import LabelledImages
+from cotejo.tracking.journal import Run, Tracker
+from cotejo.training.checkpoint import Checkpoints, Saved
+from cotejo.training.fit import Job, fit, train_seeds
+from declared import declare
+
+SEED = 3
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    return Checkpoints(tmp_path / "train-net-1234" / "seed-0", "train-net seed 0")
+
+
+@pytest.fixture(scope="module")
+def split(digits):
+    """64 digits to train on, and 40 whose labels mean nothing: the better one learns, the worse one is."""
+    (images, labels), val = digits
+    return LabelledImages(images[:64], labels[:64]), LabelledImages(
+        val.images[:40], np.random.default_rng(0).permutation(val.labels[:40])
+    )
+
+
+def build_saved(epoch):
+    """A checkpoint with each kind of value: more than ten arrays of a group, without dimensions, empty, of integers."""
+    rng = np.random.default_rng(epoch)
+    rows = [{"epoch": number, "loss": 1 / number, "val_loss": 0.1 + 0.2} for number in range(1, epoch + 1)]
+    record = {"run": "é", "rows": rows, "callbacks": [{"wait": 0, "best": None}, {}], "has_stopped": True}
+    model = [rng.normal(size=(3, number)).astype(np.float32) for number in range(12)]
+    optimizer = [np.array(7, np.int64), np.array([2**40, -1]), np.array([np.nan, np.inf], np.float32)]
+    return Saved(epoch, record, {"model": model, "optimizer": optimizer, "best": model[::-1]})
+
+
+def test_what_is_saved_comes_back(checkpoints):
+    saved = build_saved(3)
+    checkpoints.save(saved)
+    loaded = Checkpoints(checkpoints.folder, "another process").load_last()
+    assert loaded.epoch == 3
+    assert loaded.record == saved.record
+    assert list(loaded.arrays) == ["model", "optimizer", "best"]
+    for group, arrays in saved.arrays.items():
+        assert len(loaded.arrays[group]) == len(arrays)
+        for received, expected in zip(loaded.arrays[group], arrays, strict=True):
+            assert (received.dtype, received.shape) == (expected.dtype, expected.shape)
+            np.testing.assert_array_equal(received, expected)
+
+
+def test_where_nothing_was_saved_nothing_is_gone_on_from(checkpoints):
+    assert checkpoints.load_last() is None
+
+
+def test_the_last_two_epochs_stay(checkpoints):
+    for epoch in (9, 10, 11, 12):  # as numbers, not as words
+        checkpoints.save(build_saved(epoch))
+    assert sorted(file.name for file in checkpoints.folder.iterdir()) == ["epoch-00011.npz", "epoch-00012.npz"]
+    assert checkpoints.load_last().epoch == 12
+
+
+# each random layer, callback with a state and optimizer in at least one of them
+ADAM = {"optimizer": {"name": "adam"}, "schedule": {"name": "cosine", "warmup_epochs": 1}}
+CASES = {
+    "adam, cosine, dropout": (ADAM, {"dropout_rate": 0.3}, {}),
+    "adamw, augmentation": (
+        {
+            "optimizer": {"name": "adamw", "weight_decay": 0.01},
+            "augmentation": {"horizontal_flip": True, "rotation": 10.0, "translation": 0.1, "erasing": 0.5},
+        },
+        {},
+        {},
+    ),
+    "sgd with momentum, plateau": (
+        {
+            "epochs": 4,
+            "learning_rate": 0.5,
+            "optimizer": {"name": "sgd", "momentum": 0.9},
+            "schedule": {"name": "plateau", "interval_epochs": 2},
+        },
+        {},
+        {},
+    ),
+    "rmsprop, last epoch kept": (
+        {"optimizer": {"name": "rmsprop", "momentum": 0.5}, "early_stopping": {"restore_best": False}},
+        {},
+        {},
+    ),
+    "nadam, early stopping": (
+        {"epochs": 9, "learning_rate": 0.05, "optimizer": {"name": "nadam"}, "early_stopping": {"patience": 2}},
+        {},
+        {},
+    ),
+    "bfloat16": (ADAM, {"dropout_rate": 0.3}, {"precision": "mixed_bfloat16"}),
+    "side by side": (ADAM, {"dropout_rate": 0.3, "l2": 0.01}, {"num_parts": 2}),
+}
+
+
+@pytest.fixture
+def declared(request, hardware):
+    """A case: settings, options of the net, and what to train on, the precision being in force."""
+    changes, net, machine = CASES[request.param]
+    settings = declare("lenet", **{"epochs": 3, "batch_size": 25, "learning_rate": 0.01, **changes})
+    told = hardware._replace(**machine)
+    keras.config.set_dtype_policy(told.precision)
+    yield settings, net, told
+    keras.config.set_dtype_policy("float32")
+
+
+def check_case(name, settings, history, best_epoch):
+    """Whatever the case is there for has happened."""
+    if "early stopping" in name:
+        assert best_epoch == len(history) - 2 < settings.epochs - 2
+    elif "plateau" in name:
+        assert history["learning_rate"].to_list() == pytest.approx([0.5, 0.5, 0.5, 0.25])
+    elif "last epoch" in name:
+        assert history["val_loss"].argmin() + 1 < best_epoch == 3
+    elif "cosine" in name:
+        assert history["learning_rate"].nunique() == 3
+
+
+@pytest.mark.parametrize("declared", CASES, indirect=True)
+def test_a_training_that_goes_on_after_any_epoch_ends_as_if_it_had_never_stopped(
+    declared, split, build_dense, tmp_path, request
+):
+    settings, net, hardware = declared
+
+    def train(root, on_epoch):
+        places = Checkpoints(root / "train-net" / "seed-3", "net")
+        saved = places.load_last()
+        model = build_dense(**net)
+        result = fit(Job.of(model, *split), settings, SEED, "net", on_epoch, hardware, places, saved)
+        return result, model.get_weights(), saved
+
+    # the disk as a kill after each epoch would leave it
+    whole, expected, _ = train(
+        tmp_path / "whole", lambda row: shutil.copytree(tmp_path / "whole", tmp_path / str(row["epoch"]))
+    )
+    num_epochs = len(whole.history)
+    check_case(request.node.callspec.id, settings, whole.history, whole.best_epoch)
+    for epoch in range(1, num_epochs + 1):
+        seen = []
+        result, received, saved = train(tmp_path / str(epoch), lambda row, seen=seen: seen.append(row["epoch"]))
+        assert saved.epoch == epoch
+        assert seen == list(range(epoch + 1, num_epochs + 1))
+        pd.testing.assert_frame_equal(result.history, whole.history, check_exact=True)
+        assert result.best_epoch == whole.best_epoch
+        assert len(result.times) == num_epochs
+        for left, right in zip(received, expected, strict=True):
+            np.testing.assert_array_equal(left, right)
+
+
+def test_an_epoch_that_is_trained_again_since_its_checkpoint_was_lost_is_tracked_once(
+    split, build_dense, hardware, tmp_path, capsys
+):
+    settings = declare("lenet", epochs=3, batch_size=32, learning_rate=0.01)
+
+    def train(folder, deliver):
+        folder.mkdir()
+        run = Run(Tracker(tmp_path / "journal", deliver), "train-net", None, {})
+        train_seeds(
+            lambda _: Job.of(build_dense(), *split), settings, [SEED], hardware, run, tmp_path / "checkpoints", folder
+        )
+
+    def stop_after_two_epochs(journal):
+        if journal.read_text().count('"val_loss":') == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "stopped", stop_after_two_epochs)
+    (tmp_path / f"checkpoints/seed-{SEED}/epoch-00002.npz").unlink()
+    train(tmp_path / "models", lambda _: None)
+    assert "train-net seed 3 goes on from epoch 2: found the checkpoint of epoch 1" in capsys.readouterr().err
+
+    journals = [file.read_text().splitlines() for file in (tmp_path / "journal").iterdir()]
+    (records,) = [[json.loads(line) for line in lines] for lines in journals if "seed 3" in lines[0]]
+    kinds = [record["kind"] for record in records if record["kind"] != "metrics"]
+    assert kinds == ["start", "params", "end", "resume", "end"]
+    assert [record["step"] for record in records if "val_loss" in record.get("values", {})] == [1, 2, 3]
+
+
+FULL_DISK = """
+    import resource
+    from pathlib import Path
+    import keras
+    import numpy as np
+    import tensorflow as tf
+    from cotejo.data.readers import LabelledImages
+    from cotejo.training.checkpoint import Checkpoints
+    from cotejo.training.fit import Job, fit
+    from cotejo.training.hardware import Hardware
+    from declared import declare
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    rng = np.random.default_rng(0)
+    split = LabelledImages(rng.integers(0, 256, (64, 8, 8, 1), dtype=np.uint8), np.arange(64) % 10)
+    images = keras.Input((8, 8, 1), dtype="uint8")
+    model = keras.Model(images, keras.layers.Dense(10, "softmax")(keras.layers.Flatten()(images)))
+    places = Checkpoints(Path("net/seed-0"), "net")
+    loadable = []
+
+    def on_epoch(row):
+        loadable.append(places.load_last().epoch)
+        # a file may have so many bytes: part of a checkpoint can be written
+        limits = {2: 2000, 4: soft}
+        if row["epoch"] in limits:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limits[row["epoch"]], hard))
+
+    hardware = Hardware("CPU", 2, 1, "float32", tf.distribute.get_strategy())
+    fit(Job.of(model, split, split), declare("lenet", epochs=5), 0, "net", on_epoch, hardware, places)
+    print(loadable, sorted(file.name for file in places.folder.iterdir()))
+"""
+
+
+def test_on_a_full_disk_training_goes_on_and_says_so_and_the_last_checkpoint_serves(tmp_path, environment):
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(FULL_DISK)],
+        cwd=tmp_path,
+        env={**environment, "PYTHONPATH": str(ROOT / "tests")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    # epochs 3 and 4 aren't saved; when there is room again, 5 is
+    assert done.stdout == "[1, 2, 2, 2, 5] ['epoch-00002.npz', 'epoch-00005.npz']\n"
+    complaints = [line for line in done.stderr.splitlines() if "File too large" in line]
+    assert [line.split(" Received")[0] for line in complaints] == [
+        f"net: expected to write the checkpoint of epoch {epoch} to {Path('net/seed-0')}/epoch-{epoch:05}.npz."
+        for epoch in (3, 4)
+    ]
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr

@@ -1,0 +1,167 @@
+"""What a training runs on: told to TensorFlow before all else, and written beside what a clock measured."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from copied_study import ROOT
+from cotejo.training.fit import Job, save_timings, train_seeds
+from cotejo.training.hardware import measure_peak_memory
+from declared import declare
+
+CONFIGURE = """
+import json
+import keras
+import tensorflow as tf
+from cotejo.schema import Base
+from cotejo.training.hardware import configure_hardware
+
+def configure(threads, precision, side_by_side):
+    base = Base(seeds=[0], threads=threads, precision=precision)
+    hardware = configure_hardware(base, side_by_side=side_by_side)
+    threading = tf.config.threading
+    told = [threading.get_intra_op_parallelism_threads(), threading.get_inter_op_parallelism_threads()]
+    return [*hardware[:4], hardware.strategy.num_replicas_in_sync, *told]
+
+told = {"whole": configure(3, "float32", False), "divided": configure(2, "mixed_bfloat16", True)}
+layer = keras.layers.Dense(1)
+layer.build((None, 1))
+told["dtypes"] = [layer.compute_dtype, layer.variable_dtype]
+try:
+    tf.random.uniform(())  # no seed was set: what it gives would differ from run to run
+except RuntimeError:
+    told["is_refused"] = True
+print(json.dumps(told))
+"""
+
+
+def run_script(script, cwd=None):
+    """Runs a script in a process of its own, on the CPU; returns what its last line of output says."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests"), "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_tensorflow_is_told_threads_precision_and_to_be_deterministic():
+    told = run_script(CONFIGURE)
+    # device, threads, parts, precision, replicas; threads within an operation, operations at a time
+    assert told["whole"] == ["CPU", 3, 1, "float32", 1, 3, 3]
+    # a thread for each part of a batch, and none of them waits for another within an operation
+    assert told["divided"] == ["CPU", 2, 2, "mixed_bfloat16", 1, 1, 2]
+    assert told["dtypes"] == ["bfloat16", "float32"]
+    assert told["is_refused"]
+
+
+#: Two devices that a machine without GPUs has as well; everything else is as with two GPUs.
+MIRRORED = """
+import json
+from pathlib import Path
+import keras
+import numpy as np
+import tensorflow as tf
+from sklearn.datasets import load_digits
+
+(cpu,) = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+tf.config.experimental.enable_op_determinism()
+
+from cotejo.data.readers import LabelledImages
+from cotejo.training.checkpoint import Checkpoints
+from cotejo.training.fit import Job, fit
+from cotejo.training.hardware import Hardware
+from declared import declare
+
+digits = load_digits()
+images = np.rint(digits.images * 255 / 16).astype(np.uint8)[..., np.newaxis]
+alone = Hardware("CPU", 2, 1, "float32", tf.distribute.get_strategy())
+mirrored = Hardware("2 CPUs", 2, 1, "float32", tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"]))
+
+def run(hardware, batch_size=32, num_train=100, num_val=68, places=None):
+    train = LabelledImages(images[:num_train], digits.target[:num_train])
+    val = LabelledImages(images[500:][:num_val], digits.target[500:][:num_val])
+    settings = declare("lenet", epochs=4, batch_size=batch_size, learning_rate=0.01, class_weights="balanced")
+    keras.utils.set_random_seed(0)
+    with hardware.strategy.scope():
+        inputs = keras.Input((8, 8, 1), dtype="uint8")
+        x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
+        x = keras.layers.Dense(16, activation="relu", kernel_regularizer="l2")(x)
+        model = keras.Model(inputs, keras.layers.Dense(10, activation="softmax")(x))
+    saved = places and places.load_last()
+    result = fit(Job.of(model, train, val), settings, 0, "net", lambda row: None, hardware, places, saved)
+    return {"losses": result.history["loss"].tolist(), "weights": [weight.tolist() for weight in model.get_weights()]}
+
+def attempt(**sizes):
+    try:
+        return run(mirrored, **sizes)
+    except Exception as error:
+        return {"error": str(error)}
+
+places = Checkpoints(Path("net/seed-0"), "net")
+told = {"replicas": mirrored.strategy.num_replicas_in_sync, "whole": run(mirrored, places=places), "alone": run(alone)}
+(places.folder / "epoch-00004.npz").unlink()
+told["resumed"] = run(mirrored, places=places)
+told["odd batches of training"] = attempt(batch_size=33)
+told["odd batch of validation"] = attempt(num_val=31)
+print(json.dumps(told))
+"""
+
+
+@pytest.fixture(scope="module")
+def mirrored(tmp_path_factory):
+    """What trainings on two devices have given."""
+    return run_script(MIRRORED, cwd=tmp_path_factory.mktemp("mirrored"))
+
+
+def test_a_batch_spread_over_two_devices_trains_as_on_one(mirrored):
+    assert mirrored["replicas"] == 2
+    whole, alone = mirrored["whole"], mirrored["alone"]
+    assert whole["losses"][-1] < 0.8 * whole["losses"][0]
+    np.testing.assert_allclose(whole["losses"], alone["losses"], rtol=1e-5)
+    for left, right in zip(whole["weights"], alone["weights"], strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-3, atol=1e-5)
+
+
+def test_a_training_on_two_devices_goes_on_from_a_checkpoint(mirrored):
+    assert mirrored["resumed"] == mirrored["whole"]
+
+
+@pytest.mark.parametrize("name", ["odd batches of training", "odd batch of validation"])
+def test_batches_that_two_devices_cannot_share_evenly_are_trained_on_too(mirrored, name):
+    told = mirrored[name]
+    assert "error" not in told, told["error"]
+    assert told["losses"][-1] < 0.8 * told["losses"][0]
+
+
+def test_timings_say_what_they_were_measured_on(digits, build_dense, hardware, run, tmp_path):
+    settings = declare("lenet", epochs=3, batch_size=32)
+    told = hardware._replace(device="2 GPUs", precision="float32")
+    trained = train_seeds(
+        lambda _: Job.of(build_dense(), *digits), settings, [7], told, run, tmp_path / "checkpoints", tmp_path
+    )
+    save_timings(trained, "train-lenet", told, tmp_path / "timings.json")
+    timings = json.loads((tmp_path / "timings.json").read_text())
+    assert timings["stage"] == "train-lenet"
+    assert (timings["device"], timings["threads"], timings["precision"]) == ("2 GPUs", 2, "float32")
+    assert timings["machine"].endswith(f", {os.cpu_count()} cores")
+    assert len(timings["machine"].split(", ")[0]) > 3
+    (row,) = timings["per_seed"]
+    assert list(row) == ["seed", "train_time_s", "epoch_time_s", "images_per_s", "peak_memory_bytes"]
+    assert row["seed"] == 7
+    # three epochs took all the time; an epoch's images in less than an epoch's time
+    assert row["train_time_s"] > 1.5 * row["epoch_time_s"] > 0
+    assert row["images_per_s"] > 300 / row["epoch_time_s"]
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="reads /proc")
+def test_the_peak_of_memory_is_what_the_system_says():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (peak_kib,) = (int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    assert measure_peak_memory() == pytest.approx(peak_kib * 1024, rel=0.01)
