@@ -8,13 +8,13 @@ from cotejo.models.backbones import unfreeze
 from cotejo.report.figures.augmentation import log_augmented
 from cotejo.stage import STATE_FOLDER, Stage, run_stage
 from cotejo.training.archive import load_model
-from cotejo.training.fit import Job, log_trained, save_timings, train_seeds
+from cotejo.training.fit import Job
 from cotejo.training.hardware import configure_hardware
+from cotejo.training.seeds import log_trained, save_timings, train_seeds
 
 DATA = Path("data/processed")
 START = Path("models/transfer")
 MODELS = "models/finetune"
-TIMINGS = "reports/timings/finetune.json"
 
 
 def finetune(stage: Stage) -> None:
@@ -30,7 +30,7 @@ def finetune(stage: Stage) -> None:
     stage.run.log_dataset(dataset.name, dataset.digest, DATA)
     log_augmented(stage.run, settings.augmentation, train_split, dataset.class_names, STATE_FOLDER / "figures")
     with stage.checkpoint(dataset.digest, *sorted(START.rglob("model.keras"))) as checkpoints:
-        with stage.outputs(MODELS, TIMINGS) as (folder, timings):
+        with stage.outputs(MODELS, "reports/timings/finetune.json") as (folder, timings):
             trained = train_seeds(prepare, settings, base.seeds, hardware, stage.run, checkpoints, folder)
             save_timings(trained, stage.name, hardware, timings)
         log_trained(trained, Path(MODELS))

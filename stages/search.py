@@ -1,13 +1,13 @@
 """Searches better settings for one model, on validation data: python stages/search.py lenet."""
 
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import _source  # noqa: F401
 from cotejo.data.splits import load_dataset, load_split
+from cotejo.models.families import load_family
 from cotejo.report.figures.search import save_search_figures
-from cotejo.schema import FAMILIES, Net
+from cotejo.schema import Net
 from cotejo.stage import Stage, run_stage
 from cotejo.training.fit import Job
 from cotejo.training.hardware import configure_hardware
@@ -20,7 +20,7 @@ DATA = Path("data/processed")
 def search(stage: Stage) -> None:
     """Writes reports/search/; nothing else reads it but `cotejo best` and the reader."""
     settings, present = stage.params.search, getattr(stage.params, stage.params.search.model)
-    family = import_module(f"cotejo.models.{FAMILIES[present.architecture]}")
+    family = load_family(present.architecture)
     hardware = configure_hardware(stage.params.base, side_by_side=not present.batch_normalization)
     dataset, train_split, val_split = load_dataset(DATA), load_split(DATA, "train"), load_split(DATA, "val")
 

@@ -1,16 +1,16 @@
 """Trains a model once per seed: python stages/train.py lenet."""
 
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import _source  # noqa: F401
 from cotejo.data.splits import load_dataset, load_split
+from cotejo.models.families import load_family
 from cotejo.report.figures.augmentation import log_augmented
-from cotejo.schema import FAMILIES
 from cotejo.stage import STATE_FOLDER, Stage, run_stage
-from cotejo.training.fit import Job, log_trained, save_timings, train_seeds
+from cotejo.training.fit import Job
 from cotejo.training.hardware import configure_hardware
+from cotejo.training.seeds import log_trained, save_timings, train_seeds
 
 DATA = Path("data/processed")
 
@@ -19,7 +19,7 @@ def train(stage: Stage) -> None:
     """Writes models/<name>/ and reports/timings/<stage>.json."""
     name = stage.name.removeprefix("train-")
     base, settings = stage.params.base, getattr(stage.params, name)
-    family = import_module(f"cotejo.models.{FAMILIES[settings.architecture]}")
+    family = load_family(settings.architecture)
     hardware = configure_hardware(base, side_by_side=not settings.batch_normalization)
     dataset, train_split, val_split = load_dataset(DATA), load_split(DATA, "train"), load_split(DATA, "val")
 

@@ -8,12 +8,11 @@ from cotejo.models.backbones import find_weights_file
 from cotejo.report.figures.augmentation import log_augmented
 from cotejo.stage import STATE_FOLDER, Stage, run_stage
 from cotejo.training.features import prepare_transfer
-from cotejo.training.fit import log_trained, save_timings, train_seeds
 from cotejo.training.hardware import configure_hardware
+from cotejo.training.seeds import log_trained, save_timings, train_seeds
 
 DATA = Path("data/processed")
 MODELS = "models/transfer"
-TIMINGS = "reports/timings/transfer-learn.json"
 
 
 def transfer_learn(stage: Stage) -> None:
@@ -26,7 +25,7 @@ def transfer_learn(stage: Stage) -> None:
     stage.run.log_dataset(dataset.name, dataset.digest, DATA)
     log_augmented(stage.run, settings.augmentation, train_split, dataset.class_names, STATE_FOLDER / "figures")
     with stage.checkpoint(dataset.digest, weights) as checkpoints:
-        with stage.outputs(MODELS, TIMINGS) as (folder, timings):
+        with stage.outputs(MODELS, "reports/timings/transfer-learn.json") as (folder, timings):
             trained = train_seeds(prepare, settings, base.seeds, hardware, stage.run, checkpoints, folder)
             save_timings(trained, stage.name, hardware, timings)
         log_trained(trained, Path(MODELS))

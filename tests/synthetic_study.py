@@ -14,6 +14,11 @@ MODELS = {
     "transfer": (0.878, 372_938, 96.0, 0.84, 64_300.0, 2_400_000, 890e6),
     "finetune": (0.903, 372_938, 512.0, 101.5, 532.0, 2_410_000, 1.91e9),
 }
+#: Columns of a history as evaluate writes it; the epoch that is kept is the last one.
+HISTORY = ["epoch", "accuracy", "cross_entropy", "loss", "val_accuracy", "val_cross_entropy", "val_loss",
+           "learning_rate", "kept", "seed"]  # fmt: skip
+#: The early_stopping of every model's parameters: the epoch with the lowest validation loss is kept.
+EARLY_STOPPING = {"monitor": "val_loss", "mode": "min", "patience": 0, "min_delta": 0.0, "restore_best": True}
 STAGES = {"lenet": "train-lenet", "resnet": "train-resnet", "transfer": "transfer-learn", "finetune": "finetune"}
 
 
@@ -39,7 +44,9 @@ def build_inputs(num_samples=2000, num_seeds=2, models=MODELS, weights="imagenet
             "git_commit": "3f9c2d18a0b74e65c1d2e3f405162738495a6b7c", "dirty": False, "stage": "compare",
             "weights": weights, "backbone": "MobileNet",
             "params": {"base.seeds": list(range(num_seeds)), "base.threads": 2, "data.name": "fashion_mnist",
-                       "lenet.learning_rate": 0.001, "compare.language": "en"},
+                       "lenet.learning_rate": 0.001, "compare.language": "en", "transfer.augmentation.rotation": 0.0,
+                       **{f"{name}.early_stopping.{key}": value for name in models
+                          for key, value in EARLY_STOPPING.items()}},
         },
         "baseline": "lenet", "candidate": "resnet", "confidence": 0.95, "margin": 0.5,
     }  # fmt: skip
@@ -55,9 +62,11 @@ def build_histories(num_seeds=2, models=MODELS, epochs=10):
             for epoch in range(1, epochs + 1):
                 loss = 0.16 + 0.5 * np.exp(-epoch / 4) + generator.normal() * 0.004
                 val_loss = 0.26 + 0.35 * np.exp(-epoch / 2) + 0.004 * epoch + generator.normal() * 0.008
-                rows.append((seed, epoch, loss, 1 - 0.36 * loss, val_loss, 1 - 0.36 * val_loss, 1e-3))
-        columns = ["seed", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"]
-        histories[name] = pd.DataFrame(rows, columns=columns)
+                accuracies = (1 - 0.36 * loss, 1 - 0.36 * val_loss)
+                # losses hold a penalty of 0.1
+                rows.append((epoch, accuracies[0], loss, loss + 0.1, accuracies[1], val_loss, val_loss + 0.1, 1e-3,
+                             epoch == epochs, seed))  # fmt: skip
+        histories[name] = pd.DataFrame(rows, columns=HISTORY)
     return histories
 
 
@@ -100,7 +109,8 @@ def _measure(name, y_true, y_prob):
     per_seed = [
         {"seed": seed, "test_accuracy": value, "test_loss": 0.3 - 0.01 * seed, "test_macro_f1": value,
          "sample_right": 90 + seed, "epochs": 10, "best_epoch": 8 - seed, "val_accuracy": value + 0.002,
-         "val_loss": 1.2 - value + 0.002 * seed, "train_accuracy": value + 0.04, "train_loss": 0.18}
+         "val_cross_entropy": 1.2 - value + 0.002 * seed, "val_loss": 1.3 - value + 0.002 * seed,
+         "train_accuracy": value + 0.04, "train_cross_entropy": 0.18, "train_loss": 0.28}
         for seed, value in enumerate(accuracies)
     ]  # fmt: skip
     matrix = sum(sk.confusion_matrix(y_true, row, labels=labels) for row in predicted)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cotejo.pipeline import EXEMPT, ROWS, check_pipeline, find_sources, load_stages
+from cotejo.imports import EXEMPT, find_sources
+from cotejo.pipeline import ROWS, check_pipeline, load_stages
 
 ROOT = Path(__file__).parents[1]
 STAGES = [
@@ -56,7 +57,8 @@ def test_a_dep_of_an_import_within_an_import_is_named(study):
     faults = check_pipeline(study)
     missing = [fault.split(".deps")[0] for fault in faults if "imaging.py is missing" in fault]
     assert missing == [
-        f"dvc.yaml: stages.{name}" for name in ("train-lenet", "train-resnet", "transfer-learn", "finetune", "search")
+        f"dvc.yaml: stages.{name}"
+        for name in ("train-lenet", "train-resnet", "transfer-learn", "finetune", "search", "evaluate")
     ]
 
 
@@ -64,6 +66,12 @@ def test_a_needless_dep_is_named(study):
     edit(study / "dvc.yaml", "      - stages/download.py\n", "      - stages/download.py\n      - stages/train.py\n")
     (fault,) = check_pipeline(study)
     assert "stages.download.deps: stages/train.py is not imported" in fault
+
+
+def test_a_stage_depends_on_the_families_that_its_section_allows_and_no_other():
+    families = {Path(path).stem for path in find_sources(ROOT, "python stages/train.py resnet") if "/models/" in path}
+    built = {"alexnet", "basic_cnn", "inception", "resnet", "vgg"}
+    assert families == built | {"blocks", "families", "layers"}
 
 
 def test_a_section_that_is_read_but_not_declared_is_named(study):

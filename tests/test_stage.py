@@ -169,3 +169,101 @@ def test_bad_params_stop_a_stage_before_anything_is_written(start, folder, conte
     assert "Traceback" not in stderr
     after = {path for path in folder.rglob("*") if ".cotejo" not in path.parts and "__pycache__" not in path.parts}
     assert after - before == {folder / "stages/trial.py"}
+
+
+CHECKPOINT = """with stage.checkpoint("data") as f:
+    print(len(list(f.iterdir())), flush=True)
+    (f / "epoch").write_text("1")
+    {after}"""
+
+
+def checkpoint(start, after: str = "") -> str:
+    """Runs a stage that writes a checkpoint; returns how many files it found there, and what it said."""
+    process = start(CHECKPOINT.format(after=after))
+    stdout, stderr = process.communicate()
+    return stdout.strip() + stderr.partition("Traceback")[0]
+
+
+def list_checkpoints(folder: Path) -> dict[str, set[str]]:
+    return {path.name: {file.name for file in path.iterdir()} for path in (folder / ".cotejo/checkpoints").iterdir()}
+
+
+def test_a_checkpoint_outlives_its_stage_and_a_next_run_until_another_stage_starts(start, folder):
+    assert checkpoint(start) == "0"
+    ((name, files),) = list_checkpoints(folder).items()
+    assert files == {"epoch", "done"}
+    assert checkpoint(start) == "1"
+    assert list_checkpoints(folder) == {name: {"epoch", "done"}}
+    unfinished = folder / ".cotejo/checkpoints/another-0123"
+    half_removed = folder / ".cotejo/checkpoints/.removed-another-4567"
+    for kept in (unfinished, half_removed):
+        kept.mkdir()
+        (kept / "epoch").write_text("1")
+    other = folder / "stages/other.py"
+    other.write_text(textwrap.dedent(SCRIPT).format(body="pass").replace('"trial"', '"other"'))
+    subprocess.run([sys.executable, "stages/other.py"], cwd=folder, check=True)
+    assert list_checkpoints(folder) == {"another-0123": {"epoch"}}
+
+
+def test_what_was_checkpointed_with_other_inputs_is_named_only_where_it_holds_something(start, folder):
+    fail = 'raise DataError("no")'
+    empty = folder / ".cotejo/checkpoints/trial-0123"
+    empty.mkdir(parents=True)
+    assert "starts from the beginning" not in checkpoint(start, fail)
+    (unfinished,) = set(list_checkpoints(folder)) - {empty.name}
+    params = folder / "params.yaml"
+    declared = params.read_text()
+    params.write_text(declared.replace("seeds: [0, 1]", "seeds: [2]", 1))
+    said = checkpoint(start)
+    assert f"remove it when it isn't wanted: .cotejo/checkpoints/{unfinished}\n" in said
+    (finished,) = set(list_checkpoints(folder)) - {empty.name, unfinished}
+    params.write_text(declared.replace("seeds: [0, 1]", "seeds: [3]", 1))
+    said = checkpoint(start)
+    assert unfinished in said
+    assert finished not in said
+    assert finished not in list_checkpoints(folder), "the study has gone on with other inputs"
+
+
+@pytest.mark.parametrize(
+    ("path", "is_gone_on_from"),
+    [
+        ("stages/trial.py", False),
+        ("src/cotejo/schema.py", False),
+        ("src/cotejo/data/splits.py", False),
+        ("src/cotejo/data/readers.py", False),  # splits imports it
+        ("src/cotejo/models/vgg.py", True),
+        ("src/cotejo/report/style.py", True),
+        ("src/cotejo/tracking/journal.py", True),
+    ],
+)
+def test_a_checkpoint_is_gone_on_from_only_with_the_code_that_made_it(start, folder, path, is_gone_on_from):
+    fail = 'import cotejo.data.splits, cotejo.report.style; raise DataError("no")'
+    assert checkpoint(start, fail).startswith("0")
+    if path == "stages/trial.py":
+        fail += "  # changed"
+    else:
+        source = folder / path
+        source.write_text(source.read_text() + "\n# changed\n")
+    assert checkpoint(start, fail).startswith("1" if is_gone_on_from else "0")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        'open("/dev/full", "w").write("1" * 100_000)',
+        'raise OSError("300000 requested and 25584 written")',  # as numpy.save says it
+        'import errno; raise OSError(errno.EDQUOT, "Disk quota exceeded", "models/x")',
+        'try: open("/dev/full", "w").write("1" * 100_000)\nexcept OSError: raise ValueError("archive is closed")',
+    ],
+    ids=["disk", "numpy", "quota", "behind"],
+)
+def test_a_full_disk_is_one_line_and_exit_code_2(start, folder, body):
+    process = start(body)
+    _, stderr = process.communicate()
+    assert process.returncode == 2
+    reasons = {"EDQUOT": "Disk quota exceeded: models/x", "numpy": "300000 requested and 25584 written"}
+    reason = next((reasons[word] for word in reasons if word in body), "No space left on device")
+    assert stderr == (
+        f"trial: expected to write the stage's outputs. Received: {reason}. Free some space and run dvc again.\n"
+    )
+    assert find_run(folder).info.status == "FAILED"

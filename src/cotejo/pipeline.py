@@ -3,34 +3,21 @@
 import ast
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from cotejo.errors import ParamsError
+from cotejo.imports import SOURCE, find_imports, find_sources
 from cotejo.params import PARAMS_FILE, read_yaml
-from cotejo.schema import FAMILIES, Params
 
 PIPELINE_FILE = Path("dvc.yaml")
-SOURCE = Path("src")
 MAX_STAGE_LINES = 40
-
-#: Modules that a stage needn't list in its deps, since they can't change what it computes.
-EXEMPT = {
-    "cotejo.errors": "says what went wrong",
-    "cotejo.faults": "says what is wrong with a value",
-    "cotejo.params": "reads values and changes none: DVC tracks the values themselves",
-    "cotejo.report.figures.augmentation": "draws a picture that no stage reads",
-    "cotejo.schema": "refuses values and changes none",
-    "cotejo.stage": "locks, moves and records what a stage has computed",
-    "cotejo.tracking": "watches",
-    "cotejo.training.progress": "shows what others have measured",
-}
 
 #: The house: a module imports only from its own row and the rows above.
 ROWS = (
     "errors", "faults", "schema", "params", "data", "models", "tracking", "training", "evaluation", "tuning",
-    "comparison", "report", "stage", "pipeline", "cli",
+    "comparison", "report", "imports", "stage", "pipeline", "cli",
 )  # fmt: skip
 
 
@@ -77,54 +64,6 @@ def load_stages(root: Path) -> dict[str, Mapping[str, Any]]:
     return stages
 
 
-def find_sources(root: Path, command: str) -> set[str]:
-    """Lists the source files that a stage's result can depend on.
-
-    Args:
-        root: The repository's root.
-        command: The stage's command, such as `python stages/train.py lenet`.
-
-    Returns:
-        Paths from the root: the script and every module that it imports, directly or not, less the exempt ones.
-        `import_module(f"cotejo.models.{FAMILIES[...]}")` stands for every family that the section allows which the
-        command's argument names.
-    """
-    _, script, *arguments = shlex.split(command)
-    found = {script}
-    waiting = [root / script]
-    while waiting:
-        for module in find_imports(waiting.pop(), arguments):
-            path = _module_path(module)
-            if (root / path).exists() and str(path) not in found and not _is_exempt(module):
-                found.add(str(path))
-                waiting.append(root / path)
-    return found
-
-
-def find_imports(path: Path, arguments: Iterable[str] = ()) -> set[str]:
-    """Lists the cotejo modules that a file imports, at its top or within a function."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return {name for node in ast.walk(tree) for name in _imported(node, arguments) if name.startswith("cotejo.")}
-
-
-def find_families(section: str) -> set[str]:
-    """Names the modules of `cotejo.models` that can build what a section of `params.yaml` declares."""
-    fields = Params.model_fields[section].annotation.model_fields  # type: ignore[union-attr]
-    allowed = str(fields["architecture"].annotation)  # a union of literals
-    return {family for architecture, family in FAMILIES.items() if f"'{architecture}'" in allowed}
-
-
-def _imported(node: ast.AST, arguments: Iterable[str]) -> Iterator[str]:
-    if isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom) and node.module:
-        yield node.module
-        yield from (f"{node.module}.{alias.name}" for alias in node.names)
-    elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "import_module":
-        prefix = ast.unparse(node.args[0]).partition("{")[0].strip("f'\"")
-        yield from (f"{prefix}{family}" for argument in arguments for family in find_families(argument))
-
-
 def _check_stage(root: Path, name: str, stage: Mapping[str, Any]) -> Iterator[str]:
     where = f"{PIPELINE_FILE}: stages.{name}"
     declared = {dep for dep in stage["deps"] if dep.endswith(".py")}
@@ -166,11 +105,3 @@ def _check_layers(root: Path, path: Path) -> Iterator[str]:
 
 def _row(module: str) -> int:
     return ROWS.index(module.split(".")[1])
-
-
-def _module_path(module: str) -> Path:
-    return SOURCE.joinpath(*module.split(".")).with_suffix(".py")
-
-
-def _is_exempt(module: str) -> bool:
-    return any(module == name or module.startswith(f"{name}.") for name in EXEMPT)

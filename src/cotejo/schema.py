@@ -22,11 +22,8 @@ OptimizerName = Literal["adam", "adamw", "sgd", "rmsprop", "nadam"]
 ScheduleName = Literal["constant", "exponential", "cosine", "step", "plateau"]
 Activation = Literal["relu", "leaky_relu", "prelu", "elu", "tanh", "sigmoid", "swish", "step"]
 SharedArchitecture = Literal["alexnet", "vgg", "inception", "basic_cnn"]
-#: The module of `cotejo.models` that builds an architecture.
-FAMILIES = {
-    "lenet5": "lenet", "resnet_small": "resnet", "resnet50_light": "resnet", "alexnet": "alexnet", "vgg": "vgg",
-    "inception": "inception", "basic_cnn": "basic_cnn",
-}  # fmt: skip
+#: Where an architecture's convolutions and poolings need more pixels than the 8 that any input may have.
+MIN_INPUT_SIZES = {"lenet5": 16, "alexnet": 15, "basic_cnn": 10}
 #: Where less is better; of the other quantities that a training can watch, more is.
 LOSSES = ("loss", "val_loss")
 
@@ -167,6 +164,18 @@ class Architecture(Group):
 
 class Net(Training, Architecture):
     """What every network that is trained from scratch declares."""
+
+    @model_validator(mode="after")
+    def _check_buildable(self) -> "Net":
+        least = MIN_INPUT_SIZES.get(self.architecture, 0)
+        if self.input_size < least:
+            raise ValueError(
+                f"input_size of {self.architecture} to be at least {least}, not {self.input_size}; smaller images are "
+                "enlarged inside the model"
+            )
+        if self.activation == "step":
+            raise ValueError("an activation with a gradient, not step, which can't be trained")
+        return self
 
 
 class LeNet(Net):

@@ -1,15 +1,17 @@
 """Runs a stage: its parameters, its lock, its outputs in one step, its tracked run, its exit code."""
 
+import errno
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -18,6 +20,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from cotejo.errors import CotejoError, StageError
+from cotejo.imports import find_sources
 from cotejo.params import Sections, load_params
 from cotejo.tracking import lineage
 from cotejo.tracking.journal import Run, Tracker, say_first_line, state_of
@@ -27,8 +30,10 @@ STATE_FOLDER = Path(".cotejo")
 #: Seconds that a stage whose `dvc` was killed may take to notice and free its lock.
 LOCK_PATIENCE_S = 10.0
 WATCH_INTERVAL_S = 1.0
-#: Packages whose code decides whether a checkpoint can be gone on from.
-CHECKPOINTED = ("data", "models", "training", "tuning")
+CHECKPOINTS = STATE_FOLDER / "checkpoints"
+#: Marks a checkpoint whose stage has ended; DVC has still to record the outputs.
+DONE = "done"
+REMOVED = ".removed-"
 
 
 class Stopped(BaseException):
@@ -86,28 +91,30 @@ class Stage:
         """Gives a folder that outlives a kill and is gone on from by the next run with the same inputs.
 
         It is outside DVC's outputs, which DVC deletes before a stage starts, and is named after everything that the
-        result depends on, so that nothing of another study is ever gone on from. Removed when the block succeeds.
+        result depends on, so that nothing of another study is ever gone on from. When the block succeeds it is marked
+        as done and stays: were `dvc` killed before it has recorded the outputs, the stage would be run again, and is
+        restored from it in seconds. The next run of another stage removes it.
 
         Args:
             inputs: Digests of the data that the stage reads, and files that it reads.
         """
         read = [_digest(item) if isinstance(item, Path) else item for item in inputs]
-        key = [self.params.flatten(), read, lineage.list_versions()]
+        key = [self.params.flatten(), read, lineage.list_versions(), _digest_code()]
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode())
-        for package in CHECKPOINTED:
-            for file in sorted((Path(__file__).parent / package).glob("*.py")):
-                digest.update(file.read_bytes())
-        folder = STATE_FOLDER / "checkpoints" / f"{self.name}-{digest.hexdigest()[:16]}"
-        others = [str(path) for path in folder.parent.glob(f"{self.name}-*") if path != folder]
-        if others and not folder.exists():
+        folder = CHECKPOINTS / f"{self.name}-{digest.hexdigest()[:16]}"
+        _remove_finished(spared=folder.name)
+        others = [str(path) for path in sorted(CHECKPOINTS.glob(f"{self.name}-*")) if _holds_files(path)]
+        if others and str(folder) not in others:
             print(
                 f"{self.name}: starts from the beginning. What was checkpointed with other parameters, data or code is "
                 f"kept for a return to them; remove it when it isn't wanted: {' '.join(others)}",
                 file=sys.stderr,
             )
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / DONE).unlink(missing_ok=True)
         yield folder
-        _remove(folder)
+        with suppress(OSError):  # on a full disk: it stays until it is removed by hand
+            (folder / DONE).touch()
 
 
 def run_stage(body: Callable[[Stage], None], name: str, sections: Sequence[str]) -> NoReturn:
@@ -130,6 +137,17 @@ def run_stage(body: Callable[[Stage], None], name: str, sections: Sequence[str])
     except CotejoError as error:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(2)
+    except Exception as error:
+        full = _find_full_disk(error)
+        if full is None:
+            raise
+        where = f": {full.filename}" if full.filename else ""
+        print(
+            f"{name}: expected to write the stage's outputs. Received: {full.strerror or full}{where}. Free some space "
+            "and run dvc again.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     except Stopped as stopped:
         print(f"{name}: stopped by {stopped}", file=sys.stderr)
         sys.exit(stopped.exit_code)
@@ -146,6 +164,7 @@ def _run_tracked(
     run = Run(tracker, name, lineage.find_session(driver), lineage.describe_run(name))
     run.log_params(params.flatten(), is_summary=True)
     run.flush()
+    _remove_finished(spared=name)
     began_s = time.perf_counter()
     try:
         body(Stage(name, params, run))
@@ -201,6 +220,48 @@ def _stop_with(driver: psutil.Process | None) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="watch-dvc", daemon=True).start()
+
+
+def _digest_code() -> dict[str, str]:
+    """Returns the digest of each source file that what is checkpointed depends on, by its path from the root."""
+    root = Path(__file__).resolve().parents[2]
+    script = Path(sys.argv[0]).resolve()
+    name = str(script.relative_to(root) if script.is_relative_to(root) else script)
+    sources = {*find_sources(root, shlex.join(["python", name, *sys.argv[1:]])), "src/cotejo/schema.py"}
+    # figures are drawn of what has been computed: the layers keep every computation from importing them
+    return {path: _digest(root / path) for path in sorted(sources) if not path.startswith("src/cotejo/report/")}
+
+
+def _remove_finished(spared: str) -> None:
+    """Removes the checkpoints of what is done, but for one folder or those of one stage.
+
+    A stage of the pipeline starts when DVC has recorded those before it. Two `dvc repro -s` at once may remove a
+    checkpoint too early, and only a kill of the other `dvc` at that moment would then cost time.
+    """
+    for folder in CHECKPOINTS.glob("*"):
+        is_left_over = folder.name.startswith(REMOVED)
+        is_spared = spared in (folder.name, folder.name.rpartition("-")[0])
+        if is_left_over or ((folder / DONE).exists() and not is_spared):
+            with suppress(OSError):
+                # renamed first: a kill must not leave half of a checkpoint under its name
+                moved = folder if is_left_over else folder.rename(folder.with_name(REMOVED + folder.name))
+                shutil.rmtree(moved)
+
+
+def _holds_files(folder: Path) -> bool:
+    return any(path.is_file() for path in folder.rglob("*"))
+
+
+def _find_full_disk(error: BaseException | None) -> OSError | None:
+    """Returns the error of a full disk, or of a used-up quota, among those that led to this one."""
+    while error is not None:
+        if isinstance(error, OSError):
+            # NumPy says so without a number: "300000 requested and 25584 written"
+            is_numpys = error.errno is None and str(error).endswith(" written")
+            if is_numpys or error.errno in (errno.ENOSPC, errno.EDQUOT):
+                return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _digest(path: Path) -> str:

@@ -111,6 +111,30 @@ def test_finetunes_training_time_includes_transfers(comparison):
     assert find(comparison.notes, "note.finetune_time")
 
 
+@pytest.mark.parametrize(
+    ("changed", "key"),
+    [
+        ({}, "note.kept_lowest_loss"),
+        ({"resnet.early_stopping.patience": 3}, "note.kept_lowest_loss"),
+        ({"resnet.early_stopping.monitor": "val_accuracy"}, "note.kept_epoch"),
+        ({"finetune.early_stopping.min_delta": 0.01}, "note.kept_epoch"),
+        ({"lenet.early_stopping.restore_best": False}, "note.kept_epoch"),
+    ],
+)
+def test_the_lowest_loss_is_said_to_be_kept_only_where_every_model_declares_it(changed, key):
+    inputs = build_inputs(num_samples=300)
+    inputs["facts"]["params"] |= changed
+    notes = [note.key for note in build_comparison(**inputs).notes if note.key.startswith("note.kept")]
+    assert notes == [key]
+
+
+@pytest.mark.parametrize(("rotation", "is_said"), [(0.0, True), (10.0, False)])
+def test_features_are_said_to_be_computed_once_only_without_augmentation(rotation, is_said):
+    inputs = build_inputs(num_samples=300)
+    inputs["facts"]["params"]["transfer.augmentation.rotation"] = rotation
+    assert ("note.features" in {note.key for note in build_comparison(**inputs).notes}) == is_said
+
+
 def test_slower_is_explained_by_more_than_parameters(comparison):
     slower, why = answer(comparison, "slower")
     assert (slower.key, slower.values["slow"], slower.values["ratio"]) == (
@@ -132,12 +156,13 @@ def test_epochs_that_take_the_same_time_have_no_slower_model():
 
 
 def set_losses(comparison, losses_of_lenet, losses_of_resnet):
-    """Returns the comparison with other validation losses, a seed each."""
+    """Returns the comparison with other cross-entropies on validation images, a seed each."""
     models = []
     for name, losses in (("lenet", losses_of_lenet), ("resnet", losses_of_resnet)):
         model = comparison.get_model(name)
-        seeds = tuple(replace(model.seeds[0], seed=seed, val_loss=float(loss)) for seed, loss in enumerate(losses))
-        models.append(replace(model, seeds=seeds, val_loss=float(np.mean(losses))))
+        first = model.seeds[0]
+        seeds = tuple(replace(first, seed=seed, val_cross_entropy=float(loss)) for seed, loss in enumerate(losses))
+        models.append(replace(model, seeds=seeds, val_cross_entropy=float(np.mean(losses))))
     return replace(comparison, models=tuple(models))
 
 
@@ -155,6 +180,17 @@ def test_training_is_better_by_welchs_test_over_the_seeds(comparison, losses_of_
     assert found.key == key
     assert found.values["low"] == "lenet"
     assert found.values["p_value"] == pytest.approx(p_value, abs=1e-4)
+
+
+def test_a_smoothed_validation_loss_does_not_decide_who_trained_better():
+    inputs = build_inputs(num_samples=300)
+    for model, cross_entropy, val_loss in (("lenet", 0.40, 0.41), ("resnet", 0.30, 0.90)):
+        for seed, row in enumerate(inputs["metrics"][model]["per_seed"]):
+            row |= {"val_cross_entropy": cross_entropy + seed / 100, "val_loss": val_loss + seed / 100}
+    found = answer(build_comparison(**inputs), "trained")[0]
+    assert (found.key, found.values["low"]) == ("answer.trained_better", "resnet")
+    assert found.values["low_cross_entropy"] == pytest.approx(0.305)
+    assert found.values["high_cross_entropy"] == pytest.approx(0.405)
 
 
 def test_one_training_each_proves_nothing_about_training(comparison):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -42,14 +43,15 @@ def split():
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Two seeds of a model, as a training stage leaves them; the second epoch is the one that was kept."""
+    """Two seeds of a model, as training leaves them; the third epoch was kept, the second has the lowest loss."""
     folder = tmp_path_factory.mktemp("models")
     for seed in SEEDS:
         (folder / f"seed-{seed}").mkdir()
         save_model(build_model(seed), folder / f"seed-{seed}" / "model.keras")
-        epochs = pd.DataFrame({"epoch": [1, 2, 3], "accuracy": [0.5, 0.6, 0.7], "loss": [3.0, 2.0, 1.0]})
+        epochs = pd.DataFrame({"epoch": [1, 2, 3], "accuracy": [0.5, 0.6, 0.7], "cross_entropy": [2.9, 1.9, 0.9]})
+        epochs = epochs.assign(loss=[3.0, 2.0, 1.0], val_accuracy=[0.1, 0.8, 0.9], val_cross_entropy=[0.8, 0.3, 1.25])
         losses = [0.9, 0.4 + seed / 10, 1.5]
-        epochs = epochs.assign(val_accuracy=[0.1, 0.8, 0.9], val_loss=losses, learning_rate=1e-3)
+        epochs = epochs.assign(val_loss=losses, learning_rate=1e-3, kept=[False, False, True])
         epochs.to_csv(folder / f"seed-{seed}" / "history.csv", index=False)
     return folder
 
@@ -103,7 +105,8 @@ def test_the_scores_of_each_seed_agree_with_scikit_learn_on_the_saved_prediction
 
 
 def test_the_first_numbers_are_means_over_the_seeds(summary):
-    for key in ("test_accuracy", "test_loss", "test_macro_f1", "test_weighted_recall", "val_loss", "sample_right"):
+    means = ("test_accuracy", "test_loss", "test_macro_f1", "test_weighted_recall", "val_cross_entropy", "val_loss")
+    for key in (*means, "sample_right"):
         assert summary[key] == pytest.approx(np.mean([row[key] for row in summary["per_seed"]]))
     assert (summary["num_seeds"], summary["sample_size"]) == (2, 60)
 
@@ -126,10 +129,22 @@ def test_classes_and_confusions_agree_with_scikit_learn(summary, predictions):
             assert row[name] == pytest.approx(np.mean([report[str(label)][key] for report in reports]))
 
 
-def test_the_kept_epoch_is_the_one_with_the_lowest_validation_loss(summary):
-    first = summary["per_seed"][0]
-    kept = {key: first[key] for key in ("epochs", "best_epoch", "train_loss", "train_accuracy", "val_loss")}
-    assert kept == {"epochs": 3, "best_epoch": 2, "train_loss": 2.0, "train_accuracy": 0.6, "val_loss": 0.4}
+def test_the_kept_epoch_is_the_one_that_training_kept_whatever_its_loss(summary):
+    expected = {"epochs": 3, "best_epoch": 3, "train_accuracy": 0.7, "train_cross_entropy": 0.9, "train_loss": 1.0,
+                "val_accuracy": 0.9, "val_cross_entropy": 1.25, "val_loss": 1.5}  # fmt: skip
+    for row in summary["per_seed"]:
+        assert {key: row[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize("kept", [None, [False, False, False], [True, False, True]])
+def test_a_history_without_one_kept_epoch_is_refused(tmp_path, models, split, kept):
+    shutil.copytree(models / "seed-0", tmp_path / "seed-0")
+    path = tmp_path / "seed-0/history.csv"
+    history = pd.read_csv(path).drop(columns="kept")
+    (history if kept is None else history.assign(kept=kept)).to_csv(path, index=False)
+    message = rf"history\.csv: expected one epoch marked as kept\. Received: {sum(kept or [])}"
+    with pytest.raises(ModelError, match=message):
+        evaluate_model(tmp_path, [0], split, DATASET, SETTINGS)
 
 
 def test_the_size_of_the_model_is_given(summary, models):
@@ -145,8 +160,10 @@ def test_the_tables_for_dvcs_plots_hold_every_prediction_and_every_epoch(written
     curves = pd.read_csv(written / "plots/curves/lenet.csv")
     assert curves["epoch"].to_list() == [1, 2, 3]
     assert curves["val_loss"].to_list() == pytest.approx([0.9, (0.4 + 0.9) / 2, 1.5])
+    assert curves["val_cross_entropy"].to_list() == pytest.approx([0.8, 0.3, 1.25])
     histories = pd.read_csv(written / "plots/histories/lenet.csv")
     assert histories.groupby("seed")["epoch"].count().to_dict() == {0: 3, 5: 3}
+    assert histories.loc[histories["kept"], "epoch"].to_list() == [3, 3]
 
 
 def test_a_second_run_writes_the_same_bytes(written, tmp_path, models, split):

@@ -127,12 +127,20 @@ def test_confusion_shows_counts_or_percent_of_the_row():
 
 
 def test_curves_have_a_line_per_seed_and_whole_epochs():
-    figure = f.figure_curves(build_histories(num_seeds=3, epochs=4), metric="loss", language="es")
+    figure = f.figure_curves(build_histories(num_seeds=3, epochs=4), metric="cross_entropy", language="es")
     for ax in figure.axes:
         assert [line.get_linestyle() for line in ax.lines] == ["--", "-"] * 3
         assert [text.get_text() for text in ax.get_legend().get_texts()] == ["entrenamiento", "validación"]
         assert all(float(tick).is_integer() for tick in ax.get_xticks())
-    assert figure.axes[0].get_ylabel() == "Pérdida"
+    assert figure.axes[0].get_ylabel() == "Entropía cruzada"
+
+
+def test_curves_on_one_axis_are_of_plain_cross_entropy(comparison):
+    histories = build_histories()
+    ax = f.build_report_figures(comparison, histories, "en")["loss"].axes[0]
+    first = histories["lenet"].query("seed == 0")
+    assert ax.lines[0].get_ydata().tolist() == first["cross_entropy"].tolist()
+    assert ax.lines[1].get_ydata().tolist() == first["val_cross_entropy"].tolist()
 
 
 def test_curves_of_one_epoch_are_dots():

@@ -252,3 +252,122 @@ def test_a_record_that_a_power_failure_tore_keeps_no_other_run_from_being_sent(
     Tracker(tracker.folder, delivery).send_left_over()
     assert capsys.readouterr().err == ""
     assert {name: list_states(client)[name] for name in names} == dict.fromkeys(names, "FINISHED")
+<<<<<<< HEAD
+=======
+
+
+@pytest.fixture
+def sent(tracker, tmp_path):
+    """A finished run of every kind of record, all sent; its journal."""
+    import keras
+
+    (tmp_path / "history.csv").write_text("epoch")
+    keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Flatten()]).save(tmp_path / "model.keras")
+    run = Run(tracker, "stage", SESSION, {"host": "laptop"})
+    run.log_params({"epochs": 1}, is_summary=True)
+    run.log_metrics({"loss": 1.0}, step=1)
+    run.log_tags({"note": "whole"})
+    run.log_dataset("digits", "a" * 64, tmp_path)
+    run.log_artifact(tmp_path / "history.csv")
+    run.log_model(tmp_path / "model.keras", (2, 2, 1), 4)
+    run.finish("FINISHED")
+    return run.path
+
+
+#: MLflow's own example of a model warns when it is first imported, by what saves a model.
+IMPORTS_MLFLOW_PYFUNC = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType")
+
+
+@IMPORTS_MLFLOW_PYFUNC
+@pytest.mark.parametrize("left", ["", "{", '{"offset": 3, "run_id": "x"}', "[]", '{"offset": 99999, "run_id": "x"}'])
+def test_a_progress_that_a_kill_spoilt_has_the_journal_sent_again_and_adds_nothing(sent, left, tracker, client, capsys):
+    before = list_runs(client)
+    size = json.loads(sent.with_suffix(".sent").read_text())["offset"]
+    assert size == sent.stat().st_size
+    sent.with_suffix(".sent").write_text(left)
+    tracker.send_left_over()
+    assert capsys.readouterr().err == ""
+    assert json.loads(sent.with_suffix(".sent").read_text())["offset"] == size
+    runs = list_runs(client)
+    assert {name: run.info.run_id for name, run in runs.items()} == {
+        name: run.info.run_id for name, run in before.items()
+    }
+    assert set(list_states(client).values()) == {"FINISHED"}
+    run_id = runs["stage"].info.run_id
+    assert len(client.get_metric_history(run_id, "loss")) == 1
+    assert len(runs["stage"].inputs.dataset_inputs) == 1
+    assert len(client.search_logged_models([runs["stage"].info.experiment_id])) == 1
+    assert [file.path for file in client.list_artifacts(run_id)] == ["history.csv"]
+
+
+def test_a_journal_that_can_not_be_sent_keeps_no_other_from_being_sent(tracker, client, capsys):
+    def fail(journal):
+        raise ConnectionError("down")
+
+    offline = Tracker(tracker.folder, fail)
+    names = ["a", "b", "c"]
+    for name in names:
+        Run(offline, name, None, {}).finish("FINISHED")
+    bad = tracker.folder / "0.jsonl"
+    bad.write_text('{"kind": "end", "state": "FINISHED"}\n')
+    (tracker.folder / "1.jsonl").mkdir()
+    capsys.readouterr()
+    tracker.send_left_over()
+    tracker.send_left_over()
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == (
+        f"warning: not all of {bad} can be sent to MLflow: it has lost its start, which names its run; remove it. "
+        "The run goes on."
+    )
+    assert "1.jsonl can be sent to MLflow: [Errno 21] Is a directory" in second
+    assert list_states(client) == dict.fromkeys(names, "FINISHED")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"kind": "future"}, {"kind": "metrics"}, {"kind": "params", "values": {"epochs": "2"}, "is_summary": False}],
+    ids=["kind", "keys", "value"],
+)
+def test_a_record_that_mlflow_refuses_is_left_out_and_the_rest_arrives(bad, tracker, client, capsys):
+    run = Run(tracker, "stage", None, {})
+    run.log_params({"epochs": 1})
+    with run.path.open("a") as journal:
+        journal.write(json.dumps({"time_ms": 1, **bad}) + "\n")
+    run.log_metrics({"loss": 1.0}, step=1)
+    run.flush()
+    assert capsys.readouterr().err.count("left out 1 of its records") == 1
+    run.finish("FINISHED")
+    tracker.send_left_over()
+    assert capsys.readouterr().err == ""
+    shown = list_runs(client)["stage"]
+    assert (shown.info.status, shown.data.params, shown.data.metrics) == ("FINISHED", {"epochs": "1"}, {"loss": 1.0})
+
+
+def test_a_record_that_is_being_written_is_sent_when_it_is_whole(tracker, delivery, client):
+    run = Run(tracker, "stage", None, {})
+    run.flush()
+    run.log_metrics({"loss": 1.0}, step=1)
+    content = run.path.read_bytes()
+    run.path.write_bytes(content[:-9])
+    delivery(run.path)
+    run.path.write_bytes(content)
+    delivery(run.path)
+    assert list_runs(client)["stage"].data.metrics == {"loss": 1.0}
+
+
+@IMPORTS_MLFLOW_PYFUNC
+def test_a_seed_that_was_stopped_twice_and_whose_models_were_sent_twice_is_finished(stopped, tracker, client, sent):
+    stage = Run(tracker, "train-lenet", None, {})
+    with pytest.raises(KeyboardInterrupt), stage.start_child("seed 0", stopped):
+        raise KeyboardInterrupt
+    for _ in range(2):
+        with stage.start_child("seed 0", stopped) as child:
+            pass
+        child.log_artifact(sent.parents[1] / "history.csv")
+        child.log_model(sent.parents[1] / "model.keras", (2, 2, 1), 4)
+        child.flush()
+    run = list_runs(client)["seed 0"]
+    assert run.info.status == "FINISHED"
+    models = client.search_logged_models([run.info.experiment_id])
+    assert [model.source_run_id for model in models].count(run.info.run_id) == 1
+>>>>>>> 6b7a7790722449c44934afa460aec09e54b6d3cc

@@ -22,10 +22,18 @@ from cotejo.evaluation.metrics import normalize_rows
 from cotejo.models.lenet import build_model
 from cotejo.training.archive import load_model
 from cotejo.training.callbacks import draw_order
+<<<<<<< HEAD
 from cotejo.training.fit import Job, fit, log_trained, save_timings, train_seeds
+=======
+from cotejo.training.fit import Job, fit
+from cotejo.training.seeds import log_trained, save_timings, train_seeds
+>>>>>>> 6b7a7790722449c44934afa460aec09e54b6d3cc
 from declared import declare
 
-COLUMNS = ["epoch", "accuracy", "loss", "val_accuracy", "val_loss", "learning_rate"]
+COLUMNS = [
+    "epoch", "accuracy", "cross_entropy", "loss", "val_accuracy", "val_cross_entropy", "val_loss", "learning_rate",
+    "kept",
+]  # fmt: skip
 
 
 def declare_lenet(**changes):
@@ -354,7 +362,12 @@ from cotejo.models.lenet import build_model
 from cotejo.schema import Base
 from cotejo.tracking.journal import Run, Tracker
 from cotejo.training.features import prepare_transfer
+<<<<<<< HEAD
 from cotejo.training.fit import Job, train_seeds
+=======
+from cotejo.training.fit import Job
+from cotejo.training.seeds import train_seeds
+>>>>>>> 6b7a7790722449c44934afa460aec09e54b6d3cc
 from cotejo.training.hardware import configure_hardware
 from declared import declare
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from copied_study import ROOT
-from cotejo.training.fit import Job, save_timings, train_seeds
+from cotejo.training.fit import Job
 from cotejo.training.hardware import measure_peak_memory
+from cotejo.training.seeds import save_timings, train_seeds
 from declared import declare
 
 CONFIGURE = """
@@ -106,7 +107,7 @@ def attempt(**sizes):
 
 places = Checkpoints(Path("net/seed-0"), "net")
 told = {"replicas": mirrored.strategy.num_replicas_in_sync, "whole": run(mirrored, places=places), "alone": run(alone)}
-(places.folder / "epoch-00004.npz").unlink()
+(places.folder / "epoch-00004.ckpt").unlink()
 told["resumed"] = run(mirrored, places=places)
 told["odd batches of training"] = attempt(batch_size=33)
 told["odd batch of validation"] = attempt(num_val=31)
@@ -142,19 +143,19 @@ def test_batches_that_two_devices_cannot_share_evenly_are_trained_on_too(mirrore
 
 def test_timings_say_what_they_were_measured_on(digits, build_dense, hardware, run, tmp_path):
     settings = declare("lenet", epochs=3, batch_size=32)
-    told = hardware._replace(device="2 GPUs", precision="float32")
+    told = hardware._replace(device="2 GPUs")
     trained = train_seeds(
         lambda _: Job.of(build_dense(), *digits), settings, [7], told, run, tmp_path / "checkpoints", tmp_path
     )
     save_timings(trained, "train-lenet", told, tmp_path / "timings.json")
     timings = json.loads((tmp_path / "timings.json").read_text())
     assert timings["stage"] == "train-lenet"
-    assert (timings["device"], timings["threads"], timings["precision"]) == ("2 GPUs", 2, "float32")
+    assert (timings["device"], timings["threads"]) == ("2 GPUs", 2)
     assert timings["machine"].endswith(f", {os.cpu_count()} cores")
     assert len(timings["machine"].split(", ")[0]) > 3
     (row,) = timings["per_seed"]
-    assert list(row) == ["seed", "train_time_s", "epoch_time_s", "images_per_s", "peak_memory_bytes"]
-    assert row["seed"] == 7
+    assert list(row) == ["seed", "precision", "train_time_s", "epoch_time_s", "images_per_s", "peak_memory_bytes"]
+    assert (row["seed"], row["precision"]) == (7, "float32")
     # three epochs took all the time; an epoch's images in less than an epoch's time
     assert row["train_time_s"] > 1.5 * row["epoch_time_s"] > 0
     assert row["images_per_s"] > 300 / row["epoch_time_s"]

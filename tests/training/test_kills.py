@@ -150,7 +150,8 @@ def test_a_killed_stage_says_where_it_goes_on_and_ends_with_the_same_bytes(study
     assert re.search(r"train-lenet seed 0 goes on from epoch [45]: found the checkpoint of epoch [34]", ended.stderr)
     assert "train-lenet seed 0  epoch 3/" not in ended.stderr
     assert digest_outputs(study, "train-lenet") == digest_outputs(whole("train-lenet"), "train-lenet")
-    assert not list((study / ".cotejo/checkpoints").iterdir()), "a finished stage needs no checkpoint"
+    (folder,) = (study / ".cotejo/checkpoints").iterdir()
+    assert (folder / "done").exists(), "kept until another stage proves that DVC has the outputs"
     check_tracked(study, "train-lenet")
 
 
@@ -177,7 +178,7 @@ def interrupt(folder: Path, environment: dict[str, str], num_epochs: int) -> lis
     wait_for_epoch(process, num_epochs)
     process.kill()
     process.communicate()
-    return sorted(folder.glob(".cotejo/checkpoints/train-lenet-*/seed-0/epoch-*.npz"), reverse=True)
+    return sorted(folder.glob(".cotejo/checkpoints/train-lenet-*/seed-0/epoch-*.ckpt"), reverse=True)
 
 
 def damage_half(file: Path) -> None:
@@ -216,9 +217,9 @@ def test_a_checkpoint_of_other_inputs_is_never_gone_on_from(study, whole, enviro
     # a copy under the right name is seen through as well
     (mine,) = {path for path in other.parent.glob("train-lenet-*") if path != other}
     for file in files:
-        shutil.copy(file, mine / "seed-0" / "epoch-00007.npz")
+        shutil.copy(file, mine / "seed-0" / "epoch-00007.ckpt")
     ended = finish(start(study, environment, "train-lenet"))
-    assert "epoch-00007.npz can't be gone on from (it was made with other inputs)" in ended.stderr
+    assert "epoch-00007.ckpt can't be gone on from (it was made with other inputs)" in ended.stderr
     # and back with the first values, their own checkpoint serves
     params.write_text(declared)
     ended = finish(start(study, environment, "train-lenet"))

@@ -29,7 +29,10 @@ NUM_CONFUSED = 3
 
 @dataclass(frozen=True)
 class Seed:
-    """One training: its test result, and what it measured in the epoch that was kept."""
+    """One training: its test result, and what it measured in the epoch that was kept.
+
+    Of the losses only plain cross-entropy: label smoothing and penalties make losses of different models incomparable.
+    """
 
     seed: int
     test_accuracy: float
@@ -37,9 +40,9 @@ class Seed:
     epochs: int
     best_epoch: int
     train_accuracy: float
-    train_loss: float
+    train_cross_entropy: float
     val_accuracy: float
-    val_loss: float
+    val_cross_entropy: float
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,9 @@ class Model:
     trainable_parameters: int
     size_bytes: int
     train_accuracy: float
-    train_loss: float
+    train_cross_entropy: float
     val_accuracy: float
-    val_loss: float
+    val_cross_entropy: float
     accuracy_gap: float  # running training accuracy minus validation accuracy of the kept epoch
     train_time_s: float | None  # for finetune with transfer-learn's, where it starts from
     epoch_time_s: float | None
@@ -215,9 +218,9 @@ def build_model(name: str, metrics: Mapping[str, Any], timings: Mapping[str, Map
         name=name,
         **{key: metrics[key] for key in direct},
         train_accuracy=fmean(seed.train_accuracy for seed in seeds),
-        train_loss=fmean(seed.train_loss for seed in seeds),
+        train_cross_entropy=fmean(seed.train_cross_entropy for seed in seeds),
         val_accuracy=fmean(seed.val_accuracy for seed in seeds),
-        val_loss=fmean(seed.val_loss for seed in seeds),
+        val_cross_entropy=fmean(seed.val_cross_entropy for seed in seeds),
         accuracy_gap=fmean(seed.train_accuracy - seed.val_accuracy for seed in seeds),
         **_summarize_timings([timings.get(stage) for stage in STAGES_OF_MODEL[name]]),
         seeds=seeds,

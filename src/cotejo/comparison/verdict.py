@@ -194,16 +194,27 @@ def find_notes(comparison: Comparison) -> tuple[Finding, ...]:
     names = [model.name for model in comparison.models]
     num_seeds = max(len(model.seeds) for model in comparison.models)
     method = comparison.pairs[0].method
-    notes = [Finding("note.kept_epoch", {}),
+    keeps_lowest = all(_keeps_lowest_loss(name, comparison.facts["params"]) for name in names)
+    notes = [Finding("note.kept_lowest_loss" if keeps_lowest else "note.kept_epoch", {}),
              Finding(f"note.{method}", {"num_seeds": num_seeds, "confidence": comparison.confidence}),
              Finding("note.wilson", {"confidence": comparison.models[0].confidence}),
              Finding("note.holm", {"num_pairs": len(comparison.pairs), "level": 1 - comparison.confidence}),
              Finding("note.f1", {"confidence": comparison.confidence})]  # fmt: skip
-    if "transfer" in names:
+    if "transfer" in names and not _is_augmented("transfer", comparison.facts["params"]):
         notes.append(Finding("note.features", {}))
     if "finetune" in names:
         notes.append(Finding("note.finetune_time", {}))
     return tuple(notes)
+
+
+def _keeps_lowest_loss(name: str, params: Mapping[str, Any]) -> bool:
+    """Returns whether the parameters say that a model's trainings keep the epoch with the lowest validation loss."""
+    expected = {"monitor": "val_loss", "min_delta": 0, "restore_best": True}
+    return all(params.get(f"{name}.early_stopping.{key}") == value for key, value in expected.items())
+
+
+def _is_augmented(name: str, params: Mapping[str, Any]) -> bool:
+    return any(value for key, value in params.items() if key.startswith(f"{name}.augmentation."))
 
 
 def _get_verdict_models(comparison: Comparison) -> tuple[Model, Model]:
@@ -240,17 +251,18 @@ def _explain_time(baseline: Model, candidate: Model) -> tuple[Finding, ...]:
 
 
 def _judge_training(baseline: Model, candidate: Model, level: float) -> tuple[Finding, ...]:
-    """Compares validation losses over seeds, and states how far training accuracy is from validation accuracy.
+    """Compares cross-entropies on validation images over seeds, and how far training is from validation accuracy.
 
     That gap is no measure of overfitting: Keras's training accuracy is a running mean over the epoch, taken with
     dropout while the weights still move.
     """
-    low, high = sorted((baseline, candidate), key=lambda model: model.val_loss)
-    values: dict[str, Any] = {"low": low.name, "high": high.name, "low_loss": low.val_loss, "high_loss": high.val_loss}
+    low, high = sorted((baseline, candidate), key=lambda model: model.val_cross_entropy)
+    values: dict[str, Any] = {"low": low.name, "high": high.name, "low_cross_entropy": low.val_cross_entropy,
+                              "high_cross_entropy": high.val_cross_entropy}  # fmt: skip
     if min(len(low.seeds), len(high.seeds)) == 1:
         key = "answer.trained_one_seed"
     else:
-        p_value = compute_welch_p_value(*([seed.val_loss for seed in model.seeds] for model in (low, high)))
+        p_value = compute_welch_p_value(*([seed.val_cross_entropy for seed in model.seeds] for model in (low, high)))
         key = "answer.trained_better" if p_value < level else "answer.trained_unclear"
         values["p_value"] = p_value
     gaps = {"baseline": baseline.name, "candidate": candidate.name,

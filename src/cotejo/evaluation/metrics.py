@@ -17,7 +17,8 @@ AVERAGED = (
     "test_accuracy", "test_loss",
     "test_macro_precision", "test_macro_recall", "test_macro_f1",
     "test_weighted_precision", "test_weighted_recall", "test_weighted_f1",
-    "val_accuracy", "val_loss", "train_accuracy", "train_loss", "sample_right",
+    "val_accuracy", "val_cross_entropy", "val_loss", "train_accuracy", "train_cross_entropy", "train_loss",
+    "sample_right",
 )  # fmt: skip
 
 

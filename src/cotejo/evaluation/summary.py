@@ -25,7 +25,7 @@ from cotejo.evaluation.predict import predict_probabilities
 from cotejo.schema import Evaluate
 from cotejo.training.archive import load_model
 
-CURVES = ("loss", "accuracy", "val_loss", "val_accuracy")
+CURVES = ("loss", "cross_entropy", "accuracy", "val_loss", "val_cross_entropy", "val_accuracy")
 
 
 class Evaluation(NamedTuple):
@@ -61,7 +61,8 @@ def evaluate_model(
         settings: The `evaluate` section.
 
     Raises:
-        ModelError: A model is missing, damaged, or gives something that isn't a probability.
+        ModelError: A model is missing, damaged, or gives something that isn't a probability; or its history doesn't
+            say which epoch was kept.
     """
     runs = [_evaluate_seed(folder / f"seed-{seed}", seed, test, dataset, settings) for seed in seeds]
     y_prob = np.stack([run.y_prob for run in runs])  # (num_seeds, num_samples, num_classes)
@@ -138,7 +139,7 @@ def _evaluate_seed(folder: Path, seed: int, test: LabelledImages, dataset: Datas
     if not np.isfinite(y_prob).all():
         raise ModelError(f"{path}: expected finite probabilities. Received: NaN or infinity. Train it again.")
     sample = draw_sample(len(test.labels), settings.sample_size, settings.sample_seed)
-    history = pd.read_csv(folder / "history.csv")
+    history = _read_history(folder / "history.csv")
     scores = {
         "seed": seed,
         **compute_scores(test.labels, y_prob, dataset.num_classes),
@@ -148,14 +149,24 @@ def _evaluate_seed(folder: Path, seed: int, test: LabelledImages, dataset: Datas
     return _SeedRun(scores, _measure_size(model, path), y_prob, history.assign(seed=seed))
 
 
+def _read_history(path: Path) -> pd.DataFrame:
+    history = pd.read_csv(path)
+    num_kept = int(history["kept"].sum()) if "kept" in history else 0
+    if num_kept != 1:
+        raise ModelError(f"{path}: expected one epoch marked as kept. Received: {num_kept}. Train it again.")
+    return history
+
+
 def _describe_kept_epoch(history: pd.DataFrame) -> dict[str, Any]:
-    kept = history.iloc[int(history["val_loss"].argmin())]  # the first of equals, as training keeps it
+    kept = history[history["kept"]].iloc[0]
     return {
         "epochs": len(history),
         "best_epoch": int(kept["epoch"]),
         "train_accuracy": float(kept["accuracy"]),
+        "train_cross_entropy": float(kept["cross_entropy"]),
         "train_loss": float(kept["loss"]),
         "val_accuracy": float(kept["val_accuracy"]),
+        "val_cross_entropy": float(kept["val_cross_entropy"]),
         "val_loss": float(kept["val_loss"]),
     }
 

@@ -112,6 +112,12 @@ def uses_batch_statistics(model: keras.Model) -> bool:
     )
 
 
+def find_precision(model: keras.Model) -> str:
+    """Names the precision that a model computes in: that of its layers, of which the last is float32 in any case."""
+    policies = {operation.dtype_policy.name for operation in _walk(model) if isinstance(operation, layers.Layer)}
+    return "mixed_bfloat16" if "mixed_bfloat16" in policies else "float32"
+
+
 def hold_in_inference_mode(layer: layers.Layer) -> None:
     """Has a layer use its moving statistics for as long as this object lives; what is saved doesn't change.
 

@@ -30,7 +30,8 @@ def save_report(
 
     Args:
         comparison: The comparison.
-        histories: By model the columns seed, epoch (from 1), loss, accuracy, val_loss, val_accuracy.
+        histories: By model the columns seed, epoch (from 1), cross_entropy, accuracy, val_cross_entropy,
+            val_accuracy.
         language: en or es.
         html: The page.
         data: The JSON file.

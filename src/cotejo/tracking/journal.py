@@ -8,10 +8,14 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 #: Sends what is new in a journal to MLflow; raises when MLflow can't be had.
 Deliver = Callable[[Path], None]
+
+
+class JournalError(Exception):
+    """A journal holds what can't be sent, whatever the server does."""
 
 
 class Tracker:
@@ -26,13 +30,17 @@ class Tracker:
         self.folder = folder
         self._deliver = deliver
         self._is_down = False
+        self._is_full = False
+        self._warned_of: set[Path] = set()
 
     def send(self, journal: Path) -> None:
         """Sends what is new in a journal; after a failure, warns once and leaves the rest to a later stage."""
-        if self._is_down:
+        if self._is_down or not journal.exists():
             return
         try:
             self._deliver(journal)
+        except JournalError as error:
+            self._warn_of(journal, error)
         except Exception as error:  # noqa: BLE001 - whatever a tracking server does, the study goes on
             self._is_down = True
             print(
@@ -44,11 +52,31 @@ class Tracker:
     def send_left_over(self) -> None:
         """Sends what earlier stages could not: the journals of runs that have ended."""
         for journal in sorted(self.folder.glob("*.jsonl")):
-            sent = journal.with_suffix(".sent")
-            num_sent = json.loads(sent.read_text())["offset"] if sent.exists() else 0
-            # by size first: most journals have been sent, and a study leaves many
-            if num_sent < journal.stat().st_size and b'"kind": "end"' in journal.read_bytes():
+            try:
+                # by size first: most journals have been sent, and a study leaves many
+                is_left = load_progress(journal)["offset"] != journal.stat().st_size
+                has_ended = is_left and b'"kind": "end"' in journal.read_bytes()
+            except OSError as error:
+                self._warn_of(journal, error)
+                continue
+            if has_ended:
                 self.send(journal)
+
+    def warn_unrecorded(self, journal: Path, error: OSError) -> None:
+        """Says once that a record couldn't be written, on a full disk for instance."""
+        if not self._is_full:
+            self._is_full = True
+            print(
+                f"warning: expected to write what is tracked to {journal}. Received: {error.strerror}. The run goes "
+                "on; what can't be written will be missing in MLflow. Free some space.",
+                file=sys.stderr,
+            )
+
+    def _warn_of(self, journal: Path, error: Exception) -> None:
+        if journal not in self._warned_of:
+            self._warned_of.add(journal)
+            reason = say_first_line(error)[:200]
+            print(f"warning: not all of {journal} can be sent to MLflow: {reason}. The run goes on.", file=sys.stderr)
 
 
 class Run:
@@ -75,12 +103,12 @@ class Run:
         self.uid = uid or uuid.uuid4().hex
         self.tags = dict(tags)
         self.path = tracker.folder / f"{self.uid}.jsonl"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if not self.path.exists():
-            self._append("start", uid=self.uid, name=name, parent=parent, tags=self.tags)
-            return
-        _drop_torn_record(self.path)
-        if not self.has_ended():
+        self._start = {"uid": self.uid, "name": name, "parent": parent, "tags": self.tags}
+        # a power failure can take the start of a journal that is gone on with
+        self._has_start = any(record["kind"] == "start" for record in self._records())
+        if not self._has_start:
+            self._append("start", **self._start)
+        elif not self.has_ended():
             self._append("resume")
 
     @contextmanager
@@ -98,18 +126,19 @@ class Run:
         try:
             yield child
         except BaseException as error:
-            child.finish("FINISHED" if isinstance(error, not_failures) else state_of(error))
+            if not child.has_ended():  # else it had ended well, and what stopped came after
+                child.finish("FINISHED" if isinstance(error, not_failures) else state_of(error))
             raise
         if not child.has_ended():
             child.finish("FINISHED")
 
     def has_ended(self) -> bool:
         """Tells whether the run has ended well, before a kill ended the stage around it."""
-        return any(record["kind"] == "end" and record["state"] == "FINISHED" for record in self._records())
+        return any(record["kind"] == "end" and record.get("state") == "FINISHED" for record in self._records())
 
     def find_last_step(self) -> int:
         """Returns the last step at which a metric was recorded, 0 if none was."""
-        return max((record["step"] for record in self._records() if record["kind"] == "metrics"), default=0)
+        return max((record.get("step", 0) for record in self._records() if record["kind"] == "metrics"), default=0)
 
     def log_params(self, values: Mapping[str, Any], *, is_summary: bool = False) -> None:
         """Records parameters; those of a summary are shown on the parent run too."""
@@ -152,17 +181,68 @@ class Run:
         self.flush()
 
     def _records(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
+        try:
+            lines = self.path.read_bytes().splitlines(keepends=True)
+        except OSError:  # never written, on a full disk
+            return []
+        return [record for line in lines if (record := parse_record(line))]
 
     def _append(self, kind: str, **fields: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
+        if kind != "start" and not self._has_start:
+            self._append("start", **self._start)
         record = {"kind": kind, "time_ms": time.time_ns() // 1_000_000, **fields}
-        with self.path.open("ab") as journal:
-            journal.write(json.dumps(record).encode() + b"\n")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a+b") as journal:
+                _drop_torn_record(journal)
+                journal.write(json.dumps(record).encode() + b"\n")
+        except OSError as error:
+            self.tracker.warn_unrecorded(self.path, error)
+        else:
+            self._has_start = True
 
 
-def _drop_torn_record(journal: Path) -> None:
+def parse_record(line: bytes) -> dict[str, Any] | None:
+    """Returns a journal's record, or None for a line that a kill, a full disk or a power failure has spoilt."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    is_whole = line.endswith(b"\n") and isinstance(record, dict) and "kind" in record
+    return record if is_whole else None
+
+
+def load_progress(journal: Path) -> dict[str, Any]:
+    """Reads how far a journal has been sent: the bytes as `offset`, and the runs that MLflow made of it.
+
+    What can't be read counts as nothing sent: to send a record again is harmless.
+    """
+    try:
+        progress = json.loads(journal.with_suffix(".sent").read_bytes())
+        # what a power failure took from the journal may have been sent before
+        with journal.open("rb") as file:
+            file.seek(progress["offset"] - 1)
+            if file.read(1) == b"\n" and progress["run_id"]:
+                return dict(progress)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return {"run_id": None, "offset": 0}
+
+
+def save_progress(journal: Path, progress: Mapping[str, Any]) -> None:
+    """Writes how far a journal has been sent, in one step: a kill leaves the old state or the new one."""
+    partial = journal.with_suffix(".part")
+    partial.write_text(json.dumps(progress))
+    partial.replace(journal.with_suffix(".sent"))
+
+
+def _drop_torn_record(journal: BinaryIO) -> None:
     """Cuts off the half of a record that a kill or a full disk has left, before others are appended to it."""
-    os.truncate(journal, journal.read_bytes().rfind(b"\n") + 1)
+    size = journal.seek(0, os.SEEK_END)
+    journal.seek(max(size - 1, 0))
+    if journal.read(1) not in (b"", b"\n"):
+        journal.seek(0)
+        journal.truncate(journal.read().rfind(b"\n") + 1)
 
 
 def say_first_line(error: BaseException) -> str:

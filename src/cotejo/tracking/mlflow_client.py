@@ -3,13 +3,15 @@
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+
+from cotejo.tracking.journal import JournalError, load_progress, parse_record, save_progress, say_first_line
 
 EXPERIMENT = "cotejo"
 UID_TAG = "cotejo.uid"
@@ -36,26 +38,36 @@ class Delivery:
         self.timeout_s = timeout_s
 
     def __call__(self, journal: Path) -> None:
-        """Sends what is new in a journal; MLflow's own exceptions pass through."""
+        """Sends what is new in a journal; MLflow's own exceptions pass through.
+
+        Raises:
+            JournalError: The journal doesn't say what run it is of, or holds what MLflow refuses; the rest is sent.
+        """
         with FileLock(journal.with_suffix(".lock"), timeout=LOCK_TIMEOUT_S):
             self._send(journal)
 
     def _send(self, journal: Path) -> None:
-        progress_path = journal.with_suffix(".sent")
-        progress: dict[str, Any] = {"run_id": None, "offset": 0}
-        if progress_path.exists():
-            progress = json.loads(progress_path.read_text())
+        progress = load_progress(journal)
         with journal.open("rb") as file:
             file.seek(progress["offset"])
-            lines = file.readlines()
-        for line in lines:
-            record = json.loads(line)
-            if record["kind"] == "start":
-                progress.update(self._start(record))
-            else:
-                getattr(self, f"_send_{record['kind']}")(record, progress)
+            # a last line without an end is torn, or being written
+            lines = [line for line in file if line.endswith(b"\n")]
+        records = [parse_record(line) for line in lines]
+        if lines and progress["run_id"] is None:
+            progress.update(self._start(_find_start(records)))
+        refused = []
+        for line, record in zip(lines, records, strict=True):
+            try:
+                if record and record["kind"] != "start":
+                    getattr(self, f"_send_{record['kind']}")(record, progress)
+            except Exception as error:
+                if not _is_of_the_record(error):
+                    raise
+                refused.append(error)
             progress["offset"] += len(line)
-            progress_path.write_text(json.dumps(progress))
+            save_progress(journal, progress)
+        if refused:
+            raise JournalError(f"left out {len(refused)} of its records: {say_first_line(refused[0])}")
 
     @cached_property
     def client(self) -> Any:  # noqa: ANN401 - mlflow.MlflowClient, imported late since it takes a second
@@ -150,6 +162,9 @@ class Delivery:
         from mlflow.models import Model, ModelSignature
         from mlflow.types import Schema, TensorSpec
 
+        # sent before a kill, and a second one would be shown beside it; or another run's model has taken its place
+        if self._has_model(progress["run_id"]) or not Path(record["path"]).exists():
+            return
         mlflow.set_experiment(experiment_id=self.experiment_id)  # a model is kept where the active experiment says
         shape = (-1, *record["input_shape"])
         Model.log(
@@ -165,6 +180,11 @@ class Delivery:
             pip_requirements=[f"{name}=={metadata.version(name)}" for name in ("keras", "tensorflow")],
             run_id=progress["run_id"],
         )
+
+    def _has_model(self, run_id: str) -> bool:
+        outputs = self.client.get_run(run_id).outputs
+        models = [self.client.get_logged_model(output.model_id) for output in outputs.model_outputs] if outputs else []
+        return any(model.status == "READY" for model in models)
 
     def _send_dataset(self, record: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -184,6 +204,20 @@ class Delivery:
         # a session has no end of its own: it ends with the last of its stages so far, and one failure stays one
         if session_id and self.client.get_run(session_id).info.status != "FAILED":
             self.client.set_terminated(session_id, record["state"], record["time_ms"])
+
+
+def _find_start(records: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
+    """Returns the record that names the run; it stands first but where a power failure took it."""
+    for record in records:
+        if record and record["kind"] == "start" and {"uid", "name", "parent", "tags", "time_ms"} <= record.keys():
+            return record
+    raise JournalError("it has lost its start, which names its run; remove it")
+
+
+def _is_of_the_record(error: Exception) -> bool:
+    """Tells whether a record is at fault, which no later stage could send either, rather than the server."""
+    malformed = isinstance(error, (AttributeError, KeyError, TypeError))
+    return malformed or getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE"
 
 
 def _receivers(record: Mapping[str, Any], progress: Mapping[str, Any]) -> list[str]:

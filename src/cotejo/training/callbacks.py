@@ -56,7 +56,8 @@ class StopOnNonFinite(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Checks the running mean of the loss, in which one bad batch stays visible."""
-        self._check((logs or {})["loss"], "training", f"by step {batch + 1}")
+        step = min(batch + 1, self.params["steps"])  # Keras counts whole groups of steps
+        self._check((logs or {})["loss"], "training", f"by step {step}")
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Checks the validation loss, which can be infinite where the training loss isn't."""
@@ -74,7 +75,7 @@ class RecordEpochs(keras.callbacks.Callback):
     """Writes down each epoch's numbers, and apart from them what a clock measured.
 
     Args:
-        rows: Gets a row per epoch: its number (from 1), the metrics, the learning rate at its end.
+        rows: Gets a row per epoch: its number (from 1), the metrics, the learning rate of its first step.
         times: Gets the epoch's seconds, and those of them that were training.
     """
 
@@ -83,10 +84,12 @@ class RecordEpochs(keras.callbacks.Callback):
         self.rows = rows
         self.times = times
         self.began_s = self.trained_s = 0.0
+        self.learning_rate = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Starts the clock."""
         self.began_s = time.perf_counter()
+        self.learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
     def on_test_begin(self, logs: Logs | None = None) -> None:
         """Notes when training ended and validation began."""
@@ -98,8 +101,7 @@ class RecordEpochs(keras.callbacks.Callback):
             {"epoch_time_s": time.perf_counter() - self.began_s, "train_time_s": self.trained_s - self.began_s}
         )
         values = {name: float(value) for name, value in (logs or {}).items()}
-        learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-        self.rows.append({"epoch": epoch + 1, **values, "learning_rate": learning_rate})
+        self.rows.append({"epoch": epoch + 1, **values, "learning_rate": self.learning_rate})
 
 
 class ReportEpochs(keras.callbacks.Callback):

@@ -1,13 +1,14 @@
 """Checkpoints of a training: a file per finished epoch, whole or not there."""
 
+import hashlib
+import io
 import json
 import os
 import signal
 import sys
 import threading
-import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ Arrays = list[NDArray[Any]]
 
 #: Finished epochs that are kept: should the last file be damaged, the one before still serves.
 KEPT = 2
+DIGEST_BYTES = hashlib.sha256().digest_size
 #: What Keras's callbacks keep from epoch to epoch, apart from weights.
 CALLBACK_STATE = ("wait", "best", "best_epoch", "stopped_epoch", "cooldown_counter")
 
@@ -40,8 +42,8 @@ class Saved(NamedTuple):
 class Checkpoints:
     """The checkpoints of one training.
 
-    A file is written under another name, synced and moved, so that a kill leaves the old one or the new one; its
-    archive format has a checksum per array, so that what a disk has damaged is noticed.
+    A file is written under another name, synced and moved, so that a kill leaves the old one or the new one. It
+    begins with the SHA-256 of the rest, a NumPy archive, so that whatever a disk has damaged is noticed.
 
     Args:
         folder: A folder of their own, named after everything that the training's result depends on.
@@ -58,39 +60,49 @@ class Checkpoints:
         """Writes a checkpoint; on a full disk says so, and the training goes on without it."""
         path = self._path(saved.epoch)
         partial = path.with_name(f".part-{path.name}")
-        content = json.dumps({**saved.record, "epoch": saved.epoch, "identity": self.identity}).encode()
-        members = {f"{group}/{i}": array for group, arrays in saved.arrays.items() for i, array in enumerate(arrays)}
-        members["record"] = np.frombuffer(content, np.uint8)
+        content = self._pack(saved)
         with _signals_wait():
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                with partial.open("wb") as file:
-                    np.savez(file, allow_pickle=False, **members)
-                    file.flush()
-                    os.fsync(file.fileno())
+                _write_synced(partial, hashlib.sha256(content).digest() + content)
                 partial.replace(path)
+                _sync_folder(self.folder)
+                # those of later epochs were found damaged, or this epoch wouldn't have been trained
+                epochs = self._epochs()
+                kept = [epoch for epoch in epochs if epoch <= saved.epoch][:KEPT]
+                for epoch in set(epochs) - set(kept):
+                    self._path(epoch).unlink()
             except OSError as error:
-                partial.unlink(missing_ok=True)
+                with suppress(OSError):
+                    partial.unlink(missing_ok=True)
                 self._say(
                     f"expected to write the checkpoint of epoch {saved.epoch} to {path}. Received: {error.strerror}. "
                     "Training goes on; until one is written, a kill costs the epochs since the last. Free some space."
                 )
-                return
-            for epoch in self._epochs()[KEPT:]:
-                self._path(epoch).unlink()
 
     def load_last(self) -> Saved | None:
         """Reads the last checkpoint that is whole and this training's own; names each one that isn't."""
         for epoch in self._epochs():
             try:
                 return self._load(self._path(epoch))
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-                reason = str(error).splitlines()[0]
-                self._say(f"{self._path(epoch)} can't be gone on from ({reason}); trying the one before.")
+            except (OSError, ValueError) as error:
+                self._say(f"{self._path(epoch)} can't be gone on from ({error}); trying the one before.")
         return None
 
+    def _pack(self, saved: Saved) -> bytes:
+        record = {**saved.record, "epoch": saved.epoch, "identity": self.identity}
+        members = {f"{group}/{i}": array for group, arrays in saved.arrays.items() for i, array in enumerate(arrays)}
+        members["record"] = np.frombuffer(json.dumps(record).encode(), np.uint8)
+        archive = io.BytesIO()
+        np.savez(archive, allow_pickle=False, **members)
+        return archive.getvalue()
+
     def _load(self, path: Path) -> Saved:
-        with np.load(path, allow_pickle=False) as file:
+        content = path.read_bytes()
+        digest, archive = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
+        if hashlib.sha256(archive).digest() != digest:
+            raise ValueError("it is damaged: its checksum is another")
+        with np.load(io.BytesIO(archive), allow_pickle=False) as file:
             members = {name: file[name] for name in file.files}
         record = json.loads(members.pop("record").tobytes())
         if record.pop("identity") != self.identity:
@@ -101,10 +113,12 @@ class Checkpoints:
         return Saved(record.pop("epoch"), record, arrays)
 
     def _epochs(self) -> list[int]:
-        return sorted((int(path.stem.removeprefix("epoch-")) for path in self.folder.glob("epoch-*.npz")), reverse=True)
+        return sorted(
+            (int(path.stem.removeprefix("epoch-")) for path in self.folder.glob("epoch-*.ckpt")), reverse=True
+        )
 
     def _path(self, epoch: int) -> Path:
-        return self.folder / f"epoch-{epoch:05}.npz"
+        return self.folder / f"epoch-{epoch:05}.ckpt"
 
     def _say(self, what: str) -> None:
         print(f"{self.name}: {what}", file=sys.stderr, flush=True)
@@ -161,6 +175,22 @@ class SaveCheckpoints(keras.callbacks.Callback):
 def _assign(variables: Sequence[keras.Variable], values: Arrays) -> None:
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Has a power failure not undo a file's new name."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

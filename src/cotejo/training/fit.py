@@ -1,9 +1,6 @@
-"""Training: one model per seed, its best epoch kept, every epoch a place to go on from."""
+"""Fits a model: its best epoch kept, every epoch a place to go on from."""
 
-import json
-import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -15,15 +12,13 @@ from numpy.typing import NDArray
 from cotejo.data.readers import LabelledImages
 from cotejo.models.layers import check_trainable
 from cotejo.schema import Training
-from cotejo.tracking.journal import Run
-from cotejo.training.archive import save_model
 from cotejo.training.augmentation import build_augmentation
 from cotejo.training.callbacks import Logs, RecordEpochs, ReportEpochs, SeedEpochs, StopOnNonFinite
 from cotejo.training.checkpoint import Checkpoints, SaveCheckpoints, Saved
-from cotejo.training.hardware import Hardware, describe_hardware, measure_peak_memory, start_afresh
+from cotejo.training.hardware import Hardware
 from cotejo.training.optimizers import build_loss, build_optimizer, build_plateau, weigh_classes
-from cotejo.training.progress import open_board, show_progress
-from cotejo.training.side_by_side import SideBySide
+from cotejo.training.progress import show_progress
+from cotejo.training.side_by_side import Mirrored, SideBySide
 
 #: Training steps per call from Python into TensorFlow: fewer calls, the same bits.
 STEPS_PER_EXECUTION = 32
@@ -59,7 +54,7 @@ class Fit(NamedTuple):
     """A finished training.
 
     Attributes:
-        history: A row per epoch.
+        history: A row per epoch; `kept` is true for the one whose weights were kept.
         best_epoch: The epoch (from 1) whose weights were kept.
         times: The seconds of each epoch, and those of them that were training.
     """
@@ -67,98 +62,6 @@ class Fit(NamedTuple):
     history: pd.DataFrame
     best_epoch: int
     times: pd.DataFrame
-
-
-class Trained(NamedTuple):
-    """A trained seed: its run, its row of timings, and the shapes that the model takes and gives."""
-
-    run: Run
-    timing: dict[str, Any]
-    input_shape: tuple[int, ...]
-    num_classes: int
-
-
-def train_seeds(
-    prepare: Callable[[int], Job],
-    settings: Training,
-    seeds: Sequence[int],
-    hardware: Hardware,
-    run: Run,
-    checkpoints: Path,
-    folder: Path,
-) -> list[Trained]:
-    """Trains once per seed; writes `seed-<s>/model.keras` and `seed-<s>/history.csv`, and a tracked run for each.
-
-    Args:
-        prepare: Builds the job of a seed; called after every generator has been seeded with it.
-        settings: The stage's section of `params.yaml`.
-        seeds: One training each.
-        hardware: What to train on.
-        run: The stage's run; each seed gets a run below it.
-        checkpoints: A folder that outlives a kill, of this stage with these inputs.
-        folder: An existing folder.
-
-    Raises:
-        ModelError: The loss is no longer finite, or the model can't be trained.
-    """
-    trained = []
-    for seed in seeds:
-        start_afresh(seed, hardware)
-        with hardware.strategy.scope():
-            job = prepare(seed)
-        name = f"{run.name} seed {seed}"
-        places = Checkpoints(checkpoints / f"seed-{seed}", name)
-        saved = places.load_last()
-        with run.start_child(name, saved and saved.record["run"]) as child:
-            result = _train_seed(job, settings, seed, hardware, child, places, saved)
-        target = folder / f"seed-{seed}"
-        target.mkdir()
-        save_model(job.model, target / "model.keras")
-        result.history.to_csv(target / "history.csv", index=False)
-        timing = {"seed": seed, **_summarize_times(result.times, len(job.train.labels))}
-        trained.append(Trained(child, timing, job.model.input_shape[1:], job.model.output_shape[-1]))
-    return trained
-
-
-def _train_seed(
-    job: Job, settings: Training, seed: int, hardware: Hardware, run: Run, places: Checkpoints, saved: Saved | None
-) -> Fit:
-    tracked = run.find_last_step()
-    if saved is None:
-        run.log_params({**settings.model_dump(), "seed": seed, "parameters": job.model.count_params()})
-    else:
-        for row in saved.record["rows"][tracked:]:  # saved, but killed before it was tracked
-            run.log_metrics(row, step=row["epoch"])
-        going_on = "had ended" if saved.record["has_ended"] else f"goes on from epoch {saved.epoch + 1}"
-        print(f"{run.name} {going_on}: found the checkpoint of epoch {saved.epoch}", file=sys.stderr, flush=True)
-
-    board = open_board(run.tracker.folder.with_name("tensorboard") / f"{run.name} {run.uid[:8]}")
-
-    def report(row: Logs) -> None:
-        if row["epoch"] > tracked:  # else tracked before its checkpoint was lost, and trained again
-            run.log_metrics(row, step=int(row["epoch"]))
-            run.flush()
-            board(row)
-
-    result = fit(job, settings, seed, run.name, report, hardware, places, saved, run.uid)
-    if not run.has_ended():
-        run.log_metrics({"best_epoch": result.best_epoch, "train_time_s": float(result.times["epoch_time_s"].sum())})
-    return result
-
-
-def log_trained(trained: Sequence[Trained], folder: Path) -> None:
-    """Sends the models and histories of all seeds to their runs, from the folder in which they stay."""
-    for result in trained:
-        target = folder / f"seed-{result.timing['seed']}"
-        result.run.log_artifact(target / "history.csv")
-        result.run.log_model(target / "model.keras", result.input_shape, result.num_classes)
-        result.run.flush()
-
-
-def save_timings(trained: Sequence[Trained], stage: str, hardware: Hardware, path: Path) -> None:
-    """Writes what a clock measured, apart from the metrics, which are the same on every run."""
-    timings = {"stage": stage, **describe_hardware(hardware), "per_seed": [result.timing for result in trained]}
-    path.write_text(json.dumps(timings, indent=2) + "\n")
 
 
 def fit(
@@ -203,23 +106,26 @@ def fit(
     callbacks += stateful
     if checkpoints is not None:
         callbacks.append(SaveCheckpoints(checkpoints, stateful, record, saved))
-    callbacks += [ReportEpochs(record["rows"], on_epoch), show_progress(name, settings.epochs, record["rows"])]
+    callbacks.append(ReportEpochs(record["rows"], on_epoch))
 
     first = saved.epoch if saved else 0
     has_ended = saved is not None and saved.record["has_ended"]
     num_classes = job.model.output_shape[-1]
-    trained.fit(
-        serve(job.train, settings.batch_size, order),
-        validation_data=serve(job.val, settings.batch_size),
-        initial_epoch=first,
-        epochs=first if has_ended else settings.epochs,
-        class_weight=weigh_classes(job.train.labels, num_classes) if settings.class_weights == "balanced" else None,
-        callbacks=callbacks,
-        shuffle=False,
-        verbose=0,
-    )
+    weights = weigh_classes(job.train.labels, num_classes) if settings.class_weights == "balanced" else None
+    with show_progress(name, settings.epochs, record["rows"]) as progress:
+        trained.fit(
+            serve(job.train, settings.batch_size, order),
+            validation_data=serve(job.val, settings.batch_size),
+            initial_epoch=first,
+            epochs=first if has_ended else settings.epochs,
+            class_weight=weights,
+            callbacks=[*callbacks, progress],
+            shuffle=False,
+            verbose=0,
+        )
     history = pd.DataFrame(record["rows"])
     best_epoch = early_stopping.best_epoch + 1 if settings.early_stopping.restore_best else len(history)
+    history["kept"] = history["epoch"] == best_epoch
     return Fit(history, best_epoch, pd.DataFrame(record["times"]))
 
 
@@ -231,17 +137,17 @@ def _compile(job: Job, settings: Training, hardware: Hardware) -> keras.Model:
     if augmentation is not None:
         images = keras.Input(job.trained.input_shape[1:], dtype=job.trained.input.dtype, name="images")
         output = job.trained(augmentation(images))
-    num_samples = len(job.train.labels), len(job.val.labels)
-    # a last batch may be smaller
-    smallest = min(num % settings.batch_size or settings.batch_size for num in num_samples)
-    num_parts = min(hardware.num_parts, smallest)
-    trained = SideBySide(images, output) if num_parts > 1 else keras.Model(images, output)
-    trained.num_parts = num_parts
     is_mirrored = hardware.strategy.num_replicas_in_sync > 1
+    if hardware.num_parts > 1:
+        trained = SideBySide(images, output)
+        trained.num_parts = hardware.num_parts
+    else:
+        trained = (Mirrored if is_mirrored else keras.Model)(images, output)
     trained.compile(
-        optimizer=build_optimizer(settings, -(-num_samples[0] // settings.batch_size)),
+        optimizer=build_optimizer(settings, -(-len(job.train.labels) // settings.batch_size)),
         loss=build_loss(settings, job.model.output_shape[-1]),
-        metrics=["accuracy"],
+        # the loss has label smoothing and penalties in it, which models may declare differently
+        metrics=["accuracy", keras.metrics.SparseCategoricalCrossentropy(name="cross_entropy")],
         # a loop of distributed steps trips over TensorFlow's own graph optimizer
         steps_per_execution=1 if is_mirrored else STEPS_PER_EXECUTION,
         jit_compile=False,
@@ -304,14 +210,3 @@ def _gather_from_disk(split: LabelledImages) -> Callable[[tf.Tensor], tuple[tf.T
         return inputs, labels
 
     return take
-
-
-def _summarize_times(times: pd.DataFrame, num_samples: int) -> dict[str, Any]:
-    # the first epoch of a process also builds the graph
-    train_time_s = times["train_time_s"].iloc[1:] if len(times) > 1 else times["train_time_s"]
-    return {
-        "train_time_s": round(float(times["epoch_time_s"].sum()), 3),
-        "epoch_time_s": round(float(times["epoch_time_s"].median()), 3),
-        "images_per_s": round(num_samples / float(train_time_s.median())),
-        "peak_memory_bytes": measure_peak_memory(),
-    }

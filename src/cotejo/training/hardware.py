@@ -64,12 +64,11 @@ def start_afresh(seed: int, hardware: Hardware) -> None:
 
 
 def describe_hardware(hardware: Hardware) -> dict[str, Any]:
-    """Returns what a clock's numbers have to be read with: machine, device, threads, precision."""
+    """Returns what a clock's numbers have to be read with: machine, device, threads."""
     return {
         "machine": f"{find_cpu_name()}, {psutil.cpu_count()} cores",
         "device": hardware.device,
         "threads": hardware.threads,
-        "precision": hardware.precision,
     }
 
 

@@ -1,7 +1,8 @@
 """What a person sees while a model trains."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import keras
@@ -23,14 +24,16 @@ def open_board(folder: Path) -> Callable[[Logs], None]:
     def write(row: Logs) -> None:
         with writer.as_default():
             for name, value in row.items():
-                tf.summary.scalar(name, value, step=int(row["epoch"]))
+                if name != "epoch":
+                    tf.summary.scalar(name, value, step=int(row["epoch"]))
         writer.flush()
 
     return write
 
 
-def show_progress(name: str, epochs: int, rows: list[Logs]) -> keras.callbacks.Callback:
-    """Returns a callback that shows a live bar on a terminal, and a line per epoch anywhere else.
+@contextmanager
+def show_progress(name: str, epochs: int, rows: list[Logs]) -> Iterator[keras.callbacks.Callback]:
+    """Gives a callback that shows a live bar on a terminal, and a line per epoch anywhere else.
 
     Args:
         name: The training.
@@ -38,7 +41,18 @@ def show_progress(name: str, epochs: int, rows: list[Logs]) -> keras.callbacks.C
         rows: Gets the row of each epoch before it is shown.
     """
     console = Console(stderr=True)
-    return LiveBar(name, epochs, rows, console) if console.is_terminal else PlainLines(name, epochs, rows)
+    if not console.is_terminal:
+        yield PlainLines(name, epochs, rows)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[metrics]}"),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:  # closed however the training ends
+        yield LiveBar(name, epochs, rows, bar)
 
 
 class PlainLines(keras.callbacks.Callback):
@@ -59,28 +73,19 @@ class PlainLines(keras.callbacks.Callback):
 class LiveBar(keras.callbacks.Callback):
     """Shows the step within the training, the time left, the loss so far and the last epoch's metrics."""
 
-    def __init__(self, name: str, epochs: int, rows: list[Logs], console: Console) -> None:
+    def __init__(self, name: str, epochs: int, rows: list[Logs], bar: Progress) -> None:
         super().__init__()
         self.name = name
         self.epochs = epochs
         self.rows = rows
+        self.bar = bar
         self.epoch = 0
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[metrics]}"),
-            console=console,
-            transient=True,
-        )
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Opens the bar; it closes with the process at the latest."""
+        """Sets the bar to where the training begins."""
         steps = self.params["steps"] or 0
         done = len(self.rows) * steps
         self.task = self.bar.add_task(self.name, total=self.epochs * steps, completed=done, metrics="")
-        self.bar.start()
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Names the epoch."""
@@ -89,16 +94,13 @@ class LiveBar(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Moves the bar."""
-        done = self.epoch * self.params["steps"] + batch + 1
+        steps = self.params["steps"]
+        done = self.epoch * steps + min(batch + 1, steps)  # Keras counts whole groups of steps
         self.bar.update(self.task, completed=done, metrics=f"loss {(logs or {})['loss']:.4f}")
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Leaves the epoch's line above the bar."""
         self.bar.console.print(f"{self.name}  epoch {epoch + 1}/{self.epochs}  {say_metrics(self.rows[-1])}")
-
-    def on_train_end(self, logs: Logs | None = None) -> None:
-        """Closes the bar."""
-        self.bar.stop()
 
 
 def say_metrics(row: Logs) -> str:

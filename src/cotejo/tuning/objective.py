@@ -34,7 +34,7 @@ def build_objective(
 
             def report(logs: Logs) -> None:
                 epoch = int(logs["epoch"])
-                child.log_metrics(logs, step=epoch)
+                child.log_metrics({name: value for name, value in logs.items() if name != "epoch"}, step=epoch)
                 child.flush()
                 trial.report(logs["val_accuracy"], epoch)
                 # the last epoch has nothing left to save
@@ -42,7 +42,9 @@ def build_objective(
                     child.log_tags({"trial_state": "PRUNED"})
                     raise optuna.TrialPruned
 
-            result = fit(prepare(settings), settings, search.seed, child.name, report, hardware)
+            with hardware.strategy.scope():
+                job = prepare(settings)
+            result = fit(job, settings, search.seed, child.name, report, hardware)
             value = float(result.history["val_accuracy"].iloc[result.best_epoch - 1])
             child.log_metrics({"value": value})
         print(f"trial {trial.number}: {value:.4f} with {values}", flush=True)

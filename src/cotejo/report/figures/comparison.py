@@ -35,7 +35,7 @@ from cotejo.report.wording import Wording
 CLOCK_MARKS = (0.1, 1, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400)
 
 Ints = NDArray[np.integer[Any]]
-Metric = Literal["loss", "accuracy"]
+Metric = Literal["cross_entropy", "accuracy"]
 
 
 def build_report_figures(
@@ -45,7 +45,8 @@ def build_report_figures(
 
     Args:
         comparison: The comparison.
-        histories: By model the columns seed, epoch (from 1), loss, accuracy, val_loss, val_accuracy.
+        histories: By model the columns seed, epoch (from 1), cross_entropy, accuracy, val_cross_entropy,
+            val_accuracy.
         language: en or es.
     """
     wording = Wording(language)
@@ -53,7 +54,7 @@ def build_report_figures(
     known = {model.name: histories[model.name] for model in comparison.models if model.name in histories}
     return {
         "accuracy": figure_curves(known, metric="accuracy", language=language),
-        "loss": figure_curves(known, metric="loss", language=language),
+        "loss": figure_curves(known, metric="cross_entropy", language=language),
         "confusions": figure_confusions(panels, language=language),
         "f1": figure_f1_differences(
             comparison.differences, comparison.baseline, comparison.candidate, language=language
@@ -94,10 +95,11 @@ def figure_confusions(panels: Sequence[tuple[str, Ints, Sequence[str]]], *, lang
 
 
 def figure_curves(histories: Mapping[str, pd.DataFrame], *, metric: Metric, language: str = "en") -> Figure:
-    """Shows how loss or accuracy went, a panel per model: validation solid, training dashed, a line per seed.
+    """Shows how cross-entropy or accuracy went, a panel per model: validation solid, training dashed, a line per seed.
 
     Args:
-        histories: By model the columns seed, epoch (from 1), loss, accuracy, val_loss, val_accuracy.
+        histories: By model the columns seed, epoch (from 1), cross_entropy, accuracy, val_cross_entropy,
+            val_accuracy.
         metric: What to show.
         language: en or es.
     """
@@ -131,7 +133,7 @@ def draw_curves(ax: Axes, history: pd.DataFrame, metric: Metric, colour: str, wo
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     format_axis(ax.xaxis, lambda value: wording.number(value, 0))
     if len(history):
-        ax.legend(loc="upper right" if metric == "loss" else "lower right", fontsize=9.5)
+        ax.legend(loc="upper right" if metric == "cross_entropy" else "lower right", fontsize=9.5)
 
 
 def figure_f1_differences(
