@@ -46,4 +46,8 @@ def test_raw_bytes_go_in_and_probabilities_come_out(alexnet):
 def test_inputs_are_at_least_15_pixels():
     assert build(input_size=MIN_INPUT_SIZE).get_layer("pool5").output.shape == (None, 1, 1, 64)
     with pytest.raises(ModelError, match=r"alexnet: expected at least 15 pixels\. Received: input_size 14\. Raise"):
-        build(input_size=MIN_INPUT_SIZE - 1)
+        build_model(
+            declare("lenet", architecture="alexnet").model_copy(update={"input_size": MIN_INPUT_SIZE - 1}),
+            (28, 28, 1),
+            10,
+        )

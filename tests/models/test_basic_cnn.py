@@ -47,4 +47,8 @@ def test_it_answers_as_the_tutorials_net_that_is_given_pixels_from_0_to_1(basic_
 def test_inputs_are_at_least_10_pixels():
     assert build(input_size=MIN_INPUT_SIZE).get_layer("pool2").output.shape == (None, 1, 1, 64)
     with pytest.raises(ModelError, match=r"basic_cnn: expected at least 10 pixels\. Received: input_size 9\. Raise"):
-        build(input_size=MIN_INPUT_SIZE - 1)
+        build_model(
+            declare("lenet", architecture="basic_cnn").model_copy(update={"input_size": MIN_INPUT_SIZE - 1}),
+            (28, 28, 1),
+            10,
+        )

@@ -88,4 +88,4 @@ def test_an_input_of_another_size_is_built_down_to_16_pixels():
     smallest = build_model(declare("lenet", input_size=MIN_INPUT_SIZE), (28, 28, 1), 10)
     assert smallest.get_layer("s4").output.shape == (None, 1, 1, 16)
     with pytest.raises(ModelError, match=r"lenet5: expected at least 16 pixels\. Received: input_size 15\. Raise"):
-        build_model(declare("lenet", input_size=MIN_INPUT_SIZE - 1), (28, 28, 1), 10)
+        build_model(declare("lenet").model_copy(update={"input_size": MIN_INPUT_SIZE - 1}), (28, 28, 1), 10)

@@ -83,28 +83,14 @@ soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 run = Run(Tracker(Path("journal"), lambda _: None), "seed 0", None, {}, "seed-0")
 # room for half of the next record, and enough again when somebody has made some
 resource.setrlimit(resource.RLIMIT_FSIZE, (run.path.stat().st_size + 20, hard))
-<<<<<<< HEAD
-try:
-    run.log_metrics({"val_loss": 1.0}, step=1)
-except OSError:
-    print("full")
-=======
 for step in (1, 2):
     run.log_metrics({"val_loss": 1.0}, step)
 assert run.find_last_step() == 0
->>>>>>> 6b7a7790722449c44934afa460aec09e54b6d3cc
 resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 run.finish("FAILED")
 """
 
 
-<<<<<<< HEAD
-def test_a_record_that_a_full_disk_tore_spoils_no_later_one(tmp_path):
-    done = subprocess.run([sys.executable, "-c", FULL_DISK], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout == "full\n"
-    run = Run(Tracker(tmp_path / "journal", lambda _: None), "seed 0", None, {}, "seed-0")
-    assert list_kinds(run) == ["start", "end", "resume"]
-=======
 def test_a_full_disk_costs_records_and_one_warning_but_not_the_run(tmp_path):
     done = subprocess.run([sys.executable, "-c", FULL_DISK], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stderr == (
@@ -156,4 +142,3 @@ def test_a_run_that_had_ended_well_stays_finished_when_what_comes_after_is_stopp
     with pytest.raises(KeyboardInterrupt), stage.start_child("seed 0", child.uid):
         raise KeyboardInterrupt
     assert [record["state"] for record in read(child) if record["kind"] == "end"] == ["FINISHED"]
->>>>>>> 6b7a7790722449c44934afa460aec09e54b6d3cc

@@ -252,8 +252,6 @@ def test_a_record_that_a_power_failure_tore_keeps_no_other_run_from_being_sent(
     Tracker(tracker.folder, delivery).send_left_over()
     assert capsys.readouterr().err == ""
     assert {name: list_states(client)[name] for name in names} == dict.fromkeys(names, "FINISHED")
-<<<<<<< HEAD
-=======
 
 
 @pytest.fixture
@@ -370,4 +368,3 @@ def test_a_seed_that_was_stopped_twice_and_whose_models_were_sent_twice_is_finis
     assert run.info.status == "FINISHED"
     models = client.search_logged_models([run.info.experiment_id])
     assert [model.source_run_id for model in models].count(run.info.run_id) == 1
->>>>>>> 6b7a7790722449c44934afa460aec09e54b6d3cc

@@ -16,12 +16,8 @@ from copied_study import ROOT
 from cotejo.data.readers import LabelledImages
 from cotejo.tracking.journal import Run, Tracker
 from cotejo.training.checkpoint import Checkpoints, Saved
-<<<<<<< HEAD
-from cotejo.training.fit import Job, fit, train_seeds
-=======
 from cotejo.training.fit import Job, fit
 from cotejo.training.seeds import train_seeds
->>>>>>> 6b7a7790722449c44934afa460aec09e54b6d3cc
 from declared import declare
 
 SEED = 3
@@ -72,11 +68,7 @@ def test_where_nothing_was_saved_nothing_is_gone_on_from(checkpoints):
 def test_the_last_two_epochs_stay(checkpoints):
     for epoch in (9, 10, 11, 12):  # as numbers, not as words
         checkpoints.save(build_saved(epoch))
-<<<<<<< HEAD
-    assert sorted(file.name for file in checkpoints.folder.iterdir()) == ["epoch-00011.npz", "epoch-00012.npz"]
-=======
     assert sorted(file.name for file in checkpoints.folder.iterdir()) == ["epoch-00011.ckpt", "epoch-00012.ckpt"]
->>>>>>> 6b7a7790722449c44934afa460aec09e54b6d3cc
     assert checkpoints.load_last().epoch == 12
 
 
@@ -189,11 +181,7 @@ def test_an_epoch_that_is_trained_again_since_its_checkpoint_was_lost_is_tracked
 
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "stopped", stop_after_two_epochs)
-<<<<<<< HEAD
-    (tmp_path / f"checkpoints/seed-{SEED}/epoch-00002.npz").unlink()
-=======
     (tmp_path / f"checkpoints/seed-{SEED}/epoch-00002.ckpt").unlink()
->>>>>>> 6b7a7790722449c44934afa460aec09e54b6d3cc
     train(tmp_path / "models", lambda _: None)
     assert "train-net seed 3 goes on from epoch 2: found the checkpoint of epoch 1" in capsys.readouterr().err
 
@@ -248,17 +236,10 @@ def test_on_a_full_disk_training_goes_on_and_says_so_and_the_last_checkpoint_ser
     )
     assert done.returncode == 0, done.stderr
     # epochs 3 and 4 aren't saved; when there is room again, 5 is
-<<<<<<< HEAD
-    assert done.stdout == "[1, 2, 2, 2, 5] ['epoch-00002.npz', 'epoch-00005.npz']\n"
-    complaints = [line for line in done.stderr.splitlines() if "File too large" in line]
-    assert [line.split(" Received")[0] for line in complaints] == [
-        f"net: expected to write the checkpoint of epoch {epoch} to {Path('net/seed-0')}/epoch-{epoch:05}.npz."
-=======
     assert done.stdout == "[1, 2, 2, 2, 5] ['epoch-00002.ckpt', 'epoch-00005.ckpt']\n"
     complaints = [line for line in done.stderr.splitlines() if "File too large" in line]
     assert [line.split(" Received")[0] for line in complaints] == [
         f"net: expected to write the checkpoint of epoch {epoch} to {Path('net/seed-0')}/epoch-{epoch:05}.ckpt."
->>>>>>> 6b7a7790722449c44934afa460aec09e54b6d3cc
         for epoch in (3, 4)
     ]
     assert "Traceback" not in done.stderr

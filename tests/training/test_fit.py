@@ -22,12 +22,8 @@ from cotejo.evaluation.metrics import normalize_rows
 from cotejo.models.lenet import build_model
 from cotejo.training.archive import load_model
 from cotejo.training.callbacks import draw_order
-<<<<<<< HEAD
-from cotejo.training.fit import Job, fit, log_trained, save_timings, train_seeds
-=======
 from cotejo.training.fit import Job, fit
 from cotejo.training.seeds import log_trained, save_timings, train_seeds
->>>>>>> 6b7a7790722449c44934afa460aec09e54b6d3cc
 from declared import declare
 
 COLUMNS = [
@@ -230,7 +226,7 @@ def test_lenet_learns_the_digits(digits, hardware):
 
 
 def test_a_net_with_a_step_activation_is_not_trained(digits, hardware):
-    model = build_model(declare_lenet(activation="step"), (8, 8, 1), 10)
+    model = build_model(declare_lenet().model_copy(update={"activation": "step"}), (8, 8, 1), 10)
     before, seen = model.get_weights(), []
     with pytest.raises(ModelError, match=r"Received: activation step .* Choose another activation in params.yaml"):
         fit(build_job(digits, model), declare_lenet(), 0, "lenet", seen.append, hardware)
@@ -362,12 +358,8 @@ from cotejo.models.lenet import build_model
 from cotejo.schema import Base
 from cotejo.tracking.journal import Run, Tracker
 from cotejo.training.features import prepare_transfer
-<<<<<<< HEAD
-from cotejo.training.fit import Job, train_seeds
-=======
 from cotejo.training.fit import Job
 from cotejo.training.seeds import train_seeds
->>>>>>> 6b7a7790722449c44934afa460aec09e54b6d3cc
 from cotejo.training.hardware import configure_hardware
 from declared import declare
 
