@@ -39,13 +39,14 @@ LEARNERS = {
 }
 
 
-def render_page(contests: dict[str, Contest], sizes: dict[str, int], took_s: float) -> str:
+def render_page(contests: dict[str, Contest], sizes: dict[str, int], took_s: float, others: float) -> str:
     """Returns the page in Markdown.
 
     Args:
         contests: Measurements of `lenet`, `resnet` and `transfer`.
         sizes: How much was measured; see run.py.
         took_s: Seconds that it all took.
+        others: Share of the processors' time that went to other processes meanwhile.
     """
     params = load_params(["base", "lenet", "resnet", "transfer"])
     steps = sizes["resnet"] // params.resnet.batch_size
@@ -56,6 +57,7 @@ def render_page(contests: dict[str, Contest], sizes: dict[str, int], took_s: flo
 fast Cotejo is as the opponent in its row: the median of the rounds, and in brackets the lowest and the highest.
 
 {describe_machine(contests["lenet"]["cotejo"][0]["machine"])}
+Other processes had {others:.0%} of the processors' time; PyTorch suffers from them most.
 
 {render_targets(compute_targets(contests))}
 

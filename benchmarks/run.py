@@ -4,12 +4,14 @@
 """
 
 import json
+import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
 from page import render_page
 from results import Contest, Measurement, check_same_net
 
@@ -58,7 +60,7 @@ def main() -> None:
     """Measures all and writes the page."""
     is_quick = sys.argv[1:] == ["--quick"]
     sizes = QUICK if is_quick else Sizes()
-    began_s = time.perf_counter()
+    began_s, began = time.perf_counter(), read_processor_time()
     contests = {
         "lenet": take_turns(list_lenet(sizes), sizes.rounds),
         "resnet": take_turns(list_resnet(sizes), sizes.rounds),
@@ -66,7 +68,8 @@ def main() -> None:
     }
     for contest in contests.values():
         check_same_net(contest)
-    page = render_page(contests, sizes._asdict(), time.perf_counter() - began_s)
+    others, in_all = (end - start for start, end in zip(began, read_processor_time(), strict=True))
+    page = render_page(contests, sizes._asdict(), time.perf_counter() - began_s, others / in_all)
     if is_quick:
         print(page)
         return
@@ -115,6 +118,14 @@ def list_transfer(sizes: Sizes) -> dict[str, Opponent]:
 def has_bfloat16() -> bool:
     """Whether the processor says that it calculates in bfloat16; without, TensorFlow emulates it, slowly."""
     return CPU_INFO.exists() and "bf16" in CPU_INFO.read_text(encoding="utf-8")
+
+
+def read_processor_time() -> tuple[float, float]:
+    """Returns the seconds that all processors have worked for others than the measured processes, and in all."""
+    times = psutil.cpu_times()
+    measured = resource.getrusage(resource.RUSAGE_CHILDREN)
+    idle_s = times.idle + getattr(times, "iowait", 0.0)
+    return sum(times) - idle_s - measured.ru_utime - measured.ru_stime, sum(times)
 
 
 def take_turns(opponents: dict[str, Opponent], rounds: int) -> Contest:

@@ -3,7 +3,6 @@
 import math
 import tempfile
 import time
-from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ from images import IMAGE_SHAPE, NUM_CLASSES, draw_images
 
 from cotejo.data.readers import LabelledImages
 from cotejo.data.splits import Dataset
+from cotejo.models.families import load_family
 from cotejo.params import load_params
-from cotejo.schema import FAMILIES, Net
+from cotejo.schema import Net
 from cotejo.stage import STATE_FOLDER
 from cotejo.training.checkpoint import Checkpoints
 from cotejo.training.features import prepare_transfer
@@ -24,8 +24,7 @@ from cotejo.training.hardware import configure_hardware, describe_hardware
 
 def build_net(settings: Net) -> keras.Model:
     """Builds the declared net for generated images."""
-    family = import_module(f"cotejo.models.{FAMILIES[settings.architecture]}")
-    return family.build_model(settings, IMAGE_SHAPE, NUM_CLASSES)
+    return load_family(settings.architecture).build_model(settings, IMAGE_SHAPE, NUM_CLASSES)
 
 
 def count_trainable(model: keras.Model) -> int:
