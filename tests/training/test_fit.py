@@ -205,7 +205,8 @@ def test_the_history_has_a_row_per_epoch_and_the_callback_sees_each(digits, buil
     assert list(result.history["epoch"]) == [1, 2]
     assert result.history["learning_rate"].to_list() == pytest.approx([1e-2, 1e-2])
     assert result.history["accuracy"].between(0, 1).all()
-    assert seen == result.history.to_dict("records")
+    assert seen == result.history.drop(columns="kept").to_dict("records")
+    assert result.history["kept"].to_list() == [result.best_epoch == 1, result.best_epoch == 2]
     assert (result.times["epoch_time_s"] > result.times["train_time_s"]).all()
     assert (result.times["train_time_s"] > 0).all()
 

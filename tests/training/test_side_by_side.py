@@ -57,7 +57,7 @@ def train(digits, build_dense, hardware):
 
 
 def check_same_but_for_rounding(left, right):
-    np.testing.assert_allclose(left.history, right.history, rtol=1e-5)
+    pd.testing.assert_frame_equal(left.history, right.history, rtol=1e-5)
     for one, other in zip(left.weights, right.weights, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 

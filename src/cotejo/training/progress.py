@@ -104,5 +104,5 @@ class LiveBar(keras.callbacks.Callback):
 
 
 def say_metrics(row: Logs) -> str:
-    """Returns a row's metrics in one line."""
-    return "  ".join(f"{key} {value:.4f}" for key, value in row.items() if key not in ("epoch", "learning_rate"))
+    """Returns the losses and accuracies of a row in one line."""
+    return "  ".join(f"{key} {value:.4f}" for key, value in row.items() if key.endswith(("loss", "accuracy")))
