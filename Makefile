@@ -67,7 +67,7 @@ check: $(READY)  ## lint, format, types, and the pipeline's rules
 	@$(RUN) mypy
 	@$(RUN) cotejo check
 
-bench: $(READY)  ## measure speed and memory on this machine against Keras and PyTorch: about twelve minutes
+bench: $(READY)  ## measure speed and memory on this machine against Keras and PyTorch: a quarter of an hour
 	@# PyTorch is an opponent and nothing that Cotejo needs, so it isn't in requirements.lock
 	@if ! $(VENV)/bin/python -c 'import torch' 2>/dev/null; then \
 	  echo "Installing PyTorch into $(VENV), to compare with ..."; \

@@ -38,7 +38,7 @@ class Sizes(NamedTuple):
     epochs: int = 4
     lenet: int = 25_600
     resnet: int = 3_200
-    convolutions: int = 100
+    convolutions: int = 40
     transfer: int = 54_000  # the study's; with few images, what nets cost to build hides what features save
     transfer_rounds: int = 1
     transfer_epochs: int = 20
