@@ -52,7 +52,7 @@ reproduce: $(READY)  ## the study as params.yaml declares it; what is up to date
 	@$(RUN) dvc repro
 	@echo "The report: reports/comparison.html"
 
-test: $(READY)  ## the tests, under ten minutes
+test: $(READY)  ## the tests: a quarter of an hour on two cores
 	@$(RUN) pytest
 
 test-slow: $(READY)  ## kill real trainings at random moments and compare bytes: a quarter of an hour
