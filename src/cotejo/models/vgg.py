@@ -24,7 +24,7 @@ def build_model(params: Net, image_shape: tuple[int, int, int], num_classes: int
     """Builds VGG: 649,962 parameters for 28x28 grey images and ten classes.
 
     Args:
-        params: The section of the net; the paper has ReLU, max pooling, a dropout rate of 0.5 and l2 5e-4.
+        params: The section of the net; the paper has ReLU, max pooling, a dropout rate of 0.5 and l2 2.5e-4.
         image_shape: Height, width and channels of the raw images.
         num_classes: Number of classes.
 

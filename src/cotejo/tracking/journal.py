@@ -148,6 +148,10 @@ class Run:
         """Records metrics at a step; those of a summary are shown on the parent run too."""
         self._append("metrics", values=dict(values), step=step, is_summary=is_summary)
 
+    def log_epoch(self, row: Mapping[str, float]) -> None:
+        """Records an epoch's metrics, at the step that the row's `epoch` names."""
+        self.log_metrics({name: value for name, value in row.items() if name != "epoch"}, step=int(row["epoch"]))
+
     def log_tags(self, values: Mapping[str, str]) -> None:
         """Records tags."""
         self._append("tags", values=dict(values))
@@ -194,7 +198,7 @@ class Run:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a+b") as journal:
-                _drop_torn_record(journal)
+                drop_torn_record(journal)
                 journal.write(json.dumps(record).encode() + b"\n")
         except OSError as error:
             self.tracker.warn_unrecorded(self.path, error)
@@ -236,8 +240,12 @@ def save_progress(journal: Path, progress: Mapping[str, Any]) -> None:
     partial.replace(journal.with_suffix(".sent"))
 
 
-def _drop_torn_record(journal: BinaryIO) -> None:
-    """Cuts off the half of a record that a kill or a full disk has left, before others are appended to it."""
+def drop_torn_record(journal: BinaryIO) -> None:
+    """Cuts off the half of a record that a kill or a full disk has left, before others are appended to it.
+
+    Args:
+        journal: A file of a record per line, open to be read and written; left at its end.
+    """
     size = journal.seek(0, os.SEEK_END)
     journal.seek(max(size - 1, 0))
     if journal.read(1) not in (b"", b"\n"):

@@ -10,7 +10,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from cotejo.data.readers import LabelledImages
-from cotejo.models.layers import check_trainable
+from cotejo.models.layers import check_trainable, uses_batch_statistics
 from cotejo.schema import Training
 from cotejo.training.augmentation import build_augmentation
 from cotejo.training.callbacks import Logs, RecordEpochs, ReportEpochs, SeedEpochs, StopOnNonFinite
@@ -138,7 +138,7 @@ def _compile(job: Job, settings: Training, hardware: Hardware) -> keras.Model:
         images = keras.Input(job.trained.input_shape[1:], dtype=job.trained.input.dtype, name="images")
         output = job.trained(augmentation(images))
     is_mirrored = hardware.strategy.num_replicas_in_sync > 1
-    if hardware.num_parts > 1:
+    if hardware.num_parts > 1 and not uses_batch_statistics(job.trained):
         trained = SideBySide(images, output)
         trained.num_parts = hardware.num_parts
     else:
@@ -172,7 +172,7 @@ def serve(split: LabelledImages, batch_size: int, order: tf.Variable | None = No
     """Serves batches gathered in the graph, so that pixels stay bytes until the model reads them.
 
     Args:
-        split: Inputs and labels, each held in memory once.
+        split: Inputs and labels; held in memory once, or read from the disk where they are large.
         batch_size: Images a batch; the last batch may be smaller.
         order: The order to serve them in, read anew in each epoch; None for the order that they are in.
 

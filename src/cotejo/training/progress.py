@@ -66,8 +66,7 @@ class PlainLines(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Writes the epoch's line."""
-        line = f"{self.name}  epoch {epoch + 1}/{self.epochs}  {say_metrics(self.rows[-1])}"
-        print(line, file=sys.stderr, flush=True)
+        print(say_epoch(self.name, self.epochs, self.rows[-1]), file=sys.stderr, flush=True)
 
 
 class LiveBar(keras.callbacks.Callback):
@@ -100,9 +99,10 @@ class LiveBar(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Leaves the epoch's line above the bar."""
-        self.bar.console.print(f"{self.name}  epoch {epoch + 1}/{self.epochs}  {say_metrics(self.rows[-1])}")
+        self.bar.console.print(say_epoch(self.name, self.epochs, self.rows[-1]))
 
 
-def say_metrics(row: Logs) -> str:
-    """Returns the losses and accuracies of a row in one line."""
-    return "  ".join(f"{key} {value:.4f}" for key, value in row.items() if key.endswith(("loss", "accuracy")))
+def say_epoch(name: str, epochs: int, row: Logs) -> str:
+    """Returns an epoch's losses and accuracies in one line."""
+    metrics = (f"{key} {value:.4f}" for key, value in row.items() if key.endswith(("loss", "accuracy")))
+    return "  ".join((name, f"epoch {row['epoch']}/{epochs}", *metrics))

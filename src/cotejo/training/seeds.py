@@ -78,8 +78,8 @@ def _train_seed(
     board = open_board(run.tracker.folder.with_name("tensorboard") / f"{run.name} {run.uid[:8]}")
 
     def report(row: Logs) -> None:
-        if (epoch := int(row["epoch"])) > tracked:  # else tracked before its checkpoint was lost, and trained again
-            run.log_metrics({name: value for name, value in row.items() if name != "epoch"}, step=epoch)
+        if row["epoch"] > tracked:  # else tracked before its checkpoint was lost, and trained again
+            run.log_epoch(row)
             run.flush()
             board(row)
 

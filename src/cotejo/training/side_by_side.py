@@ -67,12 +67,12 @@ class SideBySide(keras.Model):
         losses: list[tf.Tensor],
         sample_weight: tf.Tensor | None,
     ) -> dict[str, tf.Tensor]:
+        size = tf.shape(x)[0]
         for metric in self.metrics:
             if metric.name == "loss":
-                metric.update_state(tf.add_n(losses), sample_weight=tf.shape(x)[0])
-        result: dict[str, tf.Tensor] = self.compute_metrics(
-            x, y, tf.concat(y_pred, axis=0)[: tf.shape(x)[0]], sample_weight
-        )
+                metric.update_state(tf.add_n(losses), sample_weight=size)
+        whole = tf.concat(y_pred, axis=0)[:size]
+        result: dict[str, tf.Tensor] = self.compute_metrics(x, y, whole, sample_weight)
         return result
 
 

@@ -34,7 +34,7 @@ def build_objective(
 
             def report(logs: Logs) -> None:
                 epoch = int(logs["epoch"])
-                child.log_metrics({name: value for name, value in logs.items() if name != "epoch"}, step=epoch)
+                child.log_epoch(logs)
                 child.flush()
                 trial.report(logs["val_accuracy"], epoch)
                 # the last epoch has nothing left to save

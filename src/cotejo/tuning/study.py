@@ -5,7 +5,6 @@ References:
     NeurIPS 24, section 4 (the TPE sampler).
 """
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from ruamel.yaml import YAML
 
 from cotejo.errors import ModelError
 from cotejo.schema import Search
+from cotejo.tracking.journal import drop_torn_record
 from cotejo.tuning.space import find_starting_point, suggest
 
 #: Trains with the proposed values and returns what is maximised; may raise optuna.TrialPruned.
@@ -43,7 +43,9 @@ def run_study(search: Search, present: Mapping[str, Any], objective: Objective, 
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     journal.parent.mkdir(parents=True, exist_ok=True)
-    _drop_torn_record(journal)
+    if journal.exists():
+        with journal.open("r+b") as file:
+            drop_torn_record(file)  # Optuna would append to it
     study = optuna.create_study(
         storage=JournalStorage(JournalFileBackend(str(journal))),
         study_name="search",
@@ -60,12 +62,6 @@ def run_study(search: Search, present: Mapping[str, Any], objective: Objective, 
             study.enqueue_trial(find_starting_point(present, search.space))
         _run_trial(study, objective, search)
     return study
-
-
-def _drop_torn_record(journal: Path) -> None:
-    """Cuts off the half of a record that a full disk or a power failure left: Optuna would append to it."""
-    if journal.exists():
-        os.truncate(journal, journal.read_bytes().rfind(b"\n") + 1)
 
 
 def _run_trial(study: optuna.Study, objective: Objective, search: Search) -> None:
