@@ -73,7 +73,7 @@ def transfer(num_samples: int, num_val: int, epochs: int, *, is_cached: bool) ->
 
         def prepare() -> Job:
             keras.utils.set_random_seed(0)
-            return prepare_transfer(settings, None, dataset, train_split, val, Path(folder))(0)
+            return prepare_transfer(settings, None, dataset, train_split, val, Path(folder), hardware)(0)
 
         if is_cached:
             prepare()

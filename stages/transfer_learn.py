@@ -21,7 +21,7 @@ def transfer_learn(stage: Stage) -> None:
     hardware = configure_hardware(base, side_by_side=True)
     dataset, train_split, val_split = load_dataset(DATA), load_split(DATA, "train"), load_split(DATA, "val")
     weights = find_weights_file(Path("data/weights"))
-    prepare = prepare_transfer(settings, weights, dataset, train_split, val_split, STATE_FOLDER / "features")
+    prepare = prepare_transfer(settings, weights, dataset, train_split, val_split, STATE_FOLDER / "features", hardware)
     stage.run.log_dataset(dataset.name, dataset.digest, DATA)
     log_augmented(stage.run, settings.augmentation, train_split, dataset.class_names, STATE_FOLDER / "figures")
     with stage.checkpoint(dataset.digest, weights) as checkpoints:

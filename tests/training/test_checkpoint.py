@@ -41,7 +41,7 @@ def build_saved(epoch):
     """A checkpoint with each kind of value: more than ten arrays of a group, without dimensions, empty, of integers."""
     rng = np.random.default_rng(epoch)
     rows = [{"epoch": number, "loss": 1 / number, "val_loss": 0.1 + 0.2} for number in range(1, epoch + 1)]
-    record = {"run": "é", "rows": rows, "callbacks": [{"wait": 0, "best": None}, {}], "has_stopped": True}
+    record = {"rows": rows, "callbacks": [{"wait": 0, "best": None}, {}], "has_stopped": True}
     model = [rng.normal(size=(3, number)).astype(np.float32) for number in range(12)]
     optimizer = [np.array(7, np.int64), np.array([2**40, -1]), np.array([np.nan, np.inf], np.float32)]
     return Saved(epoch, record, {"model": model, "optimizer": optimizer, "best": model[::-1]})
@@ -49,10 +49,13 @@ def build_saved(epoch):
 
 def test_what_is_saved_comes_back(checkpoints):
     saved = build_saved(3)
+    checkpoints.run = "é"
     checkpoints.save(saved)
-    loaded = Checkpoints(checkpoints.folder, "another process").load_last()
+    found = Checkpoints(checkpoints.folder, "another process")
+    loaded = found.last
+    assert found.run == "é"
     assert loaded.epoch == 3
-    assert loaded.record == saved.record
+    assert loaded.record == {**saved.record, "run": "é"}
     assert list(loaded.arrays) == ["model", "optimizer", "best"]
     for group, arrays in saved.arrays.items():
         assert len(loaded.arrays[group]) == len(arrays)
@@ -62,14 +65,15 @@ def test_what_is_saved_comes_back(checkpoints):
 
 
 def test_where_nothing_was_saved_nothing_is_gone_on_from(checkpoints):
-    assert checkpoints.load_last() is None
+    assert checkpoints.last is None
+    assert checkpoints.run is None
 
 
 def test_the_last_two_epochs_stay(checkpoints):
     for epoch in (9, 10, 11, 12):  # as numbers, not as words
         checkpoints.save(build_saved(epoch))
     assert sorted(file.name for file in checkpoints.folder.iterdir()) == ["epoch-00011.ckpt", "epoch-00012.ckpt"]
-    assert checkpoints.load_last().epoch == 12
+    assert Checkpoints(checkpoints.folder, "another process").last.epoch == 12
 
 
 # each random layer, callback with a state and optimizer in at least one of them
@@ -140,10 +144,9 @@ def test_a_training_that_goes_on_after_any_epoch_ends_as_if_it_had_never_stopped
 
     def train(root, on_epoch):
         places = Checkpoints(root / "train-net" / "seed-3", "net")
-        saved = places.load_last()
         model = build_dense(**net)
-        result = fit(Job.of(model, *split), settings, SEED, "net", on_epoch, hardware, places, saved)
-        return result, model.get_weights(), saved
+        result = fit(Job.of(model, *split), settings, SEED, "net", on_epoch, hardware, places)
+        return result, model.get_weights(), places.last
 
     # the disk as a kill after each epoch would leave it
     whole, expected, _ = train(
@@ -213,7 +216,7 @@ FULL_DISK = """
     loadable = []
 
     def on_epoch(row):
-        loadable.append(places.load_last().epoch)
+        loadable.append(Checkpoints(places.folder, "net").last.epoch)
         # a file may have so many bytes: part of a checkpoint can be written
         limits = {2: 2000, 4: soft}
         if row["epoch"] in limits:

@@ -37,19 +37,22 @@ from sklearn.datasets import load_digits
 from cotejo.data.readers import LabelledImages
 from cotejo.data.splits import Dataset
 from cotejo.training.features import prepare_transfer
+from cotejo.training.hardware import Hardware
 from declared import declare
+import tensorflow as tf
 
 weights, caches = json.loads(sys.argv[1])
 images = (load_digits().images * 15).astype("uint8")[..., None]
 splits = [LabelledImages(part, part[:, 0, 0, 0].astype(int)) for part in (images[:1500], images[1500:])]
 settings = declare("transfer", weights="random", input_size=32)
 dataset = Dataset("digits", list("0123456789"), (8, 8, 1), "")
+hardware = Hardware("CPU", 2, 1, "float32", tf.distribute.get_strategy())
 print("ready", flush=True)
 sys.stdin.readline()
 for cache, limit_bytes in caches:
     if limit_bytes:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
-    job = prepare_transfer(settings, Path(weights), dataset, *splits, Path(cache))(0)
+    job = prepare_transfer(settings, Path(weights), dataset, *splits, Path(cache), hardware)(0)
     print(hashlib.sha256(job.train.images.tobytes() + job.val.images.tobytes()).hexdigest())
 """
 
@@ -127,11 +130,14 @@ def finish(*processes):
     return [(out.split(), [line for line in err.splitlines() if "transfer-learn:" in line]) for out, err in ended]
 
 
-@pytest.mark.parametrize("batch_size", [7, 100, 1_000], ids=["partial", "even", "one"])
-def test_every_image_has_its_features_also_those_of_a_partial_last_batch(extractor, digits, monkeypatch, batch_size):
+@pytest.mark.parametrize("num_parts", [1, 3])
+@pytest.mark.parametrize("batch_size", [7, 99, 100, 1_000], ids=["partial", "one image left", "even", "one"])
+def test_every_image_has_its_features_also_those_of_a_partial_last_batch(
+    extractor, digits, monkeypatch, batch_size, num_parts
+):
     monkeypatch.setattr(features, "FEATURE_BATCH_SIZE", batch_size)
     images = digits[1].images
-    computed = np.concatenate(list(compute_features(extractor, images)))
+    computed = np.concatenate(list(compute_features(extractor, images, num_parts)))
     assert (computed.shape, computed.dtype) == ((100, 256), np.float32)
     np.testing.assert_allclose(computed, extractor.predict(images, verbose=0), rtol=1e-4, atol=1e-5)
     assert np.ptp(computed, axis=0).max() > 0.1, "all images alike: the test could not tell them apart"
@@ -141,12 +147,12 @@ def test_features_and_head_give_the_probabilities_of_the_joined_model(extractor,
     images = digits[1].images
     head = build_head(256, 10, 0.5)
     joined = join(extractor, head).predict_on_batch(images)
-    loaded = load_features(SETTINGS, extractor, images, "val", cache)
+    loaded = load_features(SETTINGS, extractor, images, "val", cache, HARDWARE)
     np.testing.assert_allclose(head.predict_on_batch(loaded), joined, atol=1e-6)
 
 
 def test_training_the_head_trains_the_saved_model_and_leaves_the_backbone_alone(weights_file, digits, dataset, cache):
-    job = prepare_transfer(SETTINGS, weights_file, dataset, *digits, cache)(0)
+    job = prepare_transfer(SETTINGS, weights_file, dataset, *digits, cache, HARDWARE)(0)
     backbone = job.model.get_layer(BACKBONE)
     before = [np.copy(weight) for weight in backbone.get_weights()]
     answers = job.model.predict_on_batch(digits[1].images)
@@ -165,7 +171,7 @@ def test_training_on_cached_features_is_training_through_the_frozen_backbone(wei
     histories = []
     for through_backbone in (False, False, True):  # features computed, features from the cache, no features
         keras.utils.set_random_seed(0)
-        prepare = prepare_transfer(settings, weights_file, dataset, *digits, cache)
+        prepare = prepare_transfer(settings, weights_file, dataset, *digits, cache, HARDWARE)
         keras.utils.set_random_seed(1)
         job = prepare(1)
         if through_backbone:
@@ -178,7 +184,7 @@ def test_training_on_cached_features_is_training_through_the_frozen_backbone(wei
 
 
 def test_features_are_mapped_from_a_file_that_numpy_reads(weights_file, digits, dataset, cache, extractor):
-    train = prepare_transfer(SETTINGS, weights_file, dataset, *digits, cache)(0).train
+    train = prepare_transfer(SETTINGS, weights_file, dataset, *digits, cache, HARDWARE)(0).train
     assert isinstance(train.images, np.memmap)
     assert not train.images.flags.writeable
     np.testing.assert_array_equal(train.labels, digits[0].labels)
@@ -187,7 +193,7 @@ def test_features_are_mapped_from_a_file_that_numpy_reads(weights_file, digits, 
 
 
 def test_features_of_given_weights_are_computed_once_for_all_seeds(weights_file, digits, dataset, cache, capsys):
-    prepare = prepare_transfer(SETTINGS, weights_file, dataset, *digits, cache)
+    prepare = prepare_transfer(SETTINGS, weights_file, dataset, *digits, cache, HARDWARE)
     jobs = [prepare(seed) for seed in (0, 1, 2)]
     messages = capsys.readouterr().err.splitlines()
     assert [line.split(" images computed in ")[0] for line in messages] == [
@@ -200,10 +206,10 @@ def test_features_of_given_weights_are_computed_once_for_all_seeds(weights_file,
 
 @pytest.mark.parametrize("change", [{}, {"learning_rate": 0.1, "epochs": 9, "dropout_rate": 0.1}], ids=["same", "head"])
 def test_a_later_run_takes_the_features_from_the_cache(weights_file, digits, dataset, cache, capsys, change):
-    first = prepare_transfer(SETTINGS, weights_file, dataset, *digits, cache)(0)
+    first = prepare_transfer(SETTINGS, weights_file, dataset, *digits, cache, HARDWARE)(0)
     before = list_files(cache)
     capsys.readouterr()
-    second = prepare_transfer(SETTINGS.model_copy(update=change), weights_file, dataset, *digits, cache)(0)
+    second = prepare_transfer(SETTINGS.model_copy(update=change), weights_file, dataset, *digits, cache, HARDWARE)(0)
     assert list_files(cache) == before
     messages = capsys.readouterr().err.splitlines()
     assert len(messages) == 2
@@ -218,12 +224,12 @@ def test_features_are_computed_anew_for_whatever_changes_them(
 
     def list_new(settings=SETTINGS, weights=weights_file):
         present = set(cache.glob("*"))
-        prepare_transfer(settings, weights, dataset, train, val, cache)
+        prepare_transfer(settings, weights, dataset, train, val, cache, HARDWARE)
         return sorted(path.name.split("-")[0] for path in set(cache.iterdir()) - present)
 
-    def is_new(images):
+    def is_new(images, hardware=HARDWARE):
         present = set(cache.iterdir())
-        load_features(SETTINGS, extractor, images, "train", cache)
+        load_features(SETTINGS, extractor, images, "train", cache, hardware)
         return set(cache.iterdir()) != present
 
     assert list_new() == ["train", "val"]
@@ -238,8 +244,8 @@ def test_features_are_computed_anew_for_whatever_changes_them(
     with monkeypatch.context() as patched:
         patched.setattr(features, "list_versions", lambda: {"tensorflow": "9"})
         assert is_new(train.images)
-    monkeypatch.setattr("tensorflow.config.threading.get_intra_op_parallelism_threads", lambda: 17)
-    assert is_new(train.images)
+    assert is_new(train.images, HARDWARE._replace(num_parts=2))
+    assert is_new(train.images, HARDWARE._replace(threads=17))
 
 
 def keep_half(path):
@@ -265,7 +271,7 @@ def empty(path):
 @pytest.mark.parametrize("damage", [keep_half, add_a_byte, change_the_shape, change_the_type, empty])
 def test_a_damaged_file_is_named_and_computed_anew_to_the_same_bytes(extractor, digits, cache, capsys, damage):
     def load():
-        load_features(SETTINGS, extractor, digits[1].images, "val", cache)
+        load_features(SETTINGS, extractor, digits[1].images, "val", cache, HARDWARE)
         return capsys.readouterr().err.splitlines()
 
     load()
@@ -302,7 +308,7 @@ def test_processes_share_a_cache_and_one_on_a_full_disk_does_without(start_proce
 
 def test_a_cache_that_is_no_folder_costs_the_cache_and_not_the_run(extractor, digits, cache, capsys):
     cache.write_text("in the way")
-    loaded = load_features(SETTINGS, extractor, digits[1].images, "val", cache)
+    loaded = load_features(SETTINGS, extractor, digits[1].images, "val", cache, HARDWARE)
     assert loaded.shape == (100, 256)
     assert "They stay in memory, for this run only" in capsys.readouterr().err
     assert cache.read_text() == "in the way"
@@ -315,7 +321,7 @@ def test_what_a_killed_process_left_is_removed_and_what_a_live_one_writes_is_not
         path.write_bytes(b"half")
     long_ago_s = time.time() - 2 * features.ABANDONED_AFTER_S
     os.utime(abandoned, (long_ago_s, long_ago_s))
-    load_features(SETTINGS, extractor, digits[1].images, "val", cache)
+    load_features(SETTINGS, extractor, digits[1].images, "val", cache, HARDWARE)
     assert (abandoned.exists(), live.exists()) == (False, True)
 
 
@@ -324,7 +330,7 @@ def test_a_split_of_features_is_never_whole_in_memory(cache):
     images = np.zeros((4_000, 4, 4, 1), np.uint8)
     tracemalloc.start()
     try:
-        loaded = load_features(SETTINGS, wide, images, "train", cache)
+        loaded = load_features(SETTINGS, wide, images, "train", cache, HARDWARE)
         peak_bytes = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -334,7 +340,7 @@ def test_a_split_of_features_is_never_whole_in_memory(cache):
 
 def test_random_backbones_differ_by_seed_and_so_do_their_cached_features(digits, dataset, cache, capsys):
     train, val = (LabelledImages(split.images[:8], split.labels[:8]) for split in digits)
-    prepare = prepare_transfer(SETTINGS, None, dataset, train, val, cache)
+    prepare = prepare_transfer(SETTINGS, None, dataset, train, val, cache, HARDWARE)
     models = []
     for seed in (0, 1, 0):
         keras.utils.set_random_seed(seed)
@@ -355,18 +361,18 @@ def mixed_bfloat16():
 
 @pytest.mark.usefixtures("mixed_bfloat16")
 def test_features_and_the_model_that_is_saved_are_float32_in_any_precision(weights_file, digits, dataset, cache):
-    job = prepare_transfer(SETTINGS, weights_file, dataset, *digits, cache)(0)
+    job = prepare_transfer(SETTINGS, weights_file, dataset, *digits, cache, HARDWARE)(0)
     assert keras.config.dtype_policy().name == "mixed_bfloat16"
     assert job.train.images.dtype == np.float32
     assert {layer.compute_dtype for layer in job.model._flatten_layers()} == {"float32"}
     keras.config.set_dtype_policy("float32")
     before = list_files(cache)
-    prepare_transfer(SETTINGS, weights_file, dataset, *digits, cache)
+    prepare_transfer(SETTINGS, weights_file, dataset, *digits, cache, HARDWARE)
     assert list_files(cache) == before
 
 
 def test_augmented_images_go_through_the_frozen_backbone_and_it_says_so(weights_file, digits, dataset, cache, capsys):
-    job = prepare_transfer(AUGMENTED, weights_file, dataset, *digits, cache)(0)
+    job = prepare_transfer(AUGMENTED, weights_file, dataset, *digits, cache, HARDWARE)(0)
     (message,) = capsys.readouterr().err.splitlines()
     assert "transfer.augmentation shows other images in every epoch: no features are cached" in message
     assert not cache.exists()
@@ -379,7 +385,7 @@ def test_augmented_images_go_through_the_frozen_backbone_and_it_says_so(weights_
 
 @pytest.mark.usefixtures("mixed_bfloat16")
 def test_training_through_the_backbone_keeps_the_declared_precision(weights_file, digits, dataset, cache):
-    model = prepare_transfer(AUGMENTED, weights_file, dataset, *digits, cache)(0).model
+    model = prepare_transfer(AUGMENTED, weights_file, dataset, *digits, cache, HARDWARE)(0).model
     assert model.get_layer(BACKBONE).layers[1].compute_dtype == "bfloat16"
     assert model.output.dtype == "float32"
 
@@ -387,4 +393,4 @@ def test_training_through_the_backbone_keeps_the_declared_precision(weights_file
 def test_wrong_weights_are_refused_before_any_seed_is_trained(tmp_path, digits, dataset, cache):
     (tmp_path / "weights.h5").write_bytes(b"<html>")
     with pytest.raises(ModelError, match=r"weights\.h5: expected MobileNet's weights for alpha 0\.25"):
-        prepare_transfer(SETTINGS, tmp_path / "weights.h5", dataset, *digits, cache)
+        prepare_transfer(SETTINGS, tmp_path / "weights.h5", dataset, *digits, cache, HARDWARE)

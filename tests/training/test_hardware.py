@@ -85,7 +85,7 @@ images = np.rint(digits.images * 255 / 16).astype(np.uint8)[..., np.newaxis]
 alone = Hardware("CPU", 2, 1, "float32", tf.distribute.get_strategy())
 mirrored = Hardware("2 CPUs", 2, 1, "float32", tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"]))
 
-def run(hardware, batch_size=32, num_train=100, num_val=68, places=None):
+def run(hardware, batch_size=32, num_train=100, num_val=68, has_checkpoints=False):
     train = LabelledImages(images[:num_train], digits.target[:num_train])
     val = LabelledImages(images[500:][:num_val], digits.target[500:][:num_val])
     settings = declare("lenet", epochs=4, batch_size=batch_size, learning_rate=0.01, class_weights="balanced")
@@ -95,8 +95,8 @@ def run(hardware, batch_size=32, num_train=100, num_val=68, places=None):
         x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
         x = keras.layers.Dense(16, activation="relu", kernel_regularizer="l2")(x)
         model = keras.Model(inputs, keras.layers.Dense(10, activation="softmax")(x))
-    saved = places and places.load_last()
-    result = fit(Job.of(model, train, val), settings, 0, "net", lambda row: None, hardware, places, saved)
+    places = Checkpoints(FOLDER, "net") if has_checkpoints else None
+    result = fit(Job.of(model, train, val), settings, 0, "net", lambda row: None, hardware, places)
     return {"losses": result.history["loss"].tolist(), "weights": [weight.tolist() for weight in model.get_weights()]}
 
 def attempt(**sizes):
@@ -105,10 +105,11 @@ def attempt(**sizes):
     except Exception as error:
         return {"error": str(error)}
 
-places = Checkpoints(Path("net/seed-0"), "net")
-told = {"replicas": mirrored.strategy.num_replicas_in_sync, "whole": run(mirrored, places=places), "alone": run(alone)}
-(places.folder / "epoch-00004.ckpt").unlink()
-told["resumed"] = run(mirrored, places=places)
+FOLDER = Path("net/seed-0")
+told = {"replicas": mirrored.strategy.num_replicas_in_sync, "alone": run(alone)}
+told["whole"] = run(mirrored, has_checkpoints=True)
+(FOLDER / "epoch-00004.ckpt").unlink()
+told["resumed"] = run(mirrored, has_checkpoints=True)
 told["odd batches of training"] = attempt(batch_size=33)
 told["odd batch of validation"] = attempt(num_val=31)
 print(json.dumps(told))

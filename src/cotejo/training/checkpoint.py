@@ -48,6 +48,10 @@ class Checkpoints:
     Args:
         folder: A folder of their own, named after everything that the training's result depends on.
         name: The training, for messages.
+
+    Attributes:
+        run: The unique name of the tracked run, to go on with; kept in each checkpoint.
+        last: The last checkpoint at the start that is whole and this training's own, to go on from.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -55,6 +59,8 @@ class Checkpoints:
         self.name = name
         # a folder that was copied or renamed would have another study go on from it
         self.identity = f"{folder.parent.name}/{folder.name}"
+        self.last = self._load_last()
+        self.run: str | None = self.last.record["run"] if self.last else None
 
     def save(self, saved: Saved) -> None:
         """Writes a checkpoint; on a full disk says so, and the training goes on without it."""
@@ -80,8 +86,8 @@ class Checkpoints:
                     "Training goes on; until one is written, a kill costs the epochs since the last. Free some space."
                 )
 
-    def load_last(self) -> Saved | None:
-        """Reads the last checkpoint that is whole and this training's own; names each one that isn't."""
+    def _load_last(self) -> Saved | None:
+        """Reads the last checkpoint; names each one that can't be gone on from."""
         for epoch in self._epochs():
             try:
                 return self._load(self._path(epoch))
@@ -90,7 +96,7 @@ class Checkpoints:
         return None
 
     def _pack(self, saved: Saved) -> bytes:
-        record = {**saved.record, "epoch": saved.epoch, "identity": self.identity}
+        record = {**saved.record, "run": self.run, "epoch": saved.epoch, "identity": self.identity}
         members = {f"{group}/{i}": array for group, arrays in saved.arrays.items() for i, array in enumerate(arrays)}
         members["record"] = np.frombuffer(json.dumps(record).encode(), np.uint8)
         archive = io.BytesIO()
@@ -131,32 +137,27 @@ class SaveCheckpoints(keras.callbacks.Callback):
         checkpoints: Where to.
         callbacks: Keras's own callbacks whose state goes into the checkpoint.
         record: Everything else that does, changed by others as the epochs go by.
-        saved: Where to go on from.
     """
 
     def __init__(
-        self,
-        checkpoints: Checkpoints,
-        callbacks: Sequence[keras.callbacks.Callback],
-        record: dict[str, Any],
-        saved: Saved | None,
+        self, checkpoints: Checkpoints, callbacks: Sequence[keras.callbacks.Callback], record: dict[str, Any]
     ) -> None:
         super().__init__()
         self.checkpoints = checkpoints
         self.callbacks = callbacks
         self.record = record
-        self.saved = saved
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Restores variables and callbacks, which have forgotten all at this moment."""
-        if self.saved is None:
+        last = self.checkpoints.last
+        if last is None:
             return
-        _assign(self.model.variables, self.saved.arrays["model"])
-        _assign(self.model.optimizer.variables, self.saved.arrays["optimizer"])
-        for callback, state in zip(self.callbacks, self.saved.record["callbacks"], strict=True):
+        _assign(self.model.variables, last.arrays["model"])
+        _assign(self.model.optimizer.variables, last.arrays["optimizer"])
+        for callback, state in zip(self.callbacks, last.record["callbacks"], strict=True):
             vars(callback).update(state)
             if hasattr(callback, "best_weights"):
-                callback.best_weights = self.saved.arrays.get("best")
+                callback.best_weights = last.arrays.get("best")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Saves the epoch."""

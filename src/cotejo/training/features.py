@@ -25,6 +25,8 @@ from cotejo.models.backbones import build_backbone, build_extractor, build_head,
 from cotejo.schema import Transfer
 from cotejo.tracking.lineage import list_versions
 from cotejo.training.fit import Job
+from cotejo.training.hardware import Hardware
+from cotejo.training.side_by_side import join_parts, split_batch
 
 FEATURE_BATCH_SIZE = 256
 #: What a killed process left is removed after so long; a live one writes to its file with every batch.
@@ -32,7 +34,13 @@ ABANDONED_AFTER_S = 3600
 
 
 def prepare_transfer(
-    settings: Transfer, weights: Path | None, dataset: Dataset, train: LabelledImages, val: LabelledImages, cache: Path
+    settings: Transfer,
+    weights: Path | None,
+    dataset: Dataset,
+    train: LabelledImages,
+    val: LabelledImages,
+    cache: Path,
+    hardware: Hardware,
 ) -> Callable[[int], Job]:
     """Returns a function that builds a frozen backbone with a new head, and the features to fit the head on.
 
@@ -47,6 +55,7 @@ def prepare_transfer(
         train: Training images.
         val: Validation images.
         cache: Folder that keeps the features for later runs; made if need be.
+        hardware: What the backbone runs on.
 
     Raises:
         ModelError: The file doesn't hold the weights of this backbone.
@@ -58,8 +67,8 @@ def prepare_transfer(
         extractor = build_extractor(build_backbone(settings, weights), dataset.image_shape)
         if augmented:
             return extractor, train, val
-        train_features = load_features(settings, extractor, train.images, "train", cache)
-        val_features = load_features(settings, extractor, val.images, "val", cache)
+        train_features = load_features(settings, extractor, train.images, "train", cache, hardware)
+        val_features = load_features(settings, extractor, val.images, "val", cache, hardware)
         return extractor, LabelledImages(train_features, train.labels), LabelledImages(val_features, val.labels)
 
     shared = None
@@ -80,7 +89,7 @@ def prepare_transfer(
 
 
 def load_features(
-    settings: Transfer, extractor: keras.Model, images: NDArray[np.uint8], split: str, cache: Path
+    settings: Transfer, extractor: keras.Model, images: NDArray[np.uint8], split: str, cache: Path, hardware: Hardware
 ) -> NDArray[Any]:
     """Returns the features of images: those that an earlier run left in the cache, or computed and left there.
 
@@ -93,11 +102,12 @@ def load_features(
         images: Shape (num_samples, height, width, channels).
         split: Names the images, in messages and in the cache.
         cache: Folder of the cache.
+        hardware: What the extractor runs on.
 
     Returns:
         float32 array of shape (num_samples, num_features), mapped from the disk if it could be written.
     """
-    path = cache / f"{split}-{compute_key(settings, extractor, images)[:16]}.npy"
+    path = cache / f"{split}-{compute_key(settings, extractor, images, hardware)[:16]}.npy"
     shape = (len(images), extractor.output_shape[-1])
     subject = f"features of {len(images):,} {split} images"
     try:
@@ -111,35 +121,39 @@ def load_features(
         return features
     began_s = time.perf_counter()
     try:
-        _save(compute_features(extractor, images), shape, path)
+        _save(compute_features(extractor, images, hardware.num_parts), shape, path)
         features = _map(path, shape)
     except OSError as error:
         _say(f"expected to write {subject} to {path}. Received: {error}. They stay in memory, for this run only")
-        features = np.concatenate(list(compute_features(extractor, images)))
+        features = np.concatenate(list(compute_features(extractor, images, hardware.num_parts)))
     _say(f"{subject} computed in {time.perf_counter() - began_s:.1f} s")
     return features
 
 
-def compute_features(extractor: keras.Model, images: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
+def compute_features(
+    extractor: keras.Model, images: NDArray[np.uint8], num_parts: int = 1
+) -> Iterator[NDArray[np.float32]]:
     """Runs images through an extractor, batch by batch.
 
     Args:
         extractor: From uint8 images to features of shape (batch, num_features).
         images: Shape (num_samples, height, width, channels).
+        num_parts: Parts of a batch, which TensorFlow runs side by side.
 
     Yields:
         float32 features of shape (batch, num_features), in the order of the images; the last batch may be smaller.
     """
+
+    def extract(batch: tf.Tensor) -> tf.Tensor:
+        return join_parts([extractor(part, training=False) for part in split_batch(batch, num_parts)], batch)
+
     # not predict_on_batch, which compiles a last batch anew and repeats each batch on every GPU
-    run = tf.function(
-        lambda batch: extractor(batch, training=False),
-        input_signature=[tf.TensorSpec((None, *images.shape[1:]), images.dtype)],
-    )
+    run = tf.function(extract, input_signature=[tf.TensorSpec((None, *images.shape[1:]), images.dtype)])
     for start in range(0, len(images), FEATURE_BATCH_SIZE):
         yield run(images[start : start + FEATURE_BATCH_SIZE]).numpy()
 
 
-def compute_key(settings: Transfer, extractor: keras.Model, images: NDArray[np.uint8]) -> str:
+def compute_key(settings: Transfer, extractor: keras.Model, images: NDArray[np.uint8], hardware: Hardware) -> str:
     """Returns the SHA-256 of all that features depend on, in hexadecimal.
 
     Weights and images count by their bytes, not by a file's name, a seed or a recorded digest, which may lie.
@@ -149,11 +163,7 @@ def compute_key(settings: Transfer, extractor: keras.Model, images: NDArray[np.u
         "images": images.shape,
         "versions": list_versions(),
         # the order of partial sums, and so the last bits
-        "threads": (
-            tf.config.threading.get_intra_op_parallelism_threads(),
-            tf.config.threading.get_inter_op_parallelism_threads(),
-        ),
-        "gpus": len(tf.config.list_physical_devices("GPU")),
+        "hardware": (hardware.device, hardware.threads, hardware.num_parts),
     }
     key = hashlib.sha256(json.dumps(described).encode())
     for file in (__file__, backbones.__file__, layers.__file__):

@@ -14,7 +14,7 @@ from cotejo.models.layers import check_trainable, uses_batch_statistics
 from cotejo.schema import Training
 from cotejo.training.augmentation import build_augmentation
 from cotejo.training.callbacks import Logs, RecordEpochs, ReportEpochs, SeedEpochs, StopOnNonFinite
-from cotejo.training.checkpoint import Checkpoints, SaveCheckpoints, Saved
+from cotejo.training.checkpoint import Checkpoints, SaveCheckpoints
 from cotejo.training.hardware import Hardware
 from cotejo.training.optimizers import build_loss, build_optimizer, build_plateau, weigh_classes
 from cotejo.training.progress import show_progress
@@ -72,8 +72,6 @@ def fit(
     on_epoch: OnEpoch,
     hardware: Hardware,
     checkpoints: Checkpoints | None = None,
-    saved: Saved | None = None,
-    run: str = "",
 ) -> Fit:
     """Fits a model and leaves it with the weights of its best epoch.
 
@@ -84,17 +82,14 @@ def fit(
         name: Names the training in an error and on the terminal.
         on_epoch: Called after each epoch; what it raises ends the training.
         hardware: What to train on.
-        checkpoints: Where to save each epoch, if at all.
-        saved: The checkpoint to go on from.
-        run: The tracked run's unique name, kept in the checkpoints.
+        checkpoints: Where to save each epoch and what to go on from, if anything.
 
     Raises:
         ModelError: The loss is no longer finite, or the model can't be trained.
     """
     check_trainable(job.trained)
-    record: dict[str, Any] = {"run": run, "rows": [], "times": []}
-    if saved is not None:
-        record.update({key: saved.record[key] for key in ("rows", "times")})
+    last = checkpoints.last if checkpoints else None
+    record: dict[str, Any] = {key: last.record[key] if last else [] for key in ("rows", "times")}
     with hardware.strategy.scope():
         trained = _compile(job, settings, hardware)
     with tf.device("CPU"):
@@ -105,11 +100,11 @@ def fit(
     callbacks = [SeedEpochs(seed, order), StopOnNonFinite(name), RecordEpochs(record["rows"], record["times"])]
     callbacks += stateful
     if checkpoints is not None:
-        callbacks.append(SaveCheckpoints(checkpoints, stateful, record, saved))
+        callbacks.append(SaveCheckpoints(checkpoints, stateful, record))
     callbacks.append(ReportEpochs(record["rows"], on_epoch))
 
-    first = saved.epoch if saved else 0
-    has_ended = saved is not None and saved.record["has_ended"]
+    first = last.epoch if last else 0
+    has_ended = last is not None and last.record["has_ended"]
     num_classes = job.model.output_shape[-1]
     weights = weigh_classes(job.train.labels, num_classes) if settings.class_weights == "balanced" else None
     with show_progress(name, settings.epochs, record["rows"]) as progress:

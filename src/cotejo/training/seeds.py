@@ -13,7 +13,7 @@ from cotejo.schema import Training
 from cotejo.tracking.journal import Run
 from cotejo.training.archive import save_model
 from cotejo.training.callbacks import Logs
-from cotejo.training.checkpoint import Checkpoints, Saved
+from cotejo.training.checkpoint import Checkpoints
 from cotejo.training.fit import Fit, Job, fit
 from cotejo.training.hardware import Hardware, describe_hardware, measure_peak_memory, start_afresh
 from cotejo.training.progress import open_board
@@ -58,9 +58,9 @@ def train_seeds(
             job = prepare(seed)
         name = f"{run.name} seed {seed}"
         places = Checkpoints(checkpoints / f"seed-{seed}", name)
-        saved = places.load_last()
-        with run.start_child(name, saved and saved.record["run"]) as child:
-            result = _train_seed(job, settings, seed, hardware, child, places, saved)
+        with run.start_child(name, places.run) as child:
+            places.run = child.uid
+            result = _train_seed(job, settings, seed, hardware, child, places)
         target = folder / f"seed-{seed}"
         target.mkdir()
         save_model(job.model, target / "model.keras")
@@ -71,9 +71,7 @@ def train_seeds(
     return trained
 
 
-def _train_seed(
-    job: Job, settings: Training, seed: int, hardware: Hardware, run: Run, places: Checkpoints, saved: Saved | None
-) -> Fit:
+def _train_seed(job: Job, settings: Training, seed: int, hardware: Hardware, run: Run, places: Checkpoints) -> Fit:
     tracked = run.find_last_step()
     board = open_board(run.tracker.folder.with_name("tensorboard") / f"{run.name} {run.uid[:8]}")
 
@@ -83,14 +81,15 @@ def _train_seed(
             run.flush()
             board(row)
 
-    if saved is None:
+    last = places.last
+    if last is None:
         run.log_params({**settings.model_dump(), "seed": seed, "parameters": job.model.count_params()})
     else:
-        going_on = "had ended" if saved.record["has_ended"] else f"goes on from epoch {saved.epoch + 1}"
-        print(f"{run.name} {going_on}: found the checkpoint of epoch {saved.epoch}", file=sys.stderr, flush=True)
-        for row in saved.record["rows"]:  # an epoch may have been saved and killed before it was tracked
+        going_on = "had ended" if last.record["has_ended"] else f"goes on from epoch {last.epoch + 1}"
+        print(f"{run.name} {going_on}: found the checkpoint of epoch {last.epoch}", file=sys.stderr, flush=True)
+        for row in last.record["rows"]:  # an epoch may have been saved and killed before it was tracked
             report(row)
-    result = fit(job, settings, seed, run.name, report, hardware, places, saved, run.uid)
+    result = fit(job, settings, seed, run.name, report, hardware, places)
     if not run.has_ended():
         run.log_metrics({"best_epoch": result.best_epoch, "train_time_s": float(result.times["epoch_time_s"].sum())})
     return result

@@ -7,6 +7,24 @@ import keras
 import tensorflow as tf
 
 
+def split_batch(batch: tf.Tensor, num_parts: int) -> list[tf.Tensor]:
+    """Splits a batch into parts of equal size, or nearly so; of fewer images than parts, each part is the batch."""
+    return [batch[part] for part in _list_parts(batch, num_parts)]
+
+
+def join_parts(parts: list[tf.Tensor], batch: tf.Tensor) -> tf.Tensor:
+    """Joins what was computed for the parts of a batch."""
+    return tf.concat(parts, axis=0)[: tf.shape(batch)[0]]
+
+
+def _list_parts(batch: tf.Tensor, num_parts: int) -> list[slice]:
+    size = tf.shape(batch)[0]
+    borders = [size * number // num_parts for number in range(num_parts + 1)]
+    # a part without images has a loss that is no number, and there are operations that refuse it
+    is_small = size < num_parts
+    return [slice(tf.where(is_small, 0, start), tf.where(is_small, size, end)) for start, end in pairwise(borders)]
+
+
 class SideBySide(keras.Model):
     """A functional model that splits each batch into parts, which TensorFlow runs side by side.
 
@@ -47,15 +65,11 @@ class SideBySide(keras.Model):
 
     def _split(self, x: tf.Tensor) -> list[tuple[slice, tf.Tensor]]:
         """Returns each part with its share of the batch."""
-        size = tf.shape(x)[0]
-        borders = [size * number // self.num_parts for number in range(self.num_parts + 1)]
-        # a batch with fewer images than parts would leave parts empty, whose loss is no number: each part is then
-        # the batch, and the mean of the same gradients that gradient
-        is_small = size < self.num_parts
+        # where each part is the whole batch, the mean of the same gradients is that gradient
+        is_small = tf.shape(x)[0] < self.num_parts
         parts = []
-        for start, end in pairwise(borders):
-            share = tf.cast((end - start) / size, tf.float32)
-            part = slice(tf.where(is_small, 0, start), tf.where(is_small, size, end))
+        for part in _list_parts(x, self.num_parts):
+            share = tf.cast((part.stop - part.start) / tf.shape(x)[0], tf.float32)
             parts.append((part, tf.where(is_small, 1 / self.num_parts, share)))
         return parts
 
@@ -71,8 +85,7 @@ class SideBySide(keras.Model):
         for metric in self.metrics:
             if metric.name == "loss":
                 metric.update_state(tf.add_n(losses), sample_weight=size)
-        whole = tf.concat(y_pred, axis=0)[:size]
-        result: dict[str, tf.Tensor] = self.compute_metrics(x, y, whole, sample_weight)
+        result: dict[str, tf.Tensor] = self.compute_metrics(x, y, join_parts(y_pred, x), sample_weight)
         return result
 
 
