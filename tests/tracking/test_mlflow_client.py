@@ -21,9 +21,21 @@ def delivery(tmp_path, monkeypatch):
     return Delivery(tmp_path, tmp_path, timeout_s=1)
 
 
+class Waiting(Tracker):
+    """Waits until MLflow has what it was sent, so that a test can look."""
+
+    def send(self, journal):
+        super().send(journal)
+        assert self.close(60)
+
+    def send_left_over(self):
+        super().send_left_over()
+        assert self.close(60)
+
+
 @pytest.fixture
 def tracker(tmp_path, delivery):
-    return Tracker(tmp_path / "journal", delivery)
+    return Waiting(tmp_path / "journal", delivery)
 
 
 @pytest.fixture
@@ -129,7 +141,8 @@ def test_processes_that_start_together_on_no_database_all_arrive(tmp_path, envir
         from cotejo.tracking.mlflow_client import Delivery
         root = Path(sys.argv[1])
         tracker = Tracker(root / "journal", Delivery(root, root, 5))
-        Run(tracker, sys.argv[2], {"uid": "session", "name": "parent"}, {}).finish("FINISHED")
+        Run(tracker, sys.argv[2], {"uid": "session", "name": "parent", "is_session": True}, {}).finish("FINISHED")
+        sys.exit(not tracker.close(60))
     """)
     names = ["a", "b", "c", "d"]
     processes = [
@@ -189,11 +202,11 @@ def test_what_a_dead_server_missed_is_sent_when_it_is_back(tmp_path, delivery, c
     def fail(journal):
         raise ConnectionError("down")
 
-    run = Run(Tracker(tmp_path / "journal", fail), "stage", None, {})
+    run = Run(Waiting(tmp_path / "journal", fail), "stage", None, {})
     run.log_metrics({"loss": 1.0}, step=1)
     run.finish("FINISHED")
-    Run(Tracker(tmp_path / "journal", fail), "still running", None, {}).flush()
-    Tracker(tmp_path / "journal", delivery).send_left_over()
+    Run(Waiting(tmp_path / "journal", fail), "still running", None, {}).flush()
+    Waiting(tmp_path / "journal", delivery).send_left_over()
     assert set(list_runs(client)) == {"stage"}
     assert list_runs(client)["stage"].info.status == "FINISHED"
     assert list_runs(client)["stage"].data.metrics == {"loss": 1.0}
@@ -241,7 +254,7 @@ def test_a_record_that_a_power_failure_tore_keeps_no_other_run_from_being_sent(
     def fail(journal):
         raise ConnectionError("down")
 
-    offline = Tracker(tracker.folder, fail)
+    offline = Waiting(tracker.folder, fail)
     Run(offline, "seed 0", None, {}, stopped)  # gone on with, and then the power failed
     with (tracker.folder / f"{stopped}.jsonl").open("ab") as journal:
         journal.write(b'{"kind": "metrics", "time_ms": 17')
@@ -249,7 +262,7 @@ def test_a_record_that_a_power_failure_tore_keeps_no_other_run_from_being_sent(
     for name in names:
         Run(offline, name, None, {}).finish("FINISHED")
     capsys.readouterr()
-    Tracker(tracker.folder, delivery).send_left_over()
+    Waiting(tracker.folder, delivery).send_left_over()
     assert capsys.readouterr().err == ""
     assert {name: list_states(client)[name] for name in names} == dict.fromkeys(names, "FINISHED")
 
@@ -302,7 +315,7 @@ def test_a_journal_that_can_not_be_sent_keeps_no_other_from_being_sent(tracker, 
     def fail(journal):
         raise ConnectionError("down")
 
-    offline = Tracker(tracker.folder, fail)
+    offline = Waiting(tracker.folder, fail)
     names = ["a", "b", "c"]
     for name in names:
         Run(offline, name, None, {}).finish("FINISHED")
