@@ -38,6 +38,8 @@ def copy_study(target: Path) -> Path:
         else:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, target / name)
+    params = target / "params.yaml"  # while other tests keep the processors busy, a local MLflow takes its time too
+    params.write_text(params.read_text().replace("tracking_timeout_s: 5 ", "tracking_timeout_s: 60 "))
     git = ["git", "-C", str(target), "-c", "user.name=Test", "-c", "user.email=test@example.org"]
     for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "study"]):
         subprocess.run([*git, *command], check=True)

@@ -33,6 +33,8 @@ MAX_DIGEST_LENGTH = 36
 LOCK_TIMEOUT_S = 30
 #: Records of metrics that are sent in one call, when there are so many.
 MAX_BATCH = 100
+#: Their errors come with a traceback, again at each try; whoever has records sent says once what is wrong.
+LOGGERS = ("mlflow", "alembic", "sqlalchemy", "urllib3")
 #: From the best to the worst end that a stage can come to; a session has that of its worst.
 ENDS = ("FINISHED", "KILLED", "FAILED")
 #: Tags of a stage that its session, the run above, doesn't share.
@@ -134,7 +136,8 @@ class Delivery:
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         import mlflow
 
-        logging.getLogger("mlflow").setLevel(logging.WARNING)  # not one line per table of a new database
+        for name in LOGGERS:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         with self.lock:
             if not os.environ.get("MLFLOW_TRACKING_URI"):
                 database = self.root / "mlflow.db"

@@ -144,8 +144,20 @@ def is_gone(writer: Mapping[str, Any] | None) -> bool:
 
 def say_first_line(error: BaseException) -> str:
     """Returns the first line of an exception's message, or its name where it has none, without a password."""
-    line = (str(error).splitlines() or [type(error).__name__])[0]
-    return re.sub(r"://[^/@\s]*@", "://***@", line)
+    return hide_password((str(error).splitlines() or [type(error).__name__])[0])
+
+
+def say_cause(error: BaseException) -> str:
+    """Returns the address that MLflow is expected at, and what the innermost exception says is wrong with it."""
+    while inner := error.__cause__ or (None if error.__suppress_context__ else error.__context__):
+        error = inner
+    address = hide_password(os.environ.get("MLFLOW_TRACKING_URI") or "mlflow.db")
+    return f"{address}: {say_first_line(error)[:200]}"
+
+
+def hide_password(text: str) -> str:
+    """Takes the user and the password out of the addresses in a text."""
+    return re.sub(r"://[^/@\s]*@", "://***@", text)
 
 
 def digest_path(path: Path) -> str | None:

@@ -8,7 +8,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 
 from cotejo.tracking.backlog import close_gone, find_left
-from cotejo.tracking.records import RUNNING, BusyError, JournalError, say_first_line
+from cotejo.tracking.records import RUNNING, BusyError, JournalError, say_cause, say_first_line
 
 #: Sends what is new in a journal to MLflow; raises when MLflow can't be had.
 Deliver = Callable[[Path], object]
@@ -71,7 +71,7 @@ class Tracker:
         if not self._has_warned:
             self._has_warned = True
             print(
-                f"warning: not all records are in MLflow yet ({reason[:200]}). The run goes on; they are kept in "
+                f"warning: not all records are in MLflow yet ({reason}). The run goes on; they are kept in "
                 f"{self.folder} and sent by a later stage, or by `cotejo sync`.",
                 file=sys.stderr,
             )
@@ -171,7 +171,7 @@ class _Sending:
         except JournalError as error:
             self.tracker.warn_of(journal, error)
         except Exception as error:  # noqa: BLE001 - whatever a tracking server does, the study goes on
-            self.tracker.warn(say_first_line(error))
+            self.tracker.warn(say_cause(error))
             self.next_try_s = time.monotonic() + self.pause_s
             self.pause_s = min(2 * self.pause_s, LONGEST_PAUSE_S)
             return False

@@ -6,7 +6,7 @@ from pathlib import Path
 from cotejo.errors import TrackingError
 from cotejo.tracking.backlog import Left, close_gone, find_left
 from cotejo.tracking.mlflow_client import Delivery
-from cotejo.tracking.records import BusyError, JournalError, say_first_line
+from cotejo.tracking.records import BusyError, JournalError, say_cause, say_first_line
 
 
 def send_left(folder: Path, delivery: Delivery) -> Iterator[str]:
@@ -42,7 +42,7 @@ def send_left(folder: Path, delivery: Delivery) -> Iterator[str]:
 
 def _say_failure(delivery: Delivery, num_runs: int, left: list[Left], error: Exception) -> str:
     return (
-        f"expected MLflow to take records. Received: {say_first_line(error)[:300]}. {_say_sent(delivery, num_runs)}; "
+        f"expected MLflow to take records. Received: {say_cause(error)}. {_say_sent(delivery, num_runs)}; "
         f"{_say_left(left)}. Start the server, or set MLFLOW_TRACKING_URI to one that runs, and sync again."
     )
 
