@@ -158,18 +158,23 @@ class Ended(NamedTuple):
     end_s: float
 
 
-def run_epochs(
+def start_epochs(
     study: Path, environment: dict[str, str], num_epochs: int, *, sleep_s: float = 0.0, num_products: int = 0
-) -> Ended:
-    """Runs a stage of simulated epochs in a copy of the study."""
+) -> subprocess.Popen[str]:
+    """Starts a stage of simulated epochs in a copy of the study."""
     script = study / "stages/epochs.py"
     script.write_text(textwrap.dedent(STAGE))
-    done = subprocess.run(
+    return subprocess.Popen(
         [sys.executable, str(script), json.dumps([num_epochs, sleep_s, num_products])],
-        cwd=study, env=environment, capture_output=True, text=True, check=False,
+        cwd=study, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+
+
+def wait_for_end(process: subprocess.Popen[str]) -> Ended:
+    """Waits for a stage of simulated epochs."""
+    stdout, stderr = process.communicate()
     exited_s = time.time()
-    if not done.stdout:
-        raise RuntimeError(done.stderr)
-    epochs_s, last_s = json.loads(done.stdout)
-    return Ended(done.returncode, done.stderr, epochs_s, exited_s - last_s)
+    if not stdout:
+        raise RuntimeError(stderr)
+    epochs_s, last_s = json.loads(stdout)
+    return Ended(process.returncode, stderr, epochs_s, exited_s - last_s)
