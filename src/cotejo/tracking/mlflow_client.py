@@ -3,8 +3,9 @@
 import json
 import logging
 import os
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -143,6 +144,7 @@ class Delivery:
                 database = self.root / "mlflow.db"
                 if not database.exists():
                     _create_database(database)
+                _check_writable(database, self.timeout_s)
                 mlflow.set_tracking_uri(f"sqlite:///{database}")
             return mlflow.MlflowClient()
 
@@ -287,14 +289,22 @@ class Delivery:
 
 def _create_database(path: Path) -> None:
     """Creates MLflow's tables in one step: a database that a kill leaves half made can't be opened again."""
-    from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine_with_retry
+    from mlflow.store.db.utils import _initialize_tables
+    from sqlalchemy import create_engine
 
     partial = path.with_name(f".part-{path.name}")
     partial.unlink(missing_ok=True)
-    engine = create_sqlalchemy_engine_with_retry(f"sqlite:///{partial}")
+    engine = create_engine(f"sqlite:///{partial}")
     _initialize_tables(engine)
     engine.dispose()
     partial.replace(path)
+
+
+def _check_writable(database: Path, timeout_s: float) -> None:
+    """Raises at once what MLflow would try again for minutes: the database is locked, read-only or damaged."""
+    with closing(sqlite3.connect(database, timeout_s, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
 
 
 def _read_lines(journal: Path, offset: int) -> list[bytes]:
