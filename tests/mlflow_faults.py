@@ -123,6 +123,8 @@ FAULTS: dict[str, Fault] = {
     "gone in the middle": lost,
 }
 
+#: Rows of the matrices: a product takes milliseconds without Python, as some steps of a training do.
+SIZE = 768
 #: A stage of which each epoch multiplies matrices, or sleeps, for a while.
 STAGE = """
     import json, sys, time
@@ -130,10 +132,10 @@ STAGE = """
     import _source
     from cotejo.stage import Stage, run_stage
 
-    NUM_EPOCHS, SLEEP_S, NUM_PRODUCTS = json.loads(sys.argv[1])
+    SIZE, NUM_EPOCHS, SLEEP_S, NUM_PRODUCTS = json.loads(sys.argv[1])
 
     def body(stage: Stage) -> None:
-        matrix = np.ones((256, 256)) / 256
+        matrix = np.ones((SIZE, SIZE)) / SIZE
         began_s = time.perf_counter()
         for epoch in range(1, NUM_EPOCHS + 1):
             time.sleep(SLEEP_S)
@@ -165,7 +167,7 @@ def start_epochs(
     script = study / "stages/epochs.py"
     script.write_text(textwrap.dedent(STAGE))
     return subprocess.Popen(
-        [sys.executable, str(script), json.dumps([num_epochs, sleep_s, num_products])],
+        [sys.executable, str(script), json.dumps([SIZE, num_epochs, sleep_s, num_products])],
         cwd=study, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
