@@ -29,8 +29,13 @@ TINY = {
 OVERRIDES = [part for key, value in TINY.items() for part in ("-S", f"{key}={value}")]
 
 
-def copy_study(target: Path) -> Path:
-    """Copies the study, without anything that it has made, into a Git repository of its own."""
+def copy_study(target: Path, tracking_timeout_s: int = 60) -> Path:
+    """Copies the study, without anything that it has made, into a Git repository of its own.
+
+    Args:
+        target: The folder.
+        tracking_timeout_s: Longer than the study's: other tests may keep the processors busy.
+    """
     for name in STUDY_FILES:
         source = ROOT / name
         if source.is_dir():
@@ -38,6 +43,9 @@ def copy_study(target: Path) -> Path:
         else:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, target / name)
+    params = target / "params.yaml"
+    declared = params.read_text(encoding="utf-8")
+    params.write_text(declared.replace("tracking_timeout_s: 5 ", f"tracking_timeout_s: {tracking_timeout_s} "))
     git = ["git", "-C", str(target), "-c", "user.name=Test", "-c", "user.email=test@example.org"]
     for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "study"]):
         subprocess.run([*git, *command], check=True)

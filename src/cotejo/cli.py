@@ -11,6 +11,11 @@ from ruamel.yaml import YAML
 from cotejo.errors import CotejoError, ParamsError
 from cotejo.params import PARAMS_FILE, load_params, parse_params, read_yaml
 from cotejo.pipeline import PIPELINE_FILE, check_pipeline, load_stages
+from cotejo.stage import JOURNAL_FOLDER, STATE_FOLDER
+from cotejo.tracking.backlog import find_left
+from cotejo.tracking.lineage import find_root
+from cotejo.tracking.mlflow_client import LOCK_TIMEOUT_S, Delivery
+from cotejo.tracking.sync import send_left, show_left
 
 BEST_PARAMS = Path("reports/search/best_params.yaml")
 
@@ -65,6 +70,22 @@ def best(*, apply: bool) -> None:
     if apply:
         _apply(winner)
         click.echo(f"written to {PARAMS_FILE}; `git diff` shows it, `dvc repro` trains with it")
+
+
+@commands.command()
+@click.option("--status", is_flag=True, help="Show what is left, without contacting MLflow.")
+def sync(*, status: bool) -> None:
+    """Send MLflow what it could not take while the stages ran."""
+    root = find_root()
+    folder = root / JOURNAL_FOLDER
+    if status:
+        left = find_left(folder)
+        for line in show_left(left) if left else ["nothing left"]:
+            click.echo(line)
+        return
+    timeout_s = load_params([]).runtime.tracking_timeout_s
+    for line in send_left(folder, Delivery(root, root / STATE_FOLDER, timeout_s, busy_timeout_s=LOCK_TIMEOUT_S)):
+        click.echo(line)
 
 
 def _list_changes(winner: Mapping[str, Any], present: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

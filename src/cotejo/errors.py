@@ -22,3 +22,7 @@ class ModelError(CotejoError):
 
 class StageError(CotejoError):
     """A stage can't run here and now: started twice, or from another folder than the study's."""
+
+
+class TrackingError(CotejoError):
+    """MLflow can't be had; what was recorded is kept."""

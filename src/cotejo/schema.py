@@ -298,6 +298,7 @@ class Runtime(Group):
     """How fast and where the study runs: never tracked, changes no result."""
 
     download_timeout_s: Seconds
+    tracking: Literal["on", "off"]
     tracking_timeout_s: Seconds
 
 

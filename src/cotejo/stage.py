@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -25,8 +26,10 @@ from cotejo.params import Sections, load_params
 from cotejo.tracking import lineage
 from cotejo.tracking.journal import Run, Tracker, say_first_line, state_of
 from cotejo.tracking.mlflow_client import Delivery
+from cotejo.tracking.sender import THREAD_NAME as SENDER
 
 STATE_FOLDER = Path(".cotejo")
+JOURNAL_FOLDER = STATE_FOLDER / "journal"
 #: Seconds that a stage whose `dvc` was killed may take to notice and free its lock.
 LOCK_PATIENCE_S = 10.0
 WATCH_INTERVAL_S = 1.0
@@ -136,44 +139,63 @@ def run_stage(body: Callable[[Stage], None], name: str, sections: Sequence[str])
             _run_tracked(body, name, sections, driver)
     except CotejoError as error:
         print(f"{name}: {error}", file=sys.stderr)
-        sys.exit(2)
+        _leave(2)
     except Exception as error:
         full = _find_full_disk(error)
         if full is None:
-            raise
+            if not _is_sending():
+                raise
+            traceback.print_exc()
+            _leave(1)
         where = f": {full.filename}" if full.filename else ""
         print(
             f"{name}: expected to write the stage's outputs. Received: {full.strerror or full}{where}. Free some space "
             "and run dvc again.",
             file=sys.stderr,
         )
-        sys.exit(2)
+        _leave(2)
     except Stopped as stopped:
         print(f"{name}: stopped by {stopped}", file=sys.stderr)
-        sys.exit(stopped.exit_code)
-    sys.exit(0)
+        _leave(stopped.exit_code)
+    _leave(0)
 
 
 def _run_tracked(
     body: Callable[[Stage], None], name: str, sections: Sequence[str], driver: psutil.Process | None
 ) -> None:
     params = load_params(sections)
-    root = lineage.find_root()
-    state_folder = root / STATE_FOLDER
-    tracker = Tracker(state_folder / "journal", Delivery(root, state_folder, params.runtime.tracking_timeout_s))
+    root, runtime = lineage.find_root(), params.runtime
+    delivery = Delivery(root, root / STATE_FOLDER, runtime.tracking_timeout_s) if runtime.tracking == "on" else None
+    tracker = Tracker(root / JOURNAL_FOLDER, delivery)
     run = Run(tracker, name, lineage.find_session(driver), lineage.describe_run(name))
     run.log_params(params.flatten(), is_summary=True)
     run.flush()
+    tracker.send_left_over()
     _remove_finished(spared=name)
     began_s = time.perf_counter()
     try:
         body(Stage(name, params, run))
+        run.log_metrics({"wall_time_s": time.perf_counter() - began_s})
     except BaseException as error:
         run.finish(state_of(error), error=say_first_line(error))
         raise
-    run.log_metrics({"wall_time_s": time.perf_counter() - began_s})
-    run.finish("FINISHED")
-    tracker.send_left_over()
+    else:
+        run.finish("FINISHED")
+    finally:
+        tracker.close(runtime.tracking_timeout_s)
+
+
+def _leave(code: int) -> NoReturn:
+    """Exits, at once where a thread is still in a call of MLflow's: the interpreter would wait for it, or crash."""
+    if _is_sending():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _is_sending() -> bool:
+    return any(thread.name == SENDER for thread in threading.enumerate())
 
 
 @contextmanager

@@ -171,21 +171,22 @@ def test_an_epoch_that_is_trained_again_since_its_checkpoint_was_lost_is_tracked
 ):
     settings = declare("lenet", epochs=3, batch_size=32, learning_rate=0.01)
 
-    def train(folder, deliver):
+    class Stopping(Tracker):
+        def send(self, journal):
+            if journal.read_text().count('"val_loss":') == 2:
+                raise KeyboardInterrupt
+
+    def train(folder, kind):
         folder.mkdir()
-        run = Run(Tracker(tmp_path / "journal", deliver), "train-net", None, {})
+        run = Run(kind(tmp_path / "journal", lambda _: None), "train-net", None, {})
         train_seeds(
             lambda _: Job.of(build_dense(), *split), settings, [SEED], hardware, run, tmp_path / "checkpoints", folder
         )
 
-    def stop_after_two_epochs(journal):
-        if journal.read_text().count('"val_loss":') == 2:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "stopped", stop_after_two_epochs)
+        train(tmp_path / "stopped", Stopping)
     (tmp_path / f"checkpoints/seed-{SEED}/epoch-00002.ckpt").unlink()
-    train(tmp_path / "models", lambda _: None)
+    train(tmp_path / "models", Tracker)
     assert "train-net seed 3 goes on from epoch 2: found the checkpoint of epoch 1" in capsys.readouterr().err
 
     journals = [file.read_text().splitlines() for file in (tmp_path / "journal").iterdir()]

@@ -1,86 +1,31 @@
 """The local record of a run: append-only, written before anything is sent anywhere."""
 
-import json
-import os
-import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-#: Sends what is new in a journal to MLflow; raises when MLflow can't be had.
-Deliver = Callable[[Path], None]
+from cotejo.tracking.records import (
+    append_records,
+    describe_writer,
+    digest_path,
+    drop_torn_record,
+    open_alone,
+    parse_records,
+    say_first_line,
+    sync_to_disk,
+)
+from cotejo.tracking.sender import Tracker
 
-
-class JournalError(Exception):
-    """A journal holds what can't be sent, whatever the server does."""
-
-
-class Tracker:
-    """Sends the journals of one stage to MLflow, and gives up after the first failure: training never waits.
-
-    Args:
-        folder: Where the journals are kept.
-        deliver: Sends one journal.
-    """
-
-    def __init__(self, folder: Path, deliver: Deliver) -> None:
-        self.folder = folder
-        self._deliver = deliver
-        self._is_down = False
-        self._is_full = False
-        self._warned_of: set[Path] = set()
-
-    def send(self, journal: Path) -> None:
-        """Sends what is new in a journal; after a failure, warns once and leaves the rest to a later stage."""
-        if self._is_down or not journal.exists():
-            return
-        try:
-            self._deliver(journal)
-        except JournalError as error:
-            self._warn_of(journal, error)
-        except Exception as error:  # noqa: BLE001 - whatever a tracking server does, the study goes on
-            self._is_down = True
-            print(
-                f"warning: MLflow took no record ({say_first_line(error)[:200]}). The run goes on; its record is "
-                f"kept in {self.folder} and is sent by a later stage.",
-                file=sys.stderr,
-            )
-
-    def send_left_over(self) -> None:
-        """Sends what earlier stages could not: the journals of runs that have ended."""
-        for journal in sorted(self.folder.glob("*.jsonl")):
-            try:
-                # by size first: most journals have been sent, and a study leaves many
-                is_left = load_progress(journal)["offset"] != journal.stat().st_size
-                has_ended = is_left and b'"kind": "end"' in journal.read_bytes()
-            except OSError as error:
-                self._warn_of(journal, error)
-                continue
-            if has_ended:
-                self.send(journal)
-
-    def warn_unrecorded(self, journal: Path, error: OSError) -> None:
-        """Says once that a record couldn't be written, on a full disk for instance."""
-        if not self._is_full:
-            self._is_full = True
-            print(
-                f"warning: expected to write what is tracked to {journal}. Received: {error.strerror}. The run goes "
-                "on; what can't be written will be missing in MLflow. Free some space.",
-                file=sys.stderr,
-            )
-
-    def _warn_of(self, journal: Path, error: Exception) -> None:
-        if journal not in self._warned_of:
-            self._warned_of.add(journal)
-            reason = say_first_line(error)[:200]
-            print(f"warning: not all of {journal} can be sent to MLflow: {reason}. The run goes on.", file=sys.stderr)
+__all__ = ["Run", "Tracker", "drop_torn_record", "say_first_line", "state_of"]
 
 
 class Run:
     """A run of a stage, or of a seed within a stage.
+
+    Where the tracker is off, it has a name and a unique name and records nothing.
 
     Args:
         tracker: Where to send records to.
@@ -104,12 +49,15 @@ class Run:
         self.tags = dict(tags)
         self.path = tracker.folder / f"{self.uid}.jsonl"
         self._start = {"uid": self.uid, "name": name, "parent": parent, "tags": self.tags}
+        self._is_on_disk = False
+        records = self._records()
         # a power failure can take the start of a journal that is gone on with
-        self._has_start = any(record["kind"] == "start" for record in self._records())
+        self._has_start = any(record["kind"] == "start" for record in records)
+        self._params = {key for record in records if record["kind"] == "params" for key in record.get("values", ())}
         if not self._has_start:
-            self._append("start", **self._start)
+            self._append("start", **self._start, writer=describe_writer())
         elif not self.has_ended():
-            self._append("resume")
+            self._append("resume", writer=describe_writer())
 
     @contextmanager
     def start_child(
@@ -127,7 +75,9 @@ class Run:
             yield child
         except BaseException as error:
             if not child.has_ended():  # else it had ended well, and what stopped came after
-                child.finish("FINISHED" if isinstance(error, not_failures) else state_of(error))
+                is_failure = isinstance(error, Exception) and not isinstance(error, not_failures)
+                state = "FINISHED" if isinstance(error, not_failures) else state_of(error)
+                child.finish(state, error=say_first_line(error) if is_failure else "")
             raise
         if not child.has_ended():
             child.finish("FINISHED")
@@ -141,8 +91,10 @@ class Run:
         return max((record.get("step", 0) for record in self._records() if record["kind"] == "metrics"), default=0)
 
     def log_params(self, values: Mapping[str, Any], *, is_summary: bool = False) -> None:
-        """Records parameters; those of a summary are shown on the parent run too."""
-        self._append("params", values={key: str(value) for key, value in values.items()}, is_summary=is_summary)
+        """Records parameters, each once; those of a summary are shown on the parent run too."""
+        new = {key: str(value) for key, value in values.items() if key not in self._params}
+        if new and self._append("params", values=new, is_summary=is_summary):
+            self._params.update(new)
 
     def log_metrics(self, values: Mapping[str, float], step: int = 0, *, is_summary: bool = False) -> None:
         """Records metrics at a step; those of a summary are shown on the parent run too."""
@@ -157,23 +109,35 @@ class Run:
         self._append("tags", values=dict(values))
 
     def log_artifact(self, path: Path, folder: str = "", *, is_summary: bool = False) -> None:
-        """Records a file or folder, by its path; it must stay there until it has been sent."""
-        self._append("artifact", path=str(path.resolve()), folder=folder, is_summary=is_summary)
+        """Records a file or folder, by its path and SHA-256; it must stay as it is until it has been sent."""
+        if self.tracker.is_on:
+            self._append("artifact", **_locate(path), folder=folder, is_summary=is_summary)
 
     def log_model(self, path: Path, input_shape: tuple[int, ...], num_classes: int) -> None:
         """Records a saved Keras model from uint8 images of a shape to probabilities."""
-        self._append("model", path=str(path.resolve()), input_shape=list(input_shape), num_classes=num_classes)
+        if self.tracker.is_on:
+            self._append("model", **_locate(path), input_shape=list(input_shape), num_classes=num_classes)
 
     def log_dataset(self, name: str, digest: str, folder: Path) -> None:
         """Records the data that the run has read, by its SHA-256."""
         self._append("dataset", name=name, digest=digest, folder=str(folder))
 
     def flush(self) -> None:
-        """Sends what has been recorded."""
-        self.tracker.send(self.path)
+        """Makes what has been recorded outlive a power failure, and has it sent; doesn't wait for that."""
+        if not self.tracker.is_on:
+            return
+        try:
+            sync_to_disk(self.path)
+            if not self._is_on_disk:
+                sync_to_disk(self.path.parent)
+                self._is_on_disk = True
+        except OSError as error:
+            self.tracker.warn_unrecorded(self.path, error)
+        else:
+            self.tracker.send(self.path)
 
     def finish(self, state: str, error: str = "") -> None:
-        """Records the end and sends what is left.
+        """Records the end and has what is left sent.
 
         Args:
             state: `FINISHED`, `FAILED` or `KILLED`.
@@ -186,76 +150,29 @@ class Run:
 
     def _records(self) -> list[dict[str, Any]]:
         try:
-            lines = self.path.read_bytes().splitlines(keepends=True)
+            return parse_records(self.path.read_bytes()) if self.tracker.is_on else []
         except OSError:  # never written, on a full disk
             return []
-        return [record for line in lines if (record := parse_record(line))]
 
-    def _append(self, kind: str, **fields: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
+    def _append(self, kind: str, **fields: Any) -> bool:  # noqa: ANN401 - whatever JSON can hold
+        if not self.tracker.is_on:
+            return False
         if kind != "start" and not self._has_start:
-            self._append("start", **self._start)
+            self._append("start", **self._start, writer=describe_writer())
         record = {"kind": kind, "time_ms": time.time_ns() // 1_000_000, **fields}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a+b") as journal:
-                drop_torn_record(journal)
-                journal.write(json.dumps(record).encode() + b"\n")
+            with open_alone(self.path, "a+b") as journal:
+                append_records(journal, [record])
         except OSError as error:
             self.tracker.warn_unrecorded(self.path, error)
-        else:
-            self._has_start = True
+            return False
+        self._has_start = True
+        return True
 
 
-def parse_record(line: bytes) -> dict[str, Any] | None:
-    """Returns a journal's record, or None for a line that a kill, a full disk or a power failure has spoilt."""
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    is_whole = line.endswith(b"\n") and isinstance(record, dict) and "kind" in record
-    return record if is_whole else None
-
-
-def load_progress(journal: Path) -> dict[str, Any]:
-    """Reads how far a journal has been sent: the bytes as `offset`, and the runs that MLflow made of it.
-
-    What can't be read counts as nothing sent: to send a record again is harmless.
-    """
-    try:
-        progress = json.loads(journal.with_suffix(".sent").read_bytes())
-        # what a power failure took from the journal may have been sent before
-        with journal.open("rb") as file:
-            file.seek(progress["offset"] - 1)
-            if file.read(1) == b"\n" and progress["run_id"]:
-                return dict(progress)
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    return {"run_id": None, "offset": 0}
-
-
-def save_progress(journal: Path, progress: Mapping[str, Any]) -> None:
-    """Writes how far a journal has been sent, in one step: a kill leaves the old state or the new one."""
-    partial = journal.with_suffix(".part")
-    partial.write_text(json.dumps(progress))
-    partial.replace(journal.with_suffix(".sent"))
-
-
-def drop_torn_record(journal: BinaryIO) -> None:
-    """Cuts off the half of a record that a kill or a full disk has left, before others are appended to it.
-
-    Args:
-        journal: A file of a record per line, open to be read and written; left at its end.
-    """
-    size = journal.seek(0, os.SEEK_END)
-    journal.seek(max(size - 1, 0))
-    if journal.read(1) not in (b"", b"\n"):
-        journal.seek(0)
-        journal.truncate(journal.read().rfind(b"\n") + 1)
-
-
-def say_first_line(error: BaseException) -> str:
-    """Returns the first line of an exception's message, or its name where it has none."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _locate(path: Path) -> dict[str, Any]:
+    return {"path": str(path.resolve()), "digest": digest_path(path)}
 
 
 def state_of(error: BaseException) -> str:

@@ -3,15 +3,28 @@
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-from cotejo.tracking.journal import JournalError, load_progress, parse_record, save_progress, say_first_line
+from cotejo.tracking.backlog import CLOSED_TAG
+from cotejo.tracking.records import (
+    RUNNING,
+    BusyError,
+    JournalError,
+    digest_path,
+    find_state,
+    load_progress,
+    parse_record,
+    save_progress,
+    say_first_line,
+)
 
 EXPERIMENT = "cotejo"
 UID_TAG = "cotejo.uid"
@@ -19,6 +32,12 @@ UID_TAG = "cotejo.uid"
 MAX_DIGEST_LENGTH = 36
 #: Seconds to wait for other processes that create runs; a first start on a new database takes two of each.
 LOCK_TIMEOUT_S = 30
+#: Records of metrics that are sent in one call, when there are so many.
+MAX_BATCH = 100
+#: Their errors come with a traceback, again at each try; whoever has records sent says once what is wrong.
+LOGGERS = ("mlflow", "alembic", "sqlalchemy", "urllib3")
+#: From the best to the worst end that a stage can come to; a session has that of its worst.
+ENDS = ("FINISHED", "KILLED", "FAILED")
 #: Tags of a stage that its session, the run above, doesn't share.
 STAGE_TAGS = ("dvc.stage", "mlflow.source.name")
 
@@ -30,44 +49,84 @@ class Delivery:
         root: The repository's root: `mlflow.db` and `mlruns/` are kept there unless `MLFLOW_TRACKING_URI` is set.
         state_folder: Where the lock is kept that one process at a time creates runs under.
         timeout_s: Seconds to wait for a server.
+        busy_timeout_s: Seconds to wait for another process that is sending the same journal.
+
+    Attributes:
+        num_sent: The records that MLflow has taken so far.
     """
 
-    def __init__(self, root: Path, state_folder: Path, timeout_s: float) -> None:
+    def __init__(self, root: Path, state_folder: Path, timeout_s: float, busy_timeout_s: float = 0.0) -> None:
         self.root = root
         self.lock = FileLock(state_folder / "tracking.lock", timeout=LOCK_TIMEOUT_S)
         self.timeout_s = timeout_s
+        self.busy_timeout_s = busy_timeout_s
+        self.num_sent = 0
 
     def __call__(self, journal: Path) -> None:
         """Sends what is new in a journal; MLflow's own exceptions pass through.
 
         Raises:
             JournalError: The journal doesn't say what run it is of, or holds what MLflow refuses; the rest is sent.
+            BusyError: Another process is sending it.
         """
-        with FileLock(journal.with_suffix(".lock"), timeout=LOCK_TIMEOUT_S):
-            self._send(journal)
+        with self._alone(journal):
+            try:
+                self._send(journal)
+            except Exception as error:
+                if getattr(error, "error_code", "") != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                # another database than the one that took the first part: it gets the whole
+                journal.with_suffix(".sent").unlink(missing_ok=True)
+                self.__dict__.pop("experiment_id", None)
+                self._send(journal)
+
+    @contextmanager
+    def _alone(self, journal: Path) -> Iterator[None]:
+        lock = FileLock(journal.with_suffix(".lock"))
+        try:
+            lock.acquire(timeout=self.busy_timeout_s)
+        except Timeout:
+            raise BusyError from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _send(self, journal: Path) -> None:
         progress = load_progress(journal)
-        with journal.open("rb") as file:
-            file.seek(progress["offset"])
-            # a last line without an end is torn, or being written
-            lines = [line for line in file if line.endswith(b"\n")]
-        records = [parse_record(line) for line in lines]
+        lines = _read_lines(journal, progress["offset"])
         if lines and progress["run_id"] is None:
-            progress.update(self._start(_find_start(records)))
+            progress.update(self._start(_find_start([parse_record(line) for line in lines])))
         refused = []
-        for line, record in zip(lines, records, strict=True):
-            try:
-                if record and record["kind"] != "start":
-                    getattr(self, f"_send_{record['kind']}")(record, progress)
-            except Exception as error:
-                if not _is_of_the_record(error):
-                    raise
-                refused.append(error)
-            progress["offset"] += len(line)
+        for records, size in _batch(lines):
+            faults = self._send_batch(records, progress)
+            refused += faults
+            progress["offset"] += size
+            progress["state"] = find_state(records, progress.get("state", RUNNING))
             save_progress(journal, progress)
+            self.num_sent += len(records) - len(faults)
         if refused:
             raise JournalError(f"left out {len(refused)} of its records: {say_first_line(refused[0])}")
+
+    def _send_batch(self, records: Sequence[Mapping[str, Any]], progress: Mapping[str, Any]) -> list[Exception]:
+        """Sends records of one kind in one call, or one by one if MLflow refuses them; returns why it did."""
+        try:
+            self._send_records(records, progress)
+        except Exception as error:
+            if not _is_of_the_record(error):
+                raise
+            if len(records) == 1:
+                return [error]
+            return [fault for record in records for fault in self._send_batch([record], progress)]
+        return []
+
+    def _send_records(self, records: Sequence[Mapping[str, Any]], progress: Mapping[str, Any]) -> None:
+        kind = records[0]["kind"] if records else "start"  # which is sent already, by making the run
+        if kind == "metrics":
+            self._send_metrics(records, progress)
+        elif kind != "start":
+            _check_unchanged(records[0])
+            getattr(self, f"_send_{kind}")(records[0], progress)
 
     @cached_property
     def client(self) -> Any:  # noqa: ANN401 - mlflow.MlflowClient, imported late since it takes a second
@@ -78,10 +137,16 @@ class Delivery:
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         import mlflow
 
-        logging.getLogger("mlflow").setLevel(logging.WARNING)  # not one line per table of a new database
-        if not os.environ.get("MLFLOW_TRACKING_URI"):
-            mlflow.set_tracking_uri(f"sqlite:///{self.root / 'mlflow.db'}")
-        return mlflow.MlflowClient()
+        for name in LOGGERS:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        with self.lock:
+            if not os.environ.get("MLFLOW_TRACKING_URI"):
+                database = self.root / "mlflow.db"
+                if not database.exists():
+                    _create_database(database)
+                _check_writable(database, self.timeout_s)
+                mlflow.set_tracking_uri(f"sqlite:///{database}")
+            return mlflow.MlflowClient()
 
     @cached_property
     def experiment_id(self) -> str:
@@ -127,19 +192,30 @@ class Delivery:
             return str(run.info.run_id)
 
     def _send_resume(self, _: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
-        self.client.update_run(progress["run_id"], status="RUNNING")
+        run_id = progress["run_id"]
+        for tag in {"error", CLOSED_TAG} & self.client.get_run(run_id).data.tags.keys():
+            self.client.delete_tag(run_id, tag)
+        self.client.update_run(run_id, status="RUNNING")
 
     def _send_params(self, record: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
-        for run_id in _receivers(record, progress):
-            self.client.log_batch(run_id, params=[Param(key, value) for key, value in record["values"].items()])
+        params = [Param(key, value) for key, value in record["values"].items()]
+        own_id, *above = _receivers(record, progress)
+        self.client.log_batch(own_id, params=params)
+        for run_id in above:  # params.yaml may have changed between two stages of one session, which keeps the first
+            known = self.client.get_run(run_id).data.params
+            self.client.log_batch(run_id, params=[param for param in params if param.key not in known])
 
-    def _send_metrics(self, record: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
+    def _send_metrics(self, records: Sequence[Mapping[str, Any]], progress: Mapping[str, Any]) -> None:
         from mlflow.entities import Metric
 
-        values = [Metric(key, value, record["time_ms"], record["step"]) for key, value in record["values"].items()]
-        for run_id in _receivers(record, progress):
+        values = [
+            Metric(key, value, record["time_ms"], record["step"])
+            for record in records
+            for key, value in record["values"].items()
+        ]
+        for run_id in _receivers(records[0], progress):
             self.client.log_batch(run_id, metrics=values)
 
     def _send_tags(self, record: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
@@ -200,10 +276,75 @@ class Delivery:
 
     def _send_end(self, record: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
         self.client.set_terminated(progress["run_id"], record["state"], record["time_ms"])
-        session_id = progress["parent_id"] if progress["is_session"] else None
-        # a session has no end of its own: it ends with the last of its stages so far, and one failure stays one
-        if session_id and self.client.get_run(session_id).info.status != "FAILED":
-            self.client.set_terminated(session_id, record["state"], record["time_ms"])
+        if progress["is_session"]:
+            self._end_session(progress["parent_id"])
+
+    def _end_session(self, run_id: str) -> None:
+        """Closes a session when none of its stages runs; it has no end of its own, and the next one opens it again."""
+        below = self.client.search_runs([self.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'")
+        if all(run.info.status in ENDS for run in below):
+            state = max((run.info.status for run in below), key=ENDS.index)
+            self.client.set_terminated(run_id, state, max(run.info.end_time for run in below))
+
+
+def _create_database(path: Path) -> None:
+    """Creates MLflow's tables in one step: a database that a kill leaves half made can't be opened again."""
+    from mlflow.store.db.utils import _initialize_tables
+    from sqlalchemy import create_engine
+
+    partial = path.with_name(f".part-{path.name}")
+    partial.unlink(missing_ok=True)
+    engine = create_engine(f"sqlite:///{partial}")
+    _initialize_tables(engine)
+    engine.dispose()
+    partial.replace(path)
+
+
+def _check_writable(database: Path, timeout_s: float) -> None:
+    """Raises at once what MLflow would try again for minutes: the database is locked, read-only or damaged."""
+    with closing(sqlite3.connect(database, timeout_s, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+
+
+def _read_lines(journal: Path, offset: int) -> list[bytes]:
+    try:
+        with journal.open("rb") as file:
+            file.seek(offset)
+            # a last line without an end is torn, or being written
+            return [line for line in file if line.endswith(b"\n")]
+    except OSError as error:
+        raise JournalError(str(error)) from error
+
+
+def _batch(lines: Sequence[bytes]) -> Iterator[tuple[list[dict[str, Any]], int]]:
+    """Groups records that one call can send: metrics that follow each other. Gives them and their size in bytes."""
+    records: list[dict[str, Any]] = []
+    size = 0
+    for line in lines:
+        record = parse_record(line)
+        if (
+            record
+            and records
+            and not (len(records) < MAX_BATCH and _sendable_with(record) == _sendable_with(records[0]))
+        ):
+            yield records, size
+            records, size = [], 0
+        records += [record] if record else []
+        size += len(line)
+    if size:
+        yield records, size
+
+
+def _sendable_with(record: Mapping[str, Any]) -> object:
+    """Returns what is equal for two records that one call can send."""
+    return record.get("is_summary") if record["kind"] == "metrics" else object()
+
+
+def _check_unchanged(record: Mapping[str, Any]) -> None:
+    """Refuses a file that has been written anew since it was recorded: it is another run's."""
+    if record.get("digest") and "path" in record and digest_path(Path(record["path"])) != record["digest"]:
+        raise JournalError(f"{record['path']} has changed since, or is gone")
 
 
 def _find_start(records: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
@@ -216,7 +357,7 @@ def _find_start(records: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
 
 def _is_of_the_record(error: Exception) -> bool:
     """Tells whether a record is at fault, which no later stage could send either, rather than the server."""
-    malformed = isinstance(error, (AttributeError, KeyError, TypeError))
+    malformed = isinstance(error, (JournalError, AttributeError, KeyError, TypeError))
     return malformed or getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE"
 
 

@@ -1,0 +1,104 @@
+"""What MLflow hasn't got yet, and the runs whose process is gone without a word."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cotejo.tracking.records import (
+    RUNNING,
+    append_records,
+    find_state,
+    find_writer,
+    is_gone,
+    load_progress,
+    open_alone,
+    parse_record,
+    parse_records,
+)
+
+#: The tag of a run that was closed by another process than its own.
+CLOSED_TAG = "interrupted"
+
+
+class Left(NamedTuple):
+    """A journal of which something is left to be sent.
+
+    Attributes:
+        journal: The file.
+        name: The run's name.
+        stage: The stage that it is of, or an empty string.
+        num_records: Records that MLflow hasn't got.
+        state: The run's state, in MLflow's words.
+        has_model: Whether a model is among them, which takes TensorFlow to be sent.
+    """
+
+    journal: Path
+    name: str
+    stage: str
+    num_records: int
+    state: str
+    has_model: bool
+
+
+def find_left(folder: Path) -> list[Left]:
+    """Lists the journals of which something is left, those of runs that began earlier first.
+
+    A file that can't be read is listed as a run without a name, so that whoever sends it says why.
+    """
+    found = [_inspect(journal) for journal in folder.glob("*.jsonl") if not _is_sent(journal)]
+    return [left for _, left in sorted(found, key=lambda pair: (pair[0], pair[1].journal)) if left.num_records]
+
+
+def close_gone(folder: Path) -> int:
+    """Closes the runs whose process was killed: they would be shown as running for ever.
+
+    Returns:
+        How many it has closed. What it writes is sent with the rest; a run that is gone on with is running again.
+    """
+    return sum(_close_if_gone(journal) for journal in folder.glob("*.jsonl") if not _is_settled(journal))
+
+
+def _inspect(journal: Path) -> tuple[int, Left]:
+    try:
+        content = journal.read_bytes()
+    except OSError:
+        return 0, Left(journal, "?", "", 1, "?", has_model=False)
+    records = parse_records(content)
+    start: dict[str, Any] = next((record for record in records if record["kind"] == "start"), {})
+    lines = content[load_progress(journal)["offset"] :].splitlines(keepends=True)
+    unsent = [record for line in lines if (record := parse_record(line))]
+    has_model = any(record["kind"] == "model" for record in unsent)
+    name, stage = str(start.get("name", "?")), str(start.get("tags", {}).get("dvc.stage", ""))
+    return start.get("time_ms", 0), Left(journal, name, stage, len(unsent), find_state(records), has_model)
+
+
+def _is_sent(journal: Path) -> bool:
+    """Tells by its size, unread: most journals have been sent, and a study leaves many."""
+    try:
+        return bool(load_progress(journal)["offset"] == journal.stat().st_size)
+    except OSError:
+        return False
+
+
+def _is_settled(journal: Path) -> bool:
+    return _is_sent(journal) and load_progress(journal).get("state", RUNNING) != RUNNING
+
+
+def _close_if_gone(journal: Path) -> bool:
+    try:
+        with open_alone(journal, "r+b") as file:
+            records = parse_records(file.read())
+            writer = find_writer(records)
+            if not records or find_state(records) != RUNNING or not is_gone(writer):
+                return False
+            append_records(file, _closing(records[-1].get("time_ms", 0), writer))
+    except OSError:  # on a full disk; the next start tries again
+        return False
+    return True
+
+
+def _closing(time_ms: int, writer: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+    said = f"process {writer['pid']} on {writer['host']} is gone" if writer else "its process is gone"
+    yield {"kind": "tags", "time_ms": time_ms, "values": {CLOSED_TAG: said}}
+    # it ended when it was last heard of, not when somebody noticed
+    yield {"kind": "end", "time_ms": time_ms, "state": "KILLED"}
