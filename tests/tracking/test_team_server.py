@@ -85,7 +85,9 @@ def wait_for_metrics(postgres, number, writers):
 
 
 def sync(study, server, environment):
-    subprocess.run(["cotejo", "sync"], cwd=study, env={**environment, "MLFLOW_TRACKING_URI": server.uri}, check=True)
+    variables = {**environment, "MLFLOW_TRACKING_URI": server.uri}
+    done = subprocess.run(["cotejo", "sync"], cwd=study, env=variables, stdout=subprocess.PIPE, text=True, check=True)
+    assert "nothing left" in done.stdout
 
 
 def check_that_postgres_has_every_record_once(postgres):
