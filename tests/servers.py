@@ -48,28 +48,31 @@ def start_postgres() -> Iterator[Postgres]:
     # it refuses to run as root, and another user can't enter pytest's folders
     as_user = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
     folder = Path(tempfile.mkdtemp(prefix="cotejo-postgres-"))
-    password = secrets.token_hex(16)
-    (folder / "password").write_text(password)
-    if as_user:
-        for path in (folder, folder / "password"):
-            shutil.chown(path, "postgres", "postgres")
-    data, port = folder / "data", find_free_port()
-    subprocess.run(
-        [binaries / "initdb", "-D", data, "-U", "mlflow", "--auth=scram-sha-256", "--pwfile", folder / "password"],
-        cwd=folder, check=True, capture_output=True, **as_user,
-    )  # fmt: skip
-    command = [binaries / "postgres", "-D", data, "-p", str(port), "-k", folder, "-c", "listen_addresses=127.0.0.1"]
     try:
-        with _start(command, folder / "log", cwd=folder, **as_user) as process:
-            postgres = Postgres(port, password)
-            _wait_for(lambda: bool(postgres.query("select 1")), process, folder / "log", psycopg.OperationalError)
-            try:
-                yield postgres
-            finally:
-                process.send_signal(signal.SIGINT)  # "fast": it waits for no client
-                process.wait(30)
+        with _run_postgres(binaries, folder, as_user) as postgres:
+            yield postgres
     finally:
         shutil.rmtree(folder)
+
+
+@contextmanager
+def _run_postgres(binaries: Path, folder: Path, as_user: dict[str, Any]) -> Iterator[Postgres]:
+    postgres = Postgres(find_free_port(), secrets.token_hex(16))
+    password, data, log = folder / "password", folder / "data", folder / "log"
+    password.write_text(postgres.password)
+    if as_user:
+        for path in (folder, password):
+            shutil.chown(path, as_user["user"], as_user["group"])
+    initdb = [binaries / "initdb", "-D", data, "-U", "mlflow", "--auth=scram-sha-256", "--pwfile", password]
+    subprocess.run(initdb, cwd=folder, check=True, capture_output=True, **as_user)
+    command = [binaries / "postgres", "-D", data, "-p", str(postgres.port), "-k", folder, "-h", "127.0.0.1"]
+    with _start(command, log, cwd=folder, **as_user) as process:
+        _wait_for(lambda: bool(postgres.query("select 1")), process, log, psycopg.OperationalError)
+        try:
+            yield postgres
+        finally:
+            process.send_signal(signal.SIGINT)  # "fast": it waits for no client
+            process.wait(30)
 
 
 @dataclass
@@ -156,7 +159,8 @@ def _find_postgres() -> Path:
 def _list_postgres() -> list[Path]:
     on_path = shutil.which("initdb")
     # Debian keeps them off PATH, one folder per version
-    return [Path(on_path).parent] if on_path else sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    programs = [Path(on_path)] if on_path else sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True)
+    return [program.parent for program in programs]
 
 
 def _install_postgres() -> None:
