@@ -16,7 +16,7 @@ DEMO := data.name=digits base.seeds=[0] \
   search.num_trials=4 search.space.epochs.low=1 search.space.epochs.high=2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo reproduce test test-slow test-network check bench lock clean
+.PHONY: help setup demo reproduce test test-slow test-server test-network check bench lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ test: $(READY)  ## the tests: a quarter of an hour on two cores
 
 test-slow: $(READY)  ## kill real trainings at random moments and compare bytes: a quarter of an hour
 	@$(RUN) pytest -m slow
+
+test-server: $(READY)  ## kill a team's MLflow server on PostgreSQL, which it installs as root: a minute and a half
+	@$(RUN) pytest -m server
 
 test-network: $(READY)  ## ask the public addresses of data and weights whether they still answer
 	@$(RUN) pytest -m network
