@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from cotejo.tracking.registry import compute_sha256
+
 #: Sends what is new in a journal to MLflow; raises when MLflow can't be had.
 Deliver = Callable[[Path], None]
 
@@ -162,7 +164,12 @@ class Run:
 
     def log_model(self, path: Path, input_shape: tuple[int, ...], num_classes: int) -> None:
         """Records a saved Keras model from uint8 images of a shape to probabilities."""
-        self._append("model", path=str(path.resolve()), input_shape=list(input_shape), num_classes=num_classes)
+        what = {"sha256": compute_sha256(path), "input_shape": list(input_shape), "num_classes": num_classes}
+        self._append("model", path=str(path.resolve()), **what)
+
+    def log_champion(self, champion: Mapping[str, Any]) -> None:
+        """Records the model that a comparison recommends; what `find_champion` has found."""
+        self._append("champion", **{**champion, "path": str(Path(champion["path"]).resolve())})
 
     def log_dataset(self, name: str, digest: str, folder: Path) -> None:
         """Records the data that the run has read, by its SHA-256."""

@@ -1,16 +1,17 @@
-"""Sends journals to MLflow. The only file that imports it."""
+"""Sends journals to MLflow. Only this file and the registry's import it."""
 
 import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
+from cotejo.tracking import registry
 from cotejo.tracking.journal import JournalError, load_progress, parse_record, save_progress, say_first_line
 
 EXPERIMENT = "cotejo"
@@ -34,6 +35,7 @@ class Delivery:
 
     def __init__(self, root: Path, state_folder: Path, timeout_s: float) -> None:
         self.root = root
+        self.journals = state_folder / "journal"
         self.lock = FileLock(state_folder / "tracking.lock", timeout=LOCK_TIMEOUT_S)
         self.timeout_s = timeout_s
 
@@ -156,30 +158,33 @@ class Delivery:
                 self.client.log_artifact(run_id, path, record["folder"] or None)
 
     def _send_model(self, record: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
-        import keras
-        import mlflow.keras
-        import numpy as np
-        from mlflow.models import Model, ModelSignature
-        from mlflow.types import Schema, TensorSpec
-
+        path = Path(record["path"])
         # sent before a kill, and a second one would be shown beside it; or another run's model has taken its place
-        if self._has_model(progress["run_id"]) or not Path(record["path"]).exists():
-            return
-        mlflow.set_experiment(experiment_id=self.experiment_id)  # a model is kept where the active experiment says
-        shape = (-1, *record["input_shape"])
-        Model.log(
-            artifact_path=None,
-            name="model",
-            flavor=mlflow.keras,
-            model=keras.saving.load_model(record["path"], compile=False, safe_mode=True),
-            signature=ModelSignature(
-                inputs=Schema([TensorSpec(np.dtype("uint8"), shape)]),
-                outputs=Schema([TensorSpec(np.dtype("float32"), (-1, record["num_classes"]))]),
-            ),
-            # given by name: left alone, MLflow imports TensorFlow a second time to find them out
-            pip_requirements=[f"{name}=={metadata.version(name)}" for name in ("keras", "tensorflow")],
-            run_id=progress["run_id"],
-        )
+        is_there = path.exists() and registry.compute_sha256(path) == record["sha256"]
+        if is_there and not self._has_model(progress["run_id"]):
+            registry.log_model(self.client, progress["run_id"], record)
+
+    def _send_champion(self, record: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
+        model = registry.find_model(self.client, self.experiment_id, record["sha256"])
+        if model is None:  # what its training recorded may still wait to be sent
+            self._send_journals_of(record["sha256"])
+            model = registry.find_model(self.client, self.experiment_id, record["sha256"])
+        if model is None:  # DVC's cache had it, and the training was tracked elsewhere
+            self._send_model(record, progress)
+            model = registry.find_model(self.client, self.experiment_id, record["sha256"])
+        if model is None:
+            raise JournalError(
+                f"{record['path']}, the champion, was gone before it was sent; run `dvc repro -f compare`"
+            )
+        with self.lock:
+            registry.register_champion(self.client, model, record)
+
+    def _send_journals_of(self, sha256: str) -> None:
+        for journal in sorted(self.journals.glob("*.jsonl")):
+            records = [parse_record(line) for line in journal.read_bytes().splitlines(keepends=True)]
+            if any(record and record["kind"] == "model" and record.get("sha256") == sha256 for record in records):
+                with suppress(JournalError):  # said when it is that journal's turn
+                    self(journal)
 
     def _has_model(self, run_id: str) -> bool:
         outputs = self.client.get_run(run_id).outputs
@@ -216,7 +221,7 @@ def _find_start(records: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
 
 def _is_of_the_record(error: Exception) -> bool:
     """Tells whether a record is at fault, which no later stage could send either, rather than the server."""
-    malformed = isinstance(error, (AttributeError, KeyError, TypeError))
+    malformed = isinstance(error, (AttributeError, JournalError, KeyError, TypeError))
     return malformed or getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE"
 
 
