@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from cotejo.masking import mask_addresses, mask_secrets
 from cotejo.tracking.registry import compute_sha256
 
 #: Sends what is new in a journal to MLflow; raises when MLflow can't be had.
@@ -206,7 +207,7 @@ class Run:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a+b") as journal:
                 drop_torn_record(journal)
-                journal.write(json.dumps(record).encode() + b"\n")
+                journal.write(mask_addresses(json.dumps(record)).encode() + b"\n")
         except OSError as error:
             self.tracker.warn_unrecorded(self.path, error)
         else:
@@ -261,8 +262,8 @@ def drop_torn_record(journal: BinaryIO) -> None:
 
 
 def say_first_line(error: BaseException) -> str:
-    """Returns the first line of an exception's message, or its name where it has none."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """Returns the first line of an exception's message without secrets, or its name where it has none."""
+    return mask_secrets((str(error).splitlines() or [type(error).__name__])[0])
 
 
 def state_of(error: BaseException) -> str:
