@@ -47,8 +47,8 @@ def find_champion(comparison: Comparison, metrics: Mapping[str, Mapping[str, Any
         "num_classes": len(dataset["class_names"]),
         "tags": {key: str(value) for key, value in tags.items()},
         "description": (
-            f"{best.name}, seed {seed.seed}. Right on {best.test_accuracy:.2%} of the test images, mean of "
-            f"{len(best.seeds)} seeds; {best.confidence:.0%} interval {best.test_accuracy_low:.2%} to "
+            f"{best.name}, seed {seed.seed}. Right on {best.test_accuracy:.2%} of the test images (seeds: "
+            f"{len(best.seeds)}); {best.confidence:.0%} interval {best.test_accuracy_low:.2%} to "
             f"{best.test_accuracy_high:.2%}. Can't be told apart from: {tags['tied']}."
         ),
         "compared": sorted(digest for name in digests for digest in digests[name].values()),
