@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import _source  # noqa: F401
+from cotejo.comparison.champion import find_champion
 from cotejo.comparison.inputs import load_inputs
 from cotejo.comparison.verdict import build_comparison
 from cotejo.report.render import save_report
@@ -14,7 +15,7 @@ REPORTS = ("reports/comparison.html", "reports/comparison.json", "reports/compar
 
 
 def compare(stage: Stage) -> None:
-    """Writes reports/comparison.html, .json and .md."""
+    """Writes reports/comparison.html, .json and .md; tells MLflow which model the report recommends."""
     settings, transfer = stage.params.compare, stage.params.transfer
     inputs = load_inputs(Path("reports"))
     comparison = build_comparison(
@@ -23,15 +24,13 @@ def compare(stage: Stage) -> None:
         timings=inputs.timings,
         dataset=json.loads(DATASET.read_text(encoding="utf-8")),
         facts={**stage.describe_code(), "weights": transfer.weights, "backbone": transfer.backbone},
-        baseline=settings.baseline,
-        candidate=settings.candidate,
-        confidence=settings.confidence,
-        margin=settings.margin,
+        **settings.model_dump(exclude={"language"}),
     )
     with stage.outputs(*REPORTS) as files:
         save_report(comparison, inputs.histories, settings.language, *files)
     for path in REPORTS:
         stage.run.log_artifact(Path(path), "report", is_summary=True)
+    stage.run.log_champion(find_champion(comparison, inputs.metrics))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import _source  # noqa: F401
 from cotejo.data.readers import read_published
-from cotejo.data.sources import SOURCES
+from cotejo.data.sources import SOURCES, check_files
 from cotejo.data.splits import save_splits, split_published
 from cotejo.report.figures.samples import figure_samples
 from cotejo.report.style import save_figure
@@ -19,6 +19,7 @@ def preprocess(stage: Stage) -> None:
     """Writes data/processed/ and a picture of samples of each class."""
     name, settings = stage.params.data.name, stage.params.preprocess
     source = SOURCES[name]
+    check_files(name, RAW)
     published = read_published(source.file_format, RAW, len(source.class_names))
     splits = split_published(published, settings.validation_fraction, settings.test_fraction, settings.seed)
     with stage.outputs("data/processed", FIGURE) as (folder, figure):

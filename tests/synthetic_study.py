@@ -1,5 +1,7 @@
 """A made-up study, seeded: what evaluate and the training stages hand to compare, without training anything."""
 
+import hashlib
+
 import numpy as np
 import pandas as pd
 from sklearn import metrics as sk
@@ -82,6 +84,11 @@ def build_dataset(y_true):
     }  # fmt: skip
 
 
+def digest_of(name, seed):
+    """The SHA-256 of a model that was never saved."""
+    return hashlib.sha256(f"{name} {seed}".encode()).hexdigest()
+
+
 def _predict(generator, y_true, hardness, accuracy):
     noise = generator.normal(size=len(y_true))
     rank = 0.8 * hardness + 0.6 * noise
@@ -107,7 +114,8 @@ def _measure(name, y_true, y_prob):
     }  # fmt: skip
     accuracy = float(np.mean(accuracies))
     per_seed = [
-        {"seed": seed, "test_accuracy": value, "test_loss": 0.3 - 0.01 * seed, "test_macro_f1": value,
+        {"seed": seed, "model_sha256": digest_of(name, seed),
+         "test_accuracy": value, "test_loss": 0.3 - 0.01 * seed, "test_macro_f1": value,
          "sample_right": 90 + seed, "epochs": 10, "best_epoch": 8 - seed, "val_accuracy": value + 0.002,
          "val_cross_entropy": 1.2 - value + 0.002 * seed, "val_loss": 1.3 - value + 0.002 * seed,
          "train_accuracy": value + 0.04, "train_cross_entropy": 0.18, "train_loss": 0.28}

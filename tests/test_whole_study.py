@@ -1,5 +1,6 @@
 """The whole study, run by DVC as a user runs it, on scikit-learn's digits in a copy of the repository."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -183,6 +184,19 @@ class References(HTMLParser):
     def handle_starttag(self, tag, attrs):
         wanted = ("src", "srcset", "data") if tag == "a" else ("src", "srcset", "data", "href")
         self.fetched += [value for key, value in attrs if key in wanted and value and value[0] != "#"]
+
+
+def test_the_recommended_model_is_the_champion_and_has_the_bytes_of_its_training(runs, finished):
+    recommended = finished.load_json("reports/comparison.json")["recommendations"][0]["values"]
+    client = mlflow.MlflowClient(f"sqlite:///{finished.folder / 'mlflow.db'}")
+    champion = client.get_model_version_by_alias("cotejo", "champion")
+    model = recommended["model"]
+    archive = (finished.folder / "models" / model / "seed-0" / "model.keras").read_bytes()
+    assert champion.tags["model"] == model
+    assert champion.tags["model.sha256"] == hashlib.sha256(archive).hexdigest()
+    assert float(champion.tags["test_accuracy"]) == recommended["accuracy"]
+    stage = {"transfer": "transfer-learn", "finetune": "finetune"}.get(model, f"train-{model}")
+    assert champion.run_id == runs[f"{stage} seed 0"].info.run_id
 
 
 def test_the_report_is_one_file_that_fetches_nothing(finished):

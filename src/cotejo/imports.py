@@ -15,6 +15,7 @@ EXEMPT = {
     "cotejo.errors": "says what went wrong",
     "cotejo.faults": "says what is wrong with a value",
     "cotejo.imports": "names the code that a result depends on",
+    "cotejo.masking": "hides passwords in messages",
     "cotejo.params": "reads values and changes none: DVC tracks the values themselves",
     "cotejo.report.figures.augmentation": "draws a picture that no stage reads",
     "cotejo.schema": "refuses values and changes none; which module builds what is said in cotejo.models.families",

@@ -16,8 +16,8 @@ MAX_STAGE_LINES = 40
 
 #: The house: a module imports only from its own row and the rows above.
 ROWS = (
-    "errors", "faults", "schema", "params", "data", "models", "tracking", "training", "evaluation", "tuning",
-    "comparison", "report", "imports", "stage", "pipeline", "cli",
+    "errors", "masking", "faults", "schema", "params", "data", "models", "tracking", "training", "evaluation",
+    "tuning", "comparison", "report", "imports", "stage", "pipeline", "cli",
 )  # fmt: skip
 
 

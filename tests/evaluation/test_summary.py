@@ -89,6 +89,12 @@ def test_every_test_image_is_scored_once_by_every_seed(predictions, models, spli
         np.testing.assert_allclose(y_prob, model.predict(split.images, verbose=0), atol=1e-6)
 
 
+def test_the_scores_of_each_seed_say_of_which_file_they_are(summary, models):
+    archives = [(models / f"seed-{seed}" / "model.keras").read_bytes() for seed in SEEDS]
+    received = [row["model_sha256"] for row in summary["per_seed"]]
+    assert received == [hashlib.sha256(archive).hexdigest() for archive in archives]
+
+
 def test_the_scores_of_each_seed_agree_with_scikit_learn_on_the_saved_predictions(summary, predictions):
     y_true = predictions["y_true"]
     for row, y_prob in zip(summary["per_seed"], predictions["y_prob"], strict=True):

@@ -15,11 +15,14 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from cotejo.errors import DataError
+from cotejo.masking import mask_secrets
 
 #: Waits before the second and the third try of an address, in seconds.
 RETRY_WAITS_S = (0.5, 2.0)
 #: What a broken connection loses at most.
 CHUNK_BYTES = 1 << 16
+#: What a file may have, five times the largest that we know: a host or a mirror must not fill the disk.
+MAX_BYTES = 1 << 30
 #: Marks a file that an installed package brought along.
 PACKAGE = "package:"
 
@@ -191,6 +194,28 @@ def describe_source(name: str) -> dict[str, Any]:
     }
 
 
+def check_files(name: str, folder: Path) -> None:
+    """Checks that a data set's files are those of its authors, before anything reads them.
+
+    So whatever a folder, a link in it or a cache may hold, only known bytes are unpacked.
+
+    Args:
+        name: The data set's name in `params.yaml`.
+        folder: Where download has put them.
+
+    Raises:
+        DataError: A file is missing or another one.
+    """
+    for file in SOURCES[name].files:
+        path = folder / file.name
+        received = compute_sha256(path) if path.is_file() else "no such file"
+        if received != file.sha256:
+            raise DataError(
+                f"{path}: expected SHA-256 {file.sha256}. Received: {received}. "
+                "Delete the folder and run `dvc repro download` again."
+            )
+
+
 def find_weights(backbone: str, alpha: float) -> RemoteFile:
     """Returns the ImageNet weights of a backbone, the classifier on top left out.
 
@@ -252,11 +277,11 @@ class Fetcher:
             try:
                 self._get(place, file, target)
             except (OSError, DataError) as error:
-                failures.append(f"{place}: {_say_reason(error)}")
+                failures.append(mask_secrets(f"{place}: {_say_reason(error)}"))
             else:
                 for failure in failures:
                     if "SHA-256" in failure:
-                        print(f"warning: {failure}; {place} has the right bytes", file=sys.stderr)
+                        print(mask_secrets(f"warning: {failure}; {place} has the right bytes"), file=sys.stderr)
                 return target
         tried = "\n".join(f"  {failure}" for failure in failures)
         raise DataError(
@@ -276,10 +301,18 @@ class Fetcher:
         if place.startswith(("http://", "https://")):
             partial = self.partial_folder / f"{file.sha256}.part"
             resumed = partial.exists()
-            self._download(place, file.name, partial)
+            try:
+                self._download(place, file.name, partial)
+            except DataError:  # too much: nothing to go on from
+                partial.unlink(missing_ok=True)
+                raise
         else:
             partial = target.with_name(f".{file.name}.part")
-            shutil.copyfile(_locate(place), partial)
+            source = _locate(place)
+            if source.exists() and not source.is_file():
+                raise DataError("not a file")
+            _check_size(source.stat().st_size)
+            shutil.copyfile(source, partial)
         received = compute_sha256(partial)
         if received != file.sha256:
             size_bytes = partial.stat().st_size
@@ -317,10 +350,12 @@ class Fetcher:
             if response.status_code != requests.codes.partial_content:
                 done = 0
             total = int(response.headers.get("Content-Length", 0)) + done
+            _check_size(total)
             # some hosts label every .gz file as a compressed answer, which requests would unpack
             response.raw.headers.pop("Content-Encoding", None)
             with partial.open("ab" if done else "wb") as sink, _show_progress(name, done, total) as progress:
                 for chunk in response.iter_content(CHUNK_BYTES):
+                    _check_size(sink.tell() + len(chunk))
                     sink.write(chunk)
                     progress.advance(progress.task_ids[0], len(chunk))
 
@@ -329,6 +364,11 @@ def compute_sha256(path: Path) -> str:
     """Returns the SHA-256 of a file as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_size(num_bytes: int) -> None:
+    if num_bytes > MAX_BYTES:
+        raise DataError(f"expected at most {MAX_BYTES:,} bytes, received more")
 
 
 def _locate(place: str) -> Path:

@@ -1,5 +1,6 @@
 """Everything that the study keeps of one model: scores, predictions, curves."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -142,6 +143,8 @@ def _evaluate_seed(folder: Path, seed: int, test: LabelledImages, dataset: Datas
     history = _read_history(folder / "history.csv")
     scores = {
         "seed": seed,
+        # so that whoever reads these numbers can say of which file they are
+        "model_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         **compute_scores(test.labels, y_prob, dataset.num_classes),
         "sample_right": int((y_prob.argmax(axis=1) == test.labels)[sample].sum()),
         **_describe_kept_epoch(history),

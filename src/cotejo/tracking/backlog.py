@@ -29,7 +29,6 @@ class Left(NamedTuple):
         stage: The stage that it is of, or an empty string.
         num_records: Records that MLflow hasn't got.
         state: The run's state, in MLflow's words.
-        has_model: Whether a model is among them, which takes TensorFlow to be sent.
     """
 
     journal: Path
@@ -37,7 +36,6 @@ class Left(NamedTuple):
     stage: str
     num_records: int
     state: str
-    has_model: bool
 
 
 def find_left(folder: Path) -> list[Left]:
@@ -62,14 +60,13 @@ def _inspect(journal: Path) -> tuple[int, Left]:
     try:
         content = journal.read_bytes()
     except OSError:
-        return 0, Left(journal, "?", "", 1, "?", has_model=False)
+        return 0, Left(journal, "?", "", 1, "?")
     records = parse_records(content)
     start: dict[str, Any] = next((record for record in records if record["kind"] == "start"), {})
     lines = content[load_progress(journal)["offset"] :].splitlines(keepends=True)
     unsent = [record for line in lines if (record := parse_record(line))]
-    has_model = any(record["kind"] == "model" for record in unsent)
     name, stage = str(start.get("name", "?")), str(start.get("tags", {}).get("dvc.stage", ""))
-    return start.get("time_ms", 0), Left(journal, name, stage, len(unsent), find_state(records), has_model)
+    return start.get("time_ms", 0), Left(journal, name, stage, len(unsent), find_state(records))
 
 
 def _is_sent(journal: Path) -> bool:

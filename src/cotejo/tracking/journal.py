@@ -118,6 +118,10 @@ class Run:
         if self.tracker.is_on:
             self._append("model", **_locate(path), input_shape=list(input_shape), num_classes=num_classes)
 
+    def log_champion(self, champion: Mapping[str, Any]) -> None:
+        """Records the model that a comparison recommends; what `find_champion` has found."""
+        self._append("champion", **{**champion, "path": str(Path(champion["path"]).resolve())})
+
     def log_dataset(self, name: str, digest: str, folder: Path) -> None:
         """Records the data that the run has read, by its SHA-256."""
         self._append("dataset", name=name, digest=digest, folder=str(folder))

@@ -1,18 +1,18 @@
-"""Sends journals to MLflow. The only file that imports it."""
+"""Sends journals to MLflow. Only this file and the registry's import it."""
 
 import json
 import logging
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from cotejo.tracking import registry
 from cotejo.tracking.backlog import CLOSED_TAG
 from cotejo.tracking.records import (
     RUNNING,
@@ -22,6 +22,7 @@ from cotejo.tracking.records import (
     find_state,
     load_progress,
     parse_record,
+    parse_records,
     save_progress,
     say_first_line,
 )
@@ -57,6 +58,7 @@ class Delivery:
 
     def __init__(self, root: Path, state_folder: Path, timeout_s: float, busy_timeout_s: float = 0.0) -> None:
         self.root = root
+        self.journals = state_folder / "journal"
         self.lock = FileLock(state_folder / "tracking.lock", timeout=LOCK_TIMEOUT_S)
         self.timeout_s = timeout_s
         self.busy_timeout_s = busy_timeout_s
@@ -232,30 +234,31 @@ class Delivery:
                 self.client.log_artifact(run_id, path, record["folder"] or None)
 
     def _send_model(self, record: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
-        import keras
-        import mlflow.keras
-        import numpy as np
-        from mlflow.models import Model, ModelSignature
-        from mlflow.types import Schema, TensorSpec
+        if not self._has_model(progress["run_id"]):  # sent before a kill, and a second one would be shown beside it
+            registry.log_model(self.client, progress["run_id"], record)
 
-        # sent before a kill, and a second one would be shown beside it; or another run's model has taken its place
-        if self._has_model(progress["run_id"]) or not Path(record["path"]).exists():
-            return
-        mlflow.set_experiment(experiment_id=self.experiment_id)  # a model is kept where the active experiment says
-        shape = (-1, *record["input_shape"])
-        Model.log(
-            artifact_path=None,
-            name="model",
-            flavor=mlflow.keras,
-            model=keras.saving.load_model(record["path"], compile=False, safe_mode=True),
-            signature=ModelSignature(
-                inputs=Schema([TensorSpec(np.dtype("uint8"), shape)]),
-                outputs=Schema([TensorSpec(np.dtype("float32"), (-1, record["num_classes"]))]),
-            ),
-            # given by name: left alone, MLflow imports TensorFlow a second time to find them out
-            pip_requirements=[f"{name}=={metadata.version(name)}" for name in ("keras", "tensorflow")],
-            run_id=progress["run_id"],
-        )
+    def _send_champion(self, record: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
+        model = registry.find_model(self.client, self.experiment_id, record["sha256"])
+        if model is None:  # what its training recorded may still wait to be sent
+            self._send_journals_of(record["sha256"])
+            model = registry.find_model(self.client, self.experiment_id, record["sha256"])
+        # DVC's cache had it, and the training was tracked elsewhere
+        if model is None and digest_path(Path(record["path"])) == record["sha256"]:
+            self._send_model({**record, "digest": record["sha256"]}, progress)
+            model = registry.find_model(self.client, self.experiment_id, record["sha256"])
+        if model is None:
+            raise JournalError(
+                f"{record['path']}, the champion, was gone before it was sent; run `dvc repro -f compare`"
+            )
+        with self.lock:
+            registry.register_champion(self.client, model, record)
+
+    def _send_journals_of(self, sha256: str) -> None:
+        for journal in sorted(self.journals.glob("*.jsonl")):
+            records = parse_records(journal.read_bytes())
+            if any(record["kind"] == "model" and record.get("digest") == sha256 for record in records):
+                with suppress(JournalError):  # said when it is that journal's turn
+                    self(journal)
 
     def _has_model(self, run_id: str) -> bool:
         outputs = self.client.get_run(run_id).outputs

@@ -5,13 +5,14 @@ import hashlib
 import json
 import os
 import platform
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import psutil
+
+from cotejo.masking import mask_addresses, mask_secrets
 
 #: Seconds by which two readings of when the same process began may differ, since the clock can be set in between.
 CLOCK_TOLERANCE_S = 2.0
@@ -45,7 +46,7 @@ def append_records(journal: BinaryIO, records: Iterable[Mapping[str, Any]]) -> N
     """Appends records to an open journal, behind the last that is whole."""
     drop_torn_record(journal)
     for record in records:
-        journal.write(json.dumps(record).encode() + b"\n")
+        journal.write(mask_addresses(json.dumps(record)).encode() + b"\n")
 
 
 @contextmanager
@@ -143,21 +144,16 @@ def is_gone(writer: Mapping[str, Any] | None) -> bool:
 
 
 def say_first_line(error: BaseException) -> str:
-    """Returns the first line of an exception's message, or its name where it has none, without a password."""
-    return hide_password((str(error).splitlines() or [type(error).__name__])[0])
+    """Returns the first line of an exception's message without secrets, or its name where it has none."""
+    return mask_secrets((str(error).splitlines() or [type(error).__name__])[0])
 
 
 def say_cause(error: BaseException) -> str:
     """Returns the address that MLflow is expected at, and what the innermost exception says is wrong with it."""
     while inner := error.__cause__ or (None if error.__suppress_context__ else error.__context__):
         error = inner
-    address = hide_password(os.environ.get("MLFLOW_TRACKING_URI") or "mlflow.db")
+    address = mask_secrets(os.environ.get("MLFLOW_TRACKING_URI") or "mlflow.db")
     return f"{address}: {say_first_line(error)[:200]}"
-
-
-def hide_password(text: str) -> str:
-    """Takes the user and the password out of the addresses in a text."""
-    return re.sub(r"://[^/@\s]*@", "://***@", text)
 
 
 def digest_path(path: Path) -> str | None:

@@ -112,7 +112,6 @@ class _Sending:
         self.asked = asked
         self.own: dict[Path, None] = {}  # in the order in which they were asked for
         self.left_over: dict[Path, None] = {}
-        self.sends_left_over = False
         self.is_closing = False
         self.pause_s = FIRST_PAUSE_S
         self.next_try_s = 0.0
@@ -139,24 +138,13 @@ class _Sending:
                 return
             if asked is None:
                 self.is_closing = True
-                if self.sends_left_over:
-                    self._find_left_over()
             elif asked == self.tracker.folder:
-                self.sends_left_over = True
-                close_gone(self.tracker.folder)
-                self._find_left_over()
+                close_gone(asked)
+                # of runs that have ended: others are still written to by the processes that send them
+                left_over = [left for left in find_left(asked) if left.state != RUNNING]
+                self.left_over.update((left.journal, None) for left in left_over)
             else:
                 self.own[asked] = None
-
-    def _find_left_over(self) -> None:
-        """Adds the journals of runs that have ended.
-
-        To send a model, MLflow loads it: that draws random numbers and takes a processor, so it waits until this
-        stage has computed what it computes.
-        """
-        for left in find_left(self.tracker.folder):
-            if left.state != RUNNING and (self.is_closing or not left.has_model):
-                self.left_over[left.journal] = None
 
     def _send(self, journal: Path) -> bool:
         is_own = journal in self.own

@@ -15,6 +15,9 @@ from cotejo.models.layers import BatchNormalization
 FIXED_DATE = (1980, 1, 1, 0, 0, 0)
 FIXED_DATE_SAVED = "1980-01-01@00:00:00"
 
+#: All that an archive holds, uncompressed.
+MEMBERS = ("config.json", "metadata.json", "model.weights.h5")
+
 
 def save_model(model: keras.Model, path: Path) -> None:
     """Saves a model as a `.keras` archive that is the same, byte for byte, for the same model.
@@ -47,12 +50,21 @@ def load_model(path: Path) -> keras.Model:
         ModelError: There is no such file, or it isn't a model that Keras loads in safe mode.
     """
     try:
+        _check_members(path)
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
         raise ModelError(
             f"{path}: expected a model saved by this study. Received: {str(error).splitlines()[0]} "
             "Run `dvc repro`, or `dvc checkout` to restore it from DVC's cache."
         ) from error
+
+
+def _check_members(path: Path) -> None:
+    """Refuses what `save_model` never writes: a member that belongs elsewhere, or unpacks to any size."""
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.filename not in MEMBERS or member.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(f"an archive with another member, or a compressed one: {member.filename!r}.")
 
 
 def _edit_json(content: bytes, hook: Any) -> bytes:  # noqa: ANN401 - any function from object to object

@@ -1,0 +1,56 @@
+"""Which saved model stands for the study: the one that the report recommends for accuracy."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cotejo.comparison.comparison import Comparison
+
+#: Scores of the champion that the registry shows, means over the seeds.
+SHOWN = ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "confidence", "test_loss", "test_macro_f1",
+         "parameters")  # fmt: skip
+
+
+def find_champion(comparison: Comparison, metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Names the archive of the recommended model, and what the comparison says of the others.
+
+    Of the model's seeds it takes the one with the lowest cross-entropy on the validation images: the test images
+    choose between models; if they chose between its seeds too, its test accuracy would be too good.
+
+    Args:
+        comparison: The comparison.
+        metrics: `reports/metrics/<model>.json` by model.
+
+    Returns:
+        `path` and `sha256` of the archive, its `input_shape` and `num_classes`; `tags` and `description` for the
+        registry; `compared`, the SHA-256 of every archive that took part, and `equals`, of those that are as good.
+    """
+    recommended = comparison.recommendations[0].values
+    best, tied = comparison.get_model(recommended["model"]), recommended["tied"]
+    digests = {name: {row["seed"]: row["model_sha256"] for row in metrics[name]["per_seed"]} for name in metrics}
+    seed = min(best.seeds, key=lambda row: (row.val_cross_entropy, row.seed))
+    facts, dataset = comparison.facts, comparison.dataset
+    tags = {
+        "model": best.name,
+        "seed": seed.seed,
+        "seed_test_accuracy": seed.test_accuracy,
+        **{key: getattr(best, key) for key in SHOWN},
+        "tied": ", ".join(tied) or "none",
+        "data": dataset["name"],
+        "data.sha256": dataset["digest"],
+        "git.commit": facts["git_commit"] or "none",
+        "git.dirty": str(facts["dirty"]).lower(),
+    }
+    return {
+        "path": f"models/{best.name}/seed-{seed.seed}/model.keras",
+        "sha256": digests[best.name][seed.seed],
+        "input_shape": dataset["image_shape"],
+        "num_classes": len(dataset["class_names"]),
+        "tags": {key: str(value) for key, value in tags.items()},
+        "description": (
+            f"{best.name}, seed {seed.seed}. Right on {best.test_accuracy:.2%} of the test images (seeds: "
+            f"{len(best.seeds)}); {best.confidence:.0%} interval {best.test_accuracy_low:.2%} to "
+            f"{best.test_accuracy_high:.2%}. Can't be told apart from: {tags['tied']}."
+        ),
+        "compared": sorted(digest for name in digests for digest in digests[name].values()),
+        "equals": sorted(digest for name in (best.name, *tied) for digest in digests[name].values()),
+    }

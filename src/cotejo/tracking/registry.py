@@ -1,0 +1,148 @@
+"""MLflow's models: the archive of each training as the model of its run, and the best of them in the registry."""
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from platform import python_version
+from typing import Any
+
+#: The registered model's name, and the alias of the version that is best.
+REGISTERED = "cotejo"
+ALIAS = "champion"
+#: Tags: the SHA-256 of a model's archive and of the data that it was scored on.
+MODEL_TAG = "model.sha256"
+DATA_TAG = "data.sha256"
+#: When the last comparison was made that had a say on the champion, in milliseconds.
+COMPARED_TAG = "compared_ms"
+#: What serving an archive needs, pinned; left alone, MLflow imports TensorFlow a second time to find it out.
+REQUIRED = ("mlflow", "keras", "tensorflow")
+
+
+def takes_over(champion: Mapping[str, Any], present: Mapping[str, str] | None) -> bool:
+    """Decides whether the model that a comparison recommends becomes the champion.
+
+    Only a comparison may replace a champion. It says so of a champion that it compared and found worse. One that it
+    didn't compare is worse for certain where its whole interval lies below, and of no use where the data are others.
+
+    Args:
+        champion: What `find_champion` has found.
+        present: The tags of the present champion's version; None where there is none.
+    """
+    if present is None:
+        return True
+    digest = present.get(MODEL_TAG)
+    if digest is None:  # a person has put another model there
+        return False
+    if digest in champion["compared"]:
+        return digest not in champion["equals"]
+    is_other_data = present.get(DATA_TAG) != champion["tags"][DATA_TAG]
+    return is_other_data or float(champion["tags"]["test_accuracy_low"]) > float(present["test_accuracy_high"])
+
+
+def log_model(client: Any, run_id: str, record: Mapping[str, Any]) -> str:  # noqa: ANN401 - mlflow.MlflowClient
+    """Stores a saved Keras model, byte for byte, as the model of a run, in the form that MLflow loads and serves.
+
+    `mlflow.keras.log_model` would load the model to save it again: other bytes, and TensorFlow in stages and commands
+    that need none.
+
+    Args:
+        client: The client.
+        run_id: The run that has made the model.
+        record: `path`, `digest`, `input_shape` and `num_classes`.
+
+    Returns:
+        The model's id.
+    """
+    from mlflow.entities import LoggedModelOutput
+
+    run = client.get_run(run_id)
+    model = client.create_logged_model(
+        run.info.experiment_id,
+        "model",
+        run_id,
+        tags={MODEL_TAG: record["digest"]},
+        params=run.data.params,
+    )
+    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    with tempfile.TemporaryDirectory() as folder:
+        _write_model(Path(folder), record, model)
+        client.log_model_artifacts(model.model_id, folder)
+    client.finalize_logged_model(model.model_id, "READY")
+    return str(model.model_id)
+
+
+def find_model(client: Any, experiment_id: str, sha256: str) -> Any | None:  # noqa: ANN401 - MLflow's LoggedModel
+    """Finds the logged model with these bytes, the newest where several trainings have made them."""
+    newest_first = [{"field_name": "creation_timestamp", "ascending": False}]
+    found = client.search_logged_models([experiment_id], f"tags.`{MODEL_TAG}` = '{sha256}'", order_by=newest_first)
+    return next((model for model in found if model.status == "READY"), None)
+
+
+def register_champion(client: Any, model: Any, record: Mapping[str, Any]) -> None:  # noqa: ANN401 - MLflow's own
+    """Gives a logged model a version and the alias, if it is to take over; a version of the same bytes is used again.
+
+    To be called by one process at a time. A comparison that was made before the last one that had a say changes
+    nothing, so that a record may be sent twice, and late.
+
+    Args:
+        client: The client.
+        model: The logged model.
+        record: What `find_champion` has found, with `time_ms`.
+    """
+    registered = _find_or_create_registered(client)
+    if int(registered.tags.get(COMPARED_TAG, 0)) >= record["time_ms"]:
+        return
+    present = registered.aliases.get(ALIAS)
+    tags = client.get_model_version(REGISTERED, present).tags if present is not None else None
+    if takes_over(record, tags):
+        versions = client.search_model_versions(f"name = '{REGISTERED}'")
+        same = [found for found in versions if found.tags.get(MODEL_TAG) == record["sha256"]]
+        version = same[0] if same else client.create_model_version(
+            REGISTERED,
+            f"models:/{model.model_id}",
+            model.source_run_id,
+            {**record["tags"], MODEL_TAG: record["sha256"]},
+            description=record["description"],
+            model_id=model.model_id,
+        )  # fmt: skip
+        client.set_registered_model_alias(REGISTERED, ALIAS, version.version)
+    client.set_registered_model_tag(REGISTERED, COMPARED_TAG, str(record["time_ms"]))
+
+
+def _find_or_create_registered(client: Any) -> Any:  # noqa: ANN401 - MLflow's own
+    found = client.search_registered_models(f"name = '{REGISTERED}'")
+    description = "The models that Cotejo's reports have recommended for accuracy; the champion is the present one."
+    return client.get_registered_model(REGISTERED) if found else client.create_registered_model(
+        REGISTERED, description=description
+    )  # fmt: skip
+
+
+def _write_model(folder: Path, record: Mapping[str, Any], logged: Any) -> None:  # noqa: ANN401 - MLflow's LoggedModel
+    """Writes what `mlflow.keras.save_model` writes, around the archive as it is."""
+    import numpy as np
+    from mlflow import pyfunc
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    (folder / "data").mkdir()
+    (folder / "data" / "keras_module.txt").write_text("keras")
+    shutil.copyfile(record["path"], folder / "data" / "model.keras")
+    pinned = [f"{name}=={metadata.version(name)}" for name in REQUIRED]
+    (folder / "requirements.txt").write_text("\n".join(pinned) + "\n")
+    (folder / "python_env.yaml").write_text(f"python: {python_version()}\ndependencies:\n- -r requirements.txt\n")
+    inputs = TensorSpec(np.dtype("uint8"), (-1, *record["input_shape"]))
+    outputs = TensorSpec(np.dtype("float32"), (-1, record["num_classes"]))
+    model = Model(
+        artifact_path=logged.artifact_location,
+        run_id=logged.source_run_id,
+        model_uuid=logged.model_id,
+        model_id=logged.model_id,
+        signature=ModelSignature(inputs=Schema([inputs]), outputs=Schema([outputs])),
+        model_size_bytes=Path(record["path"]).stat().st_size,
+    )
+    versions = {"keras_version": metadata.version("keras"), "keras_backend": "tensorflow"}
+    model.add_flavor("keras", data="data", save_exported_model=False, **versions)
+    pyfunc.add_to_model(model, loader_module="mlflow.keras", python_env="python_env.yaml")
+    model.save(str(folder / "MLmodel"))
