@@ -10,7 +10,8 @@ from ruamel.yaml import YAML
 
 from cotejo.errors import CotejoError, ParamsError
 from cotejo.params import PARAMS_FILE, load_params, parse_params, read_yaml
-from cotejo.pipeline import PIPELINE_FILE, check_pipeline, load_stages
+from cotejo.pipeline import check_pipeline
+from cotejo.tracking.dvcfiles import PIPELINE_FILE, load_stages
 
 BEST_PARAMS = Path("reports/search/best_params.yaml")
 
