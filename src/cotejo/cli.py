@@ -8,6 +8,7 @@ from typing import Any
 import click
 from ruamel.yaml import YAML
 
+from cotejo.chain import trace
 from cotejo.errors import CotejoError, ParamsError
 from cotejo.params import PARAMS_FILE, load_params, parse_params, read_yaml
 from cotejo.pipeline import check_pipeline
@@ -66,6 +67,17 @@ def best(*, apply: bool) -> None:
     if apply:
         _apply(winner)
         click.echo(f"written to {PARAMS_FILE}; `git diff` shows it, `dvc repro` trains with it")
+
+
+@commands.command()
+@click.argument("target", metavar="FILE|RUN|EXP")
+def lineage(target: str) -> None:
+    """Show where a file, a run or an experiment comes from, and where that chain breaks.
+
+    FILE is anything that a stage makes; RUN a run's id in MLflow, six characters or more; EXP a DVC experiment.
+    """
+    for line in trace(Path(), target):
+        click.echo(line)
 
 
 def _list_changes(winner: Mapping[str, Any], present: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

@@ -22,3 +22,7 @@ class ModelError(CotejoError):
 
 class StageError(CotejoError):
     """A stage can't run here and now: started twice, or from another folder than the study's."""
+
+
+class LineageError(CotejoError):
+    """Nothing is known by the name of which the origin was asked."""

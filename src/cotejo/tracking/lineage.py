@@ -203,15 +203,16 @@ def _find_user() -> str:
 
 def git_commit() -> str | None:
     """Returns the commit that the working tree is based on, or None outside Git."""
-    return _git("rev-parse", "HEAD")
+    return ask_git("rev-parse", "HEAD")
 
 
 def is_dirty() -> bool:
     """Tells whether the code differs from the commit; parameters are recorded by themselves, results follow."""
-    return bool(_git("status", "--porcelain", "--", *CODE))
+    return bool(ask_git("status", "--porcelain", "--", *CODE))
 
 
-def _git(*arguments: str) -> str | None:
+def ask_git(*arguments: str) -> str | None:
+    """Returns what `git` prints, or None outside Git or where it refuses."""
     try:
         done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):

@@ -23,7 +23,7 @@ from cotejo.tracking.dvcfiles import (
     load_stages,
     sort_stages,
 )
-from cotejo.tracking.journal import Run, say_first_line
+from cotejo.tracking.journal import say_first_line
 from cotejo.tracking.lineage import OUT, git_commit
 from cotejo.tracking.mlflow_client import UID_TAG
 from cotejo.tracking.runs import KnownRun, Runs, condition, load_journals, search_mlflow, shorten
@@ -41,19 +41,20 @@ LOCK_PATIENCE_S = 60
 Outs = Mapping[str, str]
 
 
-def log_reused(run: Run, stage: str, session: Mapping[str, Any] | None) -> None:
-    """Records what `find_reused` finds at a stage's end; whatever goes wrong, the run goes on."""
-    if session is None:  # started by hand, there is no run to show it on
-        return
+def list_reused(journals: Path, stage: str, session: Mapping[str, Any] | None) -> dict[str, Outs]:
+    """Returns what `find_reused` finds at a stage's end, in its folder; whatever goes wrong, the run goes on.
+
+    Args:
+        journals: The folder of the journals.
+        stage: The stage.
+        session: Its session; None for a stage started by hand, which has no run to show it on.
+    """
     try:
-        found = find_reused(run.tracker.folder, Path(), stage, session["uid"])
+        return find_reused(journals, Path(), stage, session["uid"]) if session else {}
     except (CotejoError, OSError, LookupError, TypeError, AttributeError) as error:
-        print(
-            f"warning: what {stage} reuses can't be told ({say_first_line(error)}). The run goes on.", file=sys.stderr
-        )
-        return
-    if found:
-        run.log_reused(found)
+        reason = say_first_line(error)
+        print(f"warning: what {stage} reuses can't be told ({reason}). The run goes on.", file=sys.stderr)
+        return {}
 
 
 def find_reused(journals: Path, folder: Path, stage: str, session: str) -> dict[str, Outs]:
