@@ -15,6 +15,7 @@ from cotejo.tracking.dvcfiles import (
     PIPELINE_FILE,
     Change,
     Locked,
+    digest_path,
     find_changes,
     find_sources_of,
     find_upstream,
@@ -98,7 +99,8 @@ def _trace_file(
             f"{path} is made by {maker}, which {LOCK_FILE} doesn't hold. Expected: a stage that has been run. Run "
             f"`dvc repro {maker}` first."
         )
-    yield from _wrap("", f"{path}, made by {maker}")
+    digest = digest_path(root / path)
+    yield from _wrap("", f"{path}{f' {shorten(digest)}' if digest else ''}, made by {maker}")
     names = find_upstream([maker], locked) | {maker}
     steps = []
     for name in (key for key in locked if key in names):
@@ -148,8 +150,8 @@ def _describe_locked(name: str, locked: Mapping[str, Locked], runs: Runs, breaks
     sections = dict.fromkeys(key.split(".")[0] for key in entry.params)
     facts = [
         ("from", _say_digests(inputs)),
-        ("code", f"{len(code)} files" if code else ""),
-        ("params", f"{', '.join(sections)}: {len(entry.params)} values" if sections else ""),
+        ("code", _count(len(code), "file")),
+        ("params", f"{', '.join(sections)}: {_count(len(entry.params), 'value')}" if sections else ""),
     ]
     makers = runs.find_makers(name, entry.outs)
     exact = [run for run in makers if run.has(DEP, entry.deps)]
@@ -182,7 +184,7 @@ def _describe_run(run: KnownRun, locked: Mapping[str, Locked], unmade: Sequence[
             breaks.append(f"not what is in {LOCK_FILE}, where {run.stage} has made another {_join(others)}")
     facts = [
         ("from", _say_digests({path: deps[path] for path in deps if path not in code})),
-        ("code", f"{len(code)} files" if code else ""),
+        ("code", _count(len(code), "file")),
         ("params", f"digest {shorten(run.tags['params.digest'])}" if "params.digest" in run.tags else ""),
         ("run", _say_run(run)),
         *_say_outs(outs),
@@ -314,6 +316,10 @@ def _join(names: Sequence[str]) -> str:
     return f"{named} and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else named
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}" if number else ""
+
+
 def _is_code(path: str) -> bool:
     return path.split("/")[0] in ("src", "stages")
 
@@ -331,7 +337,7 @@ def _render(steps: Sequence[Step]) -> Iterator[str]:
     if broken:
         yield from _wrap("", f"The chain breaks at {', '.join(broken)}: see the lines with {BROKEN}.")
     else:
-        yield f"The chain is whole: {len(steps)} stages."
+        yield f"The chain is whole: {_count(len(steps), 'stage')}."
 
 
 def _wrap(start: str, text: str, indent: str = "") -> list[str]:
