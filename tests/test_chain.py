@@ -32,10 +32,10 @@ def test_a_file_that_changed_since_breaks_the_chain_where_it_was_made(pipeline):
 
 
 def test_parameters_and_code_that_changed_since_break_the_chain(pipeline):
-    pipeline.edit("params.yaml", "  margin: 1.0", "  margin: 0.25")
-    (pipeline.folder / "stages/download.py").open("a").write("# changed\n")
+    pipeline.edit("params.yaml", "margin: 0.01", "margin: 0.25")
+    pipeline.edit("stages/download.py", "\n", "\n# changed\n")
     printed = pipeline.trace("reports/page.html")
-    assert "compare.margin is 0.25 now, and was 1.0" in printed
+    assert "compare.margin is 0.25 now, and was 0.01" in printed
     assert "stages/download.py has changed since: " in printed
     assert "The chain breaks at download, compare: " in printed
 
@@ -46,7 +46,7 @@ def test_what_is_not_here_breaks_the_chain(pipeline):
 
 
 def test_a_run_with_a_dirty_tree_breaks_the_chain_and_a_reused_stage_keeps_its_maker(pipeline):
-    (pipeline.folder / "stages/train.py").open("a").write("# changed\n")
+    pipeline.edit("stages/train.py", "\n", "\n# changed\n")
     download = pipeline.find_run("download").info.run_id
     pipeline.run("dvc", "repro")
     printed = pipeline.trace("reports/page.html")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cotejo.errors import LineageError
+from cotejo.stage import STATE_FOLDER
 from cotejo.tracking.dvcfiles import (
     LOCK_FILE,
     PIPELINE_FILE,
@@ -63,7 +64,7 @@ def trace(root: Path, target: str) -> Iterator[str]:
     Raises:
         LineageError: Nothing is known by that name.
     """
-    runs = Runs(root / ".cotejo" / "journal", _find_mlflow(root))
+    runs = Runs(root / STATE_FOLDER / "journal", _find_mlflow(root))
     stages, locked = load_stages(root), load_lock(root)
     path = os.path.relpath(target, root) if target else ""
     maker = next((name for name in stages if any(is_within(path, out) for out in list_outs(stages[name]))), None)
@@ -349,7 +350,7 @@ def _wrap(start: str, text: str, indent: str = "") -> list[str]:
 def _find_mlflow(root: Path) -> Any:  # noqa: ANN401 - a function that returns mlflow.MlflowClient, or None
     if not os.environ.get("MLFLOW_TRACKING_URI") and not (root / "mlflow.db").exists():
         return None
-    delivery = Delivery(root.resolve(), root / ".cotejo", TIMEOUT_S)
+    delivery = Delivery(root.resolve(), root / STATE_FOLDER, TIMEOUT_S)
     return lambda: delivery.client
 
 

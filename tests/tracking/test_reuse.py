@@ -1,5 +1,8 @@
 """Stages that DVC skipped or took from its cache appear on the run of the session that went on from them."""
 
+import os
+import time
+
 import pytest
 
 from cotejo.tracking.reuse import link_reused, record_reused
@@ -20,7 +23,7 @@ def find_ids(pipeline):
 
 def link(pipeline):
     experiment = pipeline.client.get_experiment_by_name("cotejo")
-    return link_reused(pipeline.folder, pipeline.client, experiment.experiment_id)
+    return link_reused(pipeline.folder, pipeline.folder / ".cotejo/journal", pipeline.client, experiment.experiment_id)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +125,4 @@ def test_a_stage_is_recorded_once_and_a_users_description_stays(sessions, tmp_pa
 
 def wait_for_lock(pipeline):
     """Makes as if minutes had gone by between the last stage's end and DVC's writing of the lock."""
-    import os
-    import time
-
     os.utime(pipeline.folder / "dvc.lock", (time.time() + 600,) * 2)

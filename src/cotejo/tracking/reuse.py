@@ -109,7 +109,7 @@ def record_reused(client: Any, parent_id: str, reused: Mapping[str, Outs], journ
     return num_new
 
 
-def link_reused(root: Path, client: Any, experiment_id: str) -> int:  # noqa: ANN401 - mlflow.MlflowClient
+def link_reused(root: Path, journals: Path, client: Any, experiment_id: str) -> int:  # noqa: ANN401 - mlflow.MlflowClient
     """Shows what no stage's end could: the stages that `dvc.lock` holds and no stage that ran came after.
 
     They belong to the newest session, if it has left `dvc.lock` as it is. Otherwise every stage was taken from the
@@ -117,13 +117,13 @@ def link_reused(root: Path, client: Any, experiment_id: str) -> int:  # noqa: AN
 
     Args:
         root: The repository's root.
-        client: MLflow's client; every journal has been sent.
+        journals: The folder of the journals; all have been sent.
+        client: MLflow's client.
         experiment_id: The study's experiment.
 
     Returns:
         How many stages weren't shown before.
     """
-    journals = root / ".cotejo" / "journal"
     current = _find_current(root)
     if not current:
         return 0

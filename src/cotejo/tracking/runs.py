@@ -176,10 +176,11 @@ class Runs:
 
     def find_above(self, run: KnownRun) -> KnownRun | None:
         """Returns the run right above one, or None if there is none or it isn't known."""
-        found = [other for other in self.journaled if other.uid == run.parent]
-        if run.parent and not found and run.run_id == "":
+        if not run.parent:
             return None
-        return next(iter(found or (self.find_by_id(run.parent) if run.parent else [])), None)
+        found = [other for other in self.journaled if other.uid == run.parent]
+        found = found or self._search([condition(UID_TAG, run.parent)]) or self.find_by_id(run.parent)
+        return found[0] if found else None
 
     def find_by_id(self, start: str) -> list[KnownRun]:
         """Returns the runs whose name in MLflow or in the journals begins so."""
