@@ -18,6 +18,14 @@ def test_a_files_chain_goes_from_the_data_to_the_file_and_is_whole(made):
     assert max(map(len, printed.splitlines())) <= 100
 
 
+def test_what_the_journals_know_is_said_without_mlflow_or_tensorflow(made):
+    script = (
+        "import sys; from pathlib import Path; from cotejo.chain import trace; list(trace(Path(), 'models/small')); "
+        "print(sorted({'mlflow', 'tensorflow', 'keras'} & set(sys.modules)))"
+    )
+    assert made.run("python", "-c", script) == "[]\n"
+
+
 def test_a_file_within_a_folder_has_the_chain_of_the_folder(made):
     printed = made.trace("models/small/seed-0/model.bin")
     assert "made by train" in printed
