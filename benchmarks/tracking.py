@@ -20,8 +20,9 @@ from with_cotejo import build_net
 
 from cotejo.data.readers import LabelledImages
 from cotejo.params import load_params
-from cotejo.tracking.journal import Run, Tracker
+from cotejo.tracking.journal import Run
 from cotejo.tracking.mlflow_client import Delivery
+from cotejo.tracking.sender import Tracker
 from cotejo.training.checkpoint import Checkpoints
 from cotejo.training.fit import Job, fit
 from cotejo.training.hardware import configure_hardware

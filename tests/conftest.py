@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from copied_study import copy_study
+from small_pipeline import Pipeline, make_pipeline
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +22,17 @@ def environment() -> dict[str, str]:
 def study(tmp_path: Path) -> Path:
     """A fresh copy of the study."""
     return copy_study(tmp_path / "study")
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Pipeline:
+    """The small pipeline after one `dvc repro`; only to be read, or copied."""
+    pipeline = make_pipeline(tmp_path_factory.mktemp("small") / "study", environment)
+    pipeline.run("dvc", "repro")
+    return pipeline
+
+
+@pytest.fixture
+def pipeline(made: Pipeline, tmp_path: Path) -> Pipeline:
+    """A copy of it to change."""
+    return made.copy(tmp_path / "study")

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from cotejo.imports import EXEMPT, find_sources
-from cotejo.pipeline import ROWS, check_pipeline, load_stages
+from cotejo.pipeline import ROWS, check_pipeline
+from cotejo.tracking.dvcfiles import load_stages
 
 ROOT = Path(__file__).parents[1]
 STAGES = [

@@ -326,7 +326,9 @@ def test_no_error_of_mlflow_shows_the_password_in_its_address(tmp_path, environm
     script = textwrap.dedent("""
         import sys
         from pathlib import Path
-        from cotejo.tracking.journal import Run, Tracker, say_first_line
+        from cotejo.tracking.journal import Run
+        from cotejo.tracking.records import say_first_line
+        from cotejo.tracking.sender import Tracker
         from cotejo.tracking.mlflow_client import Delivery
         root = Path(sys.argv[1])
         run = Run(Tracker(root / "journal", Delivery(root, root, 1)), "stage", None, {"origin": sys.argv[2]})

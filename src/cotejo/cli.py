@@ -8,14 +8,17 @@ from typing import Any
 import click
 from ruamel.yaml import YAML
 
+from cotejo.chain import trace
 from cotejo.errors import CotejoError, ParamsError
 from cotejo.params import PARAMS_FILE, load_params, parse_params, read_yaml
-from cotejo.pipeline import PIPELINE_FILE, check_pipeline, load_stages
+from cotejo.pipeline import check_pipeline
 from cotejo.stage import JOURNAL_FOLDER, STATE_FOLDER
 from cotejo.tracking.backlog import find_left
+from cotejo.tracking.dvcfiles import PIPELINE_FILE, load_stages
 from cotejo.tracking.lineage import find_root
 from cotejo.tracking.mlflow_client import LOCK_TIMEOUT_S, Delivery
-from cotejo.tracking.sync import send_left, show_left
+from cotejo.tracking.reuse import link_reused
+from cotejo.tracking.sync import count, send_left, show_left
 
 BEST_PARAMS = Path("reports/search/best_params.yaml")
 
@@ -84,7 +87,22 @@ def sync(*, status: bool) -> None:
             click.echo(line)
         return
     timeout_s = load_params([]).runtime.tracking_timeout_s
-    for line in send_left(folder, Delivery(root, root / STATE_FOLDER, timeout_s, busy_timeout_s=LOCK_TIMEOUT_S)):
+    delivery = Delivery(root, root / STATE_FOLDER, timeout_s, busy_timeout_s=LOCK_TIMEOUT_S)
+    for line in send_left(folder, delivery):
+        click.echo(line)
+    num_linked = link_reused(root, folder, delivery.client, delivery.experiment_id)
+    if num_linked:
+        click.echo(f"{count(num_linked, 'stage')} that DVC skipped or took from its cache: shown as reused")
+
+
+@commands.command()
+@click.argument("target", metavar="FILE|RUN|EXP")
+def lineage(target: str) -> None:
+    """Show where a file, a run or an experiment comes from, and where that chain breaks.
+
+    FILE is anything that a stage makes; RUN a run's id in MLflow, six characters or more; EXP a DVC experiment.
+    """
+    for line in trace(Path(), target):
         click.echo(line)
 
 

@@ -26,3 +26,7 @@ class StageError(CotejoError):
 
 class TrackingError(CotejoError):
     """MLflow can't be had; what was recorded is kept."""
+
+
+class LineageError(CotejoError):
+    """Nothing is known by the name of which the origin was asked."""

@@ -1,23 +1,20 @@
 """What `dvc.yaml` declares, held against what the stages' code reads and imports."""
 
 import ast
-import re
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cotejo.errors import ParamsError
 from cotejo.imports import SOURCE, find_imports, find_sources
-from cotejo.params import PARAMS_FILE, read_yaml
+from cotejo.tracking.dvcfiles import PIPELINE_FILE, load_stages
 
-PIPELINE_FILE = Path("dvc.yaml")
 MAX_STAGE_LINES = 40
 
 #: The house: a module imports only from its own row and the rows above.
 ROWS = (
     "errors", "masking", "faults", "schema", "params", "data", "models", "tracking", "training", "evaluation",
-    "tuning", "comparison", "report", "imports", "stage", "pipeline", "cli",
+    "tuning", "comparison", "report", "imports", "stage", "pipeline", "chain", "cli",
 )  # fmt: skip
 
 
@@ -39,29 +36,6 @@ def check_pipeline(root: Path) -> list[str]:
         if num_lines > MAX_STAGE_LINES:
             faults.append(f"stages/{script.name}: expected at most {MAX_STAGE_LINES} lines. Received: {num_lines}.")
     return faults
-
-
-def load_stages(root: Path) -> dict[str, Mapping[str, Any]]:
-    """Reads the stages of `dvc.yaml`, its `${...}` filled in from `params.yaml`."""
-    params = read_yaml(root / PARAMS_FILE)
-
-    def fill(match: re.Match[str]) -> str:
-        value: Any = params
-        for key in match.group(1).split("."):
-            if key not in value:
-                raise ParamsError(f"{PIPELINE_FILE} names {match.group(0)}, which {PARAMS_FILE} doesn't hold.")
-            value = value[key]
-        return str(value)
-
-    def resolve(node: Any) -> Any:  # noqa: ANN401 - any YAML
-        if isinstance(node, str):
-            return re.sub(r"\$\{([\w.]+)\}", fill, node)
-        if isinstance(node, dict):
-            return {key: resolve(value) for key, value in node.items()}
-        return [resolve(item) for item in node] if isinstance(node, list) else node
-
-    stages: dict[str, Mapping[str, Any]] = resolve(read_yaml(root / PIPELINE_FILE)["stages"])
-    return stages
 
 
 def _check_stage(root: Path, name: str, stage: Mapping[str, Any]) -> Iterator[str]:

@@ -23,10 +23,12 @@ from filelock import FileLock, Timeout
 from cotejo.errors import CotejoError, StageError
 from cotejo.imports import find_sources
 from cotejo.params import Sections, load_params
-from cotejo.tracking import lineage
-from cotejo.tracking.journal import Run, Tracker, say_first_line, state_of
+from cotejo.tracking import lineage, reuse
+from cotejo.tracking.journal import Run, state_of
 from cotejo.tracking.mlflow_client import Delivery
+from cotejo.tracking.records import say_first_line
 from cotejo.tracking.sender import THREAD_NAME as SENDER
+from cotejo.tracking.sender import Tracker
 
 STATE_FOLDER = Path(".cotejo")
 JOURNAL_FOLDER = STATE_FOLDER / "journal"
@@ -167,8 +169,10 @@ def _run_tracked(
     root, runtime = lineage.find_root(), params.runtime
     delivery = Delivery(root, root / STATE_FOLDER, runtime.tracking_timeout_s) if runtime.tracking == "on" else None
     tracker = Tracker(root / JOURNAL_FOLDER, delivery)
-    run = Run(tracker, name, lineage.find_session(driver), lineage.describe_run(name))
+    session = lineage.find_session(driver)
+    run = Run(tracker, name, session, lineage.describe_run(name))
     run.log_params(params.flatten(), is_summary=True)
+    lineage.log_inputs(run, name, params.flatten())
     run.flush()
     tracker.send_left_over()
     _remove_finished(spared=name)
@@ -176,6 +180,8 @@ def _run_tracked(
     try:
         body(Stage(name, params, run))
         run.log_metrics({"wall_time_s": time.perf_counter() - began_s})
+        lineage.log_outs(run, name)
+        reuse.log_reused(run, name, session)
     except BaseException as error:
         run.finish(state_of(error), error=say_first_line(error))
         raise

@@ -15,7 +15,8 @@ import pytest
 
 from copied_study import ROOT
 from cotejo.tracking.backlog import close_gone, find_left
-from cotejo.tracking.journal import Run, Tracker
+from cotejo.tracking.journal import Run
+from cotejo.tracking.sender import Tracker
 
 
 @pytest.fixture
@@ -31,7 +32,8 @@ def live(tmp_path, environment):
         script = """
             import os, signal
             from pathlib import Path
-            from cotejo.tracking.journal import Run, Tracker
+            from cotejo.tracking.journal import Run
+            from cotejo.tracking.sender import Tracker
             def fail(journal):
                 raise ConnectionError("down")
             tracker = Tracker(Path(".cotejo/journal"), fail)

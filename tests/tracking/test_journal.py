@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from cotejo.tracking.journal import Run, Tracker
+from cotejo.tracking.journal import Run
+from cotejo.tracking.sender import Tracker
 
 
 @pytest.fixture
@@ -77,7 +78,8 @@ def test_a_torn_last_record_is_cut_off_when_the_run_goes_on(stage, stopped, torn
 FULL_DISK = """
 import resource
 from pathlib import Path
-from cotejo.tracking.journal import Run, Tracker
+from cotejo.tracking.journal import Run
+from cotejo.tracking.sender import Tracker
 
 soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 run = Run(Tracker(Path("journal"), lambda _: None), "seed 0", None, {}, "seed-0")

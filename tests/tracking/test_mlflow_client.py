@@ -8,8 +8,9 @@ import textwrap
 import mlflow
 import pytest
 
-from cotejo.tracking.journal import Run, Tracker
+from cotejo.tracking.journal import Run
 from cotejo.tracking.mlflow_client import Delivery
+from cotejo.tracking.sender import Tracker
 
 
 @pytest.fixture
@@ -134,7 +135,8 @@ def test_processes_that_start_together_on_no_database_all_arrive(tmp_path, envir
     script = textwrap.dedent("""
         import sys
         from pathlib import Path
-        from cotejo.tracking.journal import Run, Tracker
+        from cotejo.tracking.journal import Run
+        from cotejo.tracking.sender import Tracker
         from cotejo.tracking.mlflow_client import Delivery
         root = Path(sys.argv[1])
         tracker = Tracker(root / "journal", Delivery(root, root, 5))

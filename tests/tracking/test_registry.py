@@ -19,9 +19,10 @@ import psutil
 import pytest
 import requests
 
-from cotejo.tracking.journal import Run, Tracker
+from cotejo.tracking.journal import Run
 from cotejo.tracking.mlflow_client import Delivery
 from cotejo.tracking.registry import takes_over
+from cotejo.tracking.sender import Tracker
 
 #: MLflow's own example of a model warns when it is first imported, by what describes a model.
 pytestmark = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType")
@@ -238,7 +239,8 @@ def test_sending_and_registering_takes_under_a_second_and_no_tensorflow(tmp_path
         import sys, time
         sys.path.insert(0, "tests/tracking")
         from pathlib import Path
-        from cotejo.tracking.journal import Run, Tracker
+        from cotejo.tracking.journal import Run
+        from cotejo.tracking.sender import Tracker
         from cotejo.tracking.mlflow_client import Delivery
         from test_registry import compare, train
         root = Path(sys.argv[1])

@@ -23,7 +23,8 @@ WRITER = textwrap.dedent("""
     import time
     from pathlib import Path
 
-    from cotejo.tracking.journal import Run, Tracker
+    from cotejo.tracking.journal import Run
+    from cotejo.tracking.sender import Tracker
     from cotejo.tracking.mlflow_client import Delivery
 
     name, epochs, epoch_s, root = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), Path.cwd()

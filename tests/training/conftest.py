@@ -8,7 +8,8 @@ from sklearn.datasets import load_digits
 
 from cotejo.data.readers import LabelledImages
 from cotejo.data.splits import Dataset
-from cotejo.tracking.journal import Run, Tracker
+from cotejo.tracking.journal import Run
+from cotejo.tracking.sender import Tracker
 from cotejo.training.hardware import Hardware
 
 

@@ -14,7 +14,8 @@ import pytest
 
 from copied_study import ROOT
 from cotejo.data.readers import LabelledImages
-from cotejo.tracking.journal import Run, Tracker
+from cotejo.tracking.journal import Run
+from cotejo.tracking.sender import Tracker
 from cotejo.training.checkpoint import Checkpoints, Saved
 from cotejo.training.fit import Job, fit
 from cotejo.training.seeds import train_seeds

@@ -357,7 +357,8 @@ from cotejo.data.readers import LabelledImages
 from cotejo.data.splits import Dataset
 from cotejo.models.lenet import build_model
 from cotejo.schema import Base
-from cotejo.tracking.journal import Run, Tracker
+from cotejo.tracking.journal import Run
+from cotejo.tracking.sender import Tracker
 from cotejo.training.features import prepare_transfer
 from cotejo.training.fit import Job
 from cotejo.training.seeds import train_seeds

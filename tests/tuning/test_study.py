@@ -17,7 +17,8 @@ from cotejo.errors import ModelError
 from cotejo.models.lenet import build_model
 from cotejo.params import override_group
 from cotejo.schema import Search
-from cotejo.tracking.journal import Run, Tracker
+from cotejo.tracking.journal import Run
+from cotejo.tracking.sender import Tracker
 from cotejo.training.fit import Job
 from cotejo.training.hardware import Hardware
 from cotejo.tuning.objective import build_objective

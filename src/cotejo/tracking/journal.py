@@ -11,15 +11,12 @@ from cotejo.tracking.records import (
     append_records,
     describe_writer,
     digest_path,
-    drop_torn_record,
     open_alone,
     parse_records,
     say_first_line,
     sync_to_disk,
 )
 from cotejo.tracking.sender import Tracker
-
-__all__ = ["Run", "Tracker", "drop_torn_record", "say_first_line", "state_of"]
 
 
 class Run:
@@ -107,6 +104,10 @@ class Run:
     def log_tags(self, values: Mapping[str, str]) -> None:
         """Records tags."""
         self._append("tags", values=dict(values))
+
+    def log_reused(self, outs: Mapping[str, Mapping[str, str]]) -> None:
+        """Records the stages that the session has not run: the digests of what each has made, by path."""
+        self._append("reused", outs={stage: dict(digests) for stage, digests in outs.items()})
 
     def log_artifact(self, path: Path, folder: str = "", *, is_summary: bool = False) -> None:
         """Records a file or folder, by its path and SHA-256; it must stay as it is until it has been sent."""

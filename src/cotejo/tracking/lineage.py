@@ -1,22 +1,37 @@
-"""Which DVC experiment, stage, code and machine a run came from."""
+"""Which DVC experiment, stage, code, parameters, data and machine a run came from."""
 
 import getpass
+import hashlib
+import json
 import os
 import platform
+import re
 import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from cotejo.errors import StageError
+from cotejo.errors import CotejoError, StageError
+from cotejo.tracking.dvcfiles import digest_path, list_deps, list_outs, load_stages
+from cotejo.tracking.journal import Run
+from cotejo.tracking.records import say_first_line
 
 #: Packages whose version can change a result.
 VERSIONED = ("cotejo", "keras", "tensorflow", "numpy", "scikit-learn", "optuna")
 
 #: What decides a result, apart from parameters and data.
 CODE = ("dvc.yaml", "requirements.lock", "src", "stages")
+
+#: What the tags begin with that hold the digest of a dep or an out, as `dvc.lock` has it; its path follows.
+DEP, OUT = "dep.", "out."
+#: The file in a folder of data that names what is in it.
+DATASET_FILE = "dataset.json"
+#: MLflow takes no more tags at once, and none whose key is longer.
+MAX_TAGS, MAX_KEY_LENGTH = 100, 250
 
 
 def find_root() -> Path:
@@ -69,7 +84,10 @@ def describe_run(stage: str) -> dict[str, str]:
         "git.dirty": str(is_dirty()).lower() if commit else "",
         "mlflow.user": _find_user(),
         "host": platform.node(),
+        "cpu": find_cpu_name(),
         "cpu_count": str(psutil.cpu_count()),
+        "ram_gib": f"{psutil.virtual_memory().total / 2**30:.1f}",
+        "gpus": ", ".join(find_gpu_names()),
         "python": platform.python_version(),
         **list_versions(),
     }
@@ -81,6 +99,106 @@ def list_versions() -> dict[str, str]:
     return {package: metadata.version(package) for package in VERSIONED}
 
 
+def log_inputs(run: Run, stage: str, params: Mapping[str, Any]) -> None:
+    """Records what a stage starts from, as tags: the digests of its parameters, its data and each of its deps.
+
+    Args:
+        run: The stage's run.
+        stage: Its name in `dvc.yaml`; one that isn't there, tried by hand, has no deps.
+        params: Its declared parameters by dotted name.
+    """
+    if not run.tracker.is_on:
+        return
+    deps = _list_declared(stage, list_deps)
+    data = _find_data_digest(deps)
+    tags = {"params.digest": digest_params(params), **({"data.digest": data} if data else {})}
+    _log(run, {**tags, **_digest_paths(DEP, deps)})
+
+
+def log_outs(run: Run, stage: str) -> None:
+    """Records what a stage has made, as tags: the digest of each of its outs."""
+    if not run.tracker.is_on:
+        return
+    outs = _list_declared(stage, list_outs)
+    data = _find_data_digest(outs)
+    _log(run, {**({"data.digest": data} if data else {}), **_digest_paths(OUT, outs)})
+
+
+def digest_params(params: Mapping[str, Any]) -> str:
+    """Returns the SHA-256 of parameters, whatever their order."""
+    return hashlib.sha256(json.dumps(params, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def tag_key(kind: str, path: str) -> str:
+    """Returns the tag that holds a path's digest: `out.models/lenet`. What MLflow refuses in a key becomes `_`."""
+    return re.sub(r"[^/\w.\- ]", "_", f"{kind}{path}")[:MAX_KEY_LENGTH]
+
+
+def find_cpu_name() -> str:
+    """Names the processor, such as `AMD EPYC`, or its architecture where the system doesn't tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def find_gpu_names(drivers: Path = Path("/proc/driver/nvidia/gpus")) -> list[str]:
+    """Names the GPUs that NVIDIA's driver shows, without starting any of its programs."""
+    try:
+        shown = [path.read_text(encoding="utf-8") for path in sorted(drivers.glob("*/information"))]
+    except OSError:
+        return []
+    return [line.partition(":")[2].strip() for text in shown for line in text.splitlines() if line.startswith("Model:")]
+
+
+def _list_declared(stage: str, list_paths: Callable[[Mapping[str, Any]], list[str]]) -> list[str]:
+    try:
+        return list_paths(load_stages(Path()).get(stage, {}))
+    except (CotejoError, LookupError, TypeError, AttributeError) as error:
+        _warn(stage, error)
+        return []
+
+
+def _digest_paths(kind: str, paths: Sequence[str]) -> dict[str, str]:
+    digests = {}
+    for path in paths:
+        try:
+            digest = digest_path(Path(path))
+        except OSError as error:
+            _warn(path, error)
+            continue
+        if digest:
+            digests[tag_key(kind, path)] = digest
+    return digests
+
+
+def _find_data_digest(paths: Sequence[str]) -> str:
+    """Returns the SHA-256 that a data set among these paths gives itself, or nothing."""
+    for path in map(Path, paths):
+        file = path if path.name == DATASET_FILE else path / DATASET_FILE
+        try:
+            return str(json.loads(file.read_bytes())["digest"])
+        except (OSError, ValueError, LookupError, TypeError):
+            continue
+    return ""
+
+
+def _log(run: Run, tags: Mapping[str, str]) -> None:
+    items = list(tags.items())
+    for first in range(0, len(items), MAX_TAGS):
+        run.log_tags(dict(items[first : first + MAX_TAGS]))
+
+
+def _warn(what: str, error: Exception) -> None:
+    print(
+        f"warning: not every digest of {what} can be recorded ({say_first_line(error)}). The run goes on; "
+        "`cotejo lineage` will miss it.",
+        file=sys.stderr,
+    )
+
+
 def _find_user() -> str:
     try:
         return getpass.getuser()
@@ -90,15 +208,16 @@ def _find_user() -> str:
 
 def git_commit() -> str | None:
     """Returns the commit that the working tree is based on, or None outside Git."""
-    return _git("rev-parse", "HEAD")
+    return ask_git("rev-parse", "HEAD")
 
 
 def is_dirty() -> bool:
     """Tells whether the code differs from the commit; parameters are recorded by themselves, results follow."""
-    return bool(_git("status", "--porcelain", "--", *CODE))
+    return bool(ask_git("status", "--porcelain", "--", *CODE))
 
 
-def _git(*arguments: str) -> str | None:
+def ask_git(*arguments: str) -> str | None:
+    """Returns what `git` prints, or None outside Git or where it refuses."""
     try:
         done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):

@@ -57,6 +57,7 @@ class Delivery:
     """
 
     def __init__(self, root: Path, state_folder: Path, timeout_s: float, busy_timeout_s: float = 0.0) -> None:
+        self.database = root / "mlflow.db"
         self.root = root
         self.journals = state_folder / "journal"
         self.lock = FileLock(state_folder / "tracking.lock", timeout=LOCK_TIMEOUT_S)
@@ -142,12 +143,11 @@ class Delivery:
         for name in LOGGERS:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         with self.lock:
-            if not os.environ.get("MLFLOW_TRACKING_URI"):
-                database = self.root / "mlflow.db"
-                if not database.exists():
-                    _create_database(database)
-                _check_writable(database, self.timeout_s)
-                mlflow.set_tracking_uri(f"sqlite:///{database}")
+            if self._has_own_database():
+                if not self.database.exists():
+                    _create_database(self.database)
+                _check_writable(self.database, self.timeout_s)
+                mlflow.set_tracking_uri(f"sqlite:///{self.database}")
             return mlflow.MlflowClient()
 
     @cached_property
@@ -162,8 +162,18 @@ class Delivery:
             if found:
                 return str(found.experiment_id)
             # on a database of our own the place must be absolute, or it would follow whoever opens it first
-            own = None if os.environ.get("MLFLOW_TRACKING_URI") else (self.root / "mlruns").as_uri()
-            return str(self.client.create_experiment(EXPERIMENT, artifact_location=own))
+            own = (self.root / "mlruns").as_uri() if self._has_own_database() else None
+            try:
+                return str(self.client.create_experiment(EXPERIMENT, artifact_location=own))
+            except Exception as error:
+                if getattr(error, "error_code", "") != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                # the lock is this machine's, and somebody else's was faster
+                return str(self.client.get_experiment_by_name(EXPERIMENT).experiment_id)
+
+    def _has_own_database(self) -> bool:
+        """Tells whether no server is named; MLflow puts the address that it is given into the same variable."""
+        return (os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.database}") == f"sqlite:///{self.database}"
 
     def _start(self, record: Mapping[str, Any]) -> dict[str, Any]:
         parent, parent_id, is_session = record["parent"], None, False
@@ -276,6 +286,12 @@ class Delivery:
         )
         tags = [InputTag("mlflow.data.context", "study"), InputTag("sha256", record["digest"])]
         self.client.log_inputs(progress["run_id"], [DatasetInput(dataset, tags)])
+
+    def _send_reused(self, record: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
+        from cotejo.tracking.reuse import record_reused  # which needs this module
+
+        if progress["parent_id"]:
+            record_reused(self.client, progress["parent_id"], record["outs"], self.journals)
 
     def _send_end(self, record: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
         self.client.set_terminated(progress["run_id"], record["state"], record["time_ms"])

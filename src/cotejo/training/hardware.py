@@ -1,8 +1,6 @@
 """What a training runs on, and how it is told to TensorFlow."""
 
-import platform
 import sys
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
@@ -10,6 +8,7 @@ import psutil
 import tensorflow as tf
 
 from cotejo.schema import Base
+from cotejo.tracking.lineage import find_cpu_name
 
 
 class Hardware(NamedTuple):
@@ -70,16 +69,6 @@ def describe_hardware(hardware: Hardware) -> dict[str, Any]:
         "device": hardware.device,
         "threads": hardware.threads,
     }
-
-
-def find_cpu_name() -> str:
-    """Names the processor, such as `AMD EPYC`, or its architecture where the system doesn't tell."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def measure_peak_memory() -> int:

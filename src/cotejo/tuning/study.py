@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 
 from cotejo.errors import ModelError
 from cotejo.schema import Search
-from cotejo.tracking.journal import drop_torn_record
+from cotejo.tracking.records import drop_torn_record
 from cotejo.tuning.space import find_starting_point, suggest
 
 #: Trains with the proposed values and returns what is maximised; may raise optuna.TrialPruned.

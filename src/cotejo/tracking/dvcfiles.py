@@ -1,0 +1,247 @@
+"""What `dvc.yaml` declares, what `dvc.lock` records, and the digests that DVC would give to what is there now."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from cotejo.errors import ParamsError
+from cotejo.params import PARAMS_FILE, read_yaml
+
+PIPELINE_FILE = Path("dvc.yaml")
+LOCK_FILE = Path("dvc.lock")
+#: Digests and commits are shown this short.
+SHORT = 8
+
+
+class Locked(NamedTuple):
+    """What `dvc.lock` records of a stage: its command, values by dotted name, and digests by path."""
+
+    command: str
+    params: dict[str, Any]
+    deps: dict[str, str]
+    outs: dict[str, str]
+
+
+class Change(NamedTuple):
+    """Where a stage's entry in `dvc.lock` no longer fits: what, said in a line, and whether it is only not here."""
+
+    path: str
+    text: str
+    is_missing: bool = False
+
+
+def load_stages(root: Path) -> dict[str, Mapping[str, Any]]:
+    """Reads the stages of `dvc.yaml`, its `${...}` filled in from `params.yaml`."""
+    params = read_yaml(root / PARAMS_FILE)
+
+    def fill(match: re.Match[str]) -> str:
+        value: Any = params
+        for key in match.group(1).split("."):
+            if key not in value:
+                raise ParamsError(f"{PIPELINE_FILE} names {match.group(0)}, which {PARAMS_FILE} doesn't hold.")
+            value = value[key]
+        return str(value)
+
+    def resolve(node: Any) -> Any:  # noqa: ANN401 - any YAML
+        if isinstance(node, str):
+            return re.sub(r"\$\{([\w.]+)\}", fill, node)
+        if isinstance(node, dict):
+            return {key: resolve(value) for key, value in node.items()}
+        return [resolve(item) for item in node] if isinstance(node, list) else node
+
+    stages: dict[str, Mapping[str, Any]] = resolve(read_yaml(root / PIPELINE_FILE)["stages"])
+    return stages
+
+
+def load_lock(root: Path) -> dict[str, Locked]:
+    """Reads `dvc.lock`, which isn't there before the first stage has ended; stages in the order of their making."""
+    try:
+        return parse_lock((root / LOCK_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(error) from None
+
+
+def parse_lock(text: str) -> dict[str, Locked]:
+    """Returns the stages of a `dvc.lock`, those that make something before those that read it.
+
+    Raises:
+        ParamsError: It isn't one.
+    """
+    found = {}
+    try:
+        for name, entry in ((YAML(typ="safe", pure=True).load(text) or {}).get("stages") or {}).items():
+            values = {key: value for file in (entry.get("params") or {}).values() for key, value in file.items()}
+            found[name] = Locked(
+                str(entry["cmd"]), dict(_flatten(values)), _read_digests(entry, "deps"), _read_digests(entry, "outs")
+            )
+    except (YAMLError, LookupError, TypeError, AttributeError) as error:  # the marks of a merge, for instance
+        raise _unreadable(error) from None
+    return {name: found[name] for name in sort_stages(found)}
+
+
+def list_deps(declared: Mapping[str, Any]) -> list[str]:
+    """Lists the paths that a stage of `dvc.yaml` reads."""
+    return [_path_of(item) for item in declared.get("deps") or ()]
+
+
+def list_outs(declared: Mapping[str, Any]) -> list[str]:
+    """Lists the paths that a stage of `dvc.yaml` makes: outs, metrics and plots."""
+    return [_path_of(item) for kind in ("outs", "metrics", "plots") for item in declared.get(kind) or ()]
+
+
+def is_within(path: str, folder: str) -> bool:
+    """Tells whether a path is another one or stands below it."""
+    return path == folder or path.startswith(f"{folder}/")
+
+
+def find_sources_of(name: str, stages: Mapping[str, Locked]) -> set[str]:
+    """Names the stages that make what a stage reads, not what those read in their turn."""
+    return {
+        other
+        for other, locked in stages.items()
+        for out in locked.outs
+        for dep in stages[name].deps
+        if other != name and (is_within(dep, out) or is_within(out, dep))
+    }
+
+
+def find_upstream(names: Iterable[str], stages: Mapping[str, Locked]) -> set[str]:
+    """Names the stages on which others depend, directly or not; not those themselves."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        new = find_sources_of(waiting.pop(), stages) - found
+        found |= new
+        waiting += new
+    return found
+
+
+def sort_stages(stages: Mapping[str, Locked]) -> list[str]:
+    """Orders stages so that each comes after those that it depends on, else as they stand."""
+    placed: dict[str, None] = {}
+
+    def place(name: str, above: tuple[str, ...]) -> None:
+        needed = find_sources_of(name, stages)
+        for other in stages:
+            # DVC refuses a circle; a lock that was edited by hand may hold one
+            if other in needed and other not in placed and other not in above:
+                place(other, (*above, other))
+        placed[name] = None
+
+    for name in stages:
+        if name not in placed:
+            place(name, (name,))
+    return list(placed)
+
+
+def digest_path(path: Path) -> str | None:
+    """Returns the MD5 that DVC gives to a file, or (with `.dir` at its end) to a folder; None for what isn't there.
+
+    A folder's is that of a JSON list of its files' digests and paths from it, sorted by path: see `Tree.as_bytes` in
+    `dvc_data/hashfile/tree.py`. DVC's own function takes a quarter of a second to import. `.dvcignore` is not read:
+    a folder that holds something ignored gets another digest here than in `dvc.lock`.
+    """
+    if path.is_dir():
+        files = {
+            file.relative_to(path).as_posix(): _digest_file(file)
+            for folder, _, names in os.walk(path)
+            for file in (Path(folder, name) for name in names)
+        }
+        listed = [{"md5": files[name], "relpath": name} for name in sorted(files)]
+        return _md5(json.dumps(listed).encode()) + ".dir"
+    return _digest_file(path) if path.exists() else None
+
+
+def find_changes(root: Path, name: str, declared: Mapping[str, Any], stages: Mapping[str, Locked]) -> Iterator[Change]:
+    """Says what isn't any more as `dvc.lock` records it for a stage.
+
+    Args:
+        root: The study's folder.
+        name: The stage.
+        declared: The stage in `dvc.yaml`.
+        stages: All of `dvc.lock`.
+    """
+    locked = stages[name]
+    if " ".join(str(declared["cmd"]).split()) != " ".join(locked.command.split()):
+        yield Change("cmd", f"the command is `{declared['cmd']}` now, and was `{locked.command}`")
+    made = {path: (other, digest) for other in stages for path, digest in stages[other].outs.items()}
+    for path in list_deps(declared):
+        other, digest = made.get(path, ("", ""))
+        if other and path in locked.deps and digest != locked.deps[path]:
+            text = f"{path} was {locked.deps[path][:SHORT]} when it was read; {other} has made {digest[:SHORT]} since"
+            yield Change(path, text)
+        elif not other:  # what a stage makes is looked at where it is made
+            yield from _compare(root, path, locked.deps)
+    for path in list_outs(declared):
+        yield from _compare(root, path, locked.outs)
+    yield from find_param_changes(root, declared, locked)
+
+
+def find_param_changes(root: Path, declared: Mapping[str, Any], locked: Locked) -> Iterator[Change]:
+    """Says which of a stage's declared values in `params.yaml` aren't those that `dvc.lock` records."""
+    present = dict(_flatten(read_yaml(root / PARAMS_FILE)))
+    sections = [item for item in declared.get("params") or () if isinstance(item, str)]
+    now = {key: value for key, value in present.items() if any(_is_below(key, section) for section in sections)}
+    for key in dict.fromkeys([*locked.params, *now]):
+        old, new = locked.params.get(key), now.get(key)
+        if (key in locked.params) != (key in now) or old != new:
+            yield Change(key, f"{key} is {_say(key, now)} now, and was {_say(key, locked.params)}")
+
+
+def _compare(root: Path, path: str, digests: Mapping[str, str]) -> Iterator[Change]:
+    present = digest_path(root / path)
+    if path not in digests:
+        yield Change(path, f"{path} isn't in {LOCK_FILE}: declared since")
+    elif present is None:
+        yield Change(path, f"{path} isn't here; `dvc checkout` or `git checkout` may bring it", is_missing=True)
+    elif present != digests[path]:
+        yield Change(path, f"{path} has changed since: {digests[path][:SHORT]} in {LOCK_FILE}, {present[:SHORT]} now")
+
+
+def _unreadable(error: Exception) -> ParamsError:
+    return ParamsError(
+        f"{LOCK_FILE} is not readable. Expected: what DVC has written. Received: {type(error).__name__}. Restore it "
+        f"with `git checkout {LOCK_FILE}`."
+    )
+
+
+def _say(key: str, values: Mapping[str, Any]) -> str:
+    return str(values[key]) if key in values else "not there"
+
+
+def _is_below(key: str, section: str) -> bool:
+    return key == section or key.startswith(f"{section}.")
+
+
+def _read_digests(entry: Mapping[str, Any], kind: str) -> dict[str, str]:
+    return {item["path"]: str(item["md5"]) for item in entry.get(kind) or () if "md5" in item}
+
+
+def _path_of(item: str | Mapping[str, Any]) -> str:
+    return item if isinstance(item, str) else str(next(iter(item)))
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _digest_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()

@@ -1,0 +1,142 @@
+"""Four stages that take a moment each, in a copy of the study: what DVC and the stage runner do is real."""
+
+import os
+import shutil
+import subprocess
+import textwrap
+from pathlib import Path
+
+import mlflow
+
+from copied_study import copy_study
+
+PIPELINE = """
+stages:
+  download:
+    cmd: python stages/download.py
+    deps: [stages/download.py]
+    params: [data]
+    outs: [data/raw]
+  train:
+    cmd: python stages/train.py
+    deps: [data/raw, stages/train.py]
+    params: [lenet]
+    outs: [models/small]
+    metrics:
+      - reports/metrics/small.json: {cache: false}
+  compare:
+    cmd: python stages/compare.py
+    deps: [reports/metrics/small.json, stages/compare.py]
+    params: [compare.margin]
+    outs: [reports/page.html]
+  tally:
+    cmd: python stages/tally.py
+    deps: [data/raw, stages/tally.py]
+    params: [evaluate.sample_seed]
+    outs: [reports/tally.txt]
+"""
+SCRIPT = """
+import json
+from pathlib import Path
+import _source
+from cotejo.stage import run_stage
+
+def body(stage):
+    {body}
+
+run_stage(body, "{name}", sections={sections})
+"""
+STAGES = {
+    "download": (("data",), """
+        with stage.output("data/raw") as folder:
+            (folder / "inner").mkdir()
+            (folder / "inner/labels é.txt").write_bytes(b"0 1\\r\\n")
+            (folder / "images.bin").write_bytes(bytes(range(256)) * 9)
+            (folder / "dataset.json").write_text(json.dumps({{"digest": "ab" * 32}}))
+    """),
+    "train": (("lenet",), """
+        size = len(Path("data/raw/images.bin").read_bytes())
+        with stage.outputs("models/small", "reports/metrics/small.json") as (folder, metrics):
+            (folder / "seed-0").mkdir()
+            (folder / "seed-0/model.bin").write_text(f"{{size}} {{stage.params.lenet.epochs}}")
+            metrics.write_text(json.dumps({{"test_accuracy": stage.params.lenet.epochs / 100}}))
+        with stage.run.start_child("train seed 0"):
+            pass
+    """),
+    "compare": (("compare.margin",), """
+        with stage.output("reports/page.html") as page:
+            page.write_text(f"{{Path('reports/metrics/small.json').read_text()}} {{stage.params.compare.margin}}")
+    """),
+    "tally": (("evaluate.sample_seed",), """
+        with stage.output("reports/tally.txt") as file:
+            file.write_text(str(stage.params.evaluate.sample_seed))
+    """),
+}  # fmt: skip
+GIT = ("git", "-c", "user.name=Test", "-c", "user.email=test@example.org")
+
+
+class Pipeline:
+    """A folder with the four stages, and the environment of its user."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder = folder
+        self.environment = {**environment, "PYTHONPATH": str(folder / "src")}  # its own code, not this
+
+    def run(self, *command: str, expected: int = 0, **variables: str) -> str:
+        """Runs a command; returns what it printed."""
+        done = subprocess.run(
+            command, cwd=self.folder, env={**self.environment, **variables},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        assert done.returncode == expected, done.stdout
+        return done.stdout
+
+    def trace(self, target: str, expected: int = 0) -> str:
+        """Returns what `cotejo lineage` says, without its line breaks."""
+        printed = self.run("cotejo", "lineage", target, expected=expected)
+        assert max(map(len, printed.splitlines())) <= 100 or expected
+        return " ".join(printed.split())
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        """Replaces text in a file."""
+        file = self.folder / path
+        text = file.read_text()
+        assert old in text
+        file.write_text(text.replace(old, new, 1))
+
+    def copy(self, target: Path) -> "Pipeline":
+        """Returns the same, with all that has been made, in a folder of its own."""
+        shutil.copytree(self.folder, target, symlinks=True)
+        return Pipeline(target, self.environment)
+
+    @property
+    def client(self) -> mlflow.MlflowClient:
+        """What MLflow shows."""
+        return mlflow.MlflowClient(f"sqlite:///{self.folder / 'mlflow.db'}")
+
+    def list_runs(self) -> list[mlflow.entities.Run]:
+        """Lists the runs in MLflow, the newest first."""
+        experiment = self.client.get_experiment_by_name("cotejo")
+        return self.client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"])
+
+    def find_run(self, name: str) -> mlflow.entities.Run:
+        """Returns the newest run of this name."""
+        return next(run for run in self.list_runs() if run.info.run_name == name)
+
+
+def make_pipeline(folder: Path, environment: dict[str, str]) -> Pipeline:
+    """Copies the study, puts the four stages in the place of its own, and commits them."""
+    copy_study(folder)
+    (folder / "dvc.yaml").write_text(PIPELINE)
+    for script in (folder / "stages").glob("[a-z]*.py"):
+        script.unlink()
+    for name, (sections, body) in STAGES.items():
+        inner = textwrap.indent(textwrap.dedent(body).strip(), "    ").lstrip().replace("{{", "{").replace("}}", "}")
+        text = SCRIPT.format(body="{body}", name=name, sections=repr(sections))
+        (folder / "stages" / f"{name}.py").write_text(text.replace("{body}", inner))
+    (folder / "reports").mkdir()
+    (folder / "reports/.gitkeep").write_text("")
+    pipeline = Pipeline(folder, {**environment, "GIT_CONFIG_GLOBAL": os.devnull})
+    pipeline.run(*GIT, "add", "--all")
+    pipeline.run(*GIT, "commit", "--quiet", "--message", "small pipeline")
+    return pipeline
