@@ -10,25 +10,13 @@ import pytest
 
 from cotejo.tracking.journal import Run
 from cotejo.tracking.mlflow_client import Delivery
-from cotejo.tracking.sender import Tracker
+from waiting import Waiting
 
 
 @pytest.fixture
 def delivery(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return Delivery(tmp_path, tmp_path, timeout_s=1)
-
-
-class Waiting(Tracker):
-    """Waits until MLflow has what it was sent, so that a test can look."""
-
-    def send(self, journal):
-        super().send(journal)
-        assert self.close(60)
-
-    def send_left_over(self):
-        super().send_left_over()
-        assert self.close(60)
 
 
 @pytest.fixture
@@ -51,6 +39,15 @@ def list_states(client):
 def list_runs(client):
     experiment = client.get_experiment_by_name("cotejo")
     return {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+
+
+def test_a_run_that_is_sent_from_another_folder_keeps_its_artifacts_beside_the_database(
+    tracker, client, tmp_path, monkeypatch
+):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")  # as DVC's own folders of `--temp` and queued experiments are
+    Run(tracker, "train-lenet", SESSION, {}).finish("FINISHED")
+    assert client.get_experiment_by_name("cotejo").artifact_location == (tmp_path / "mlruns").as_uri()
 
 
 def test_a_stage_is_shown_below_its_session_and_a_seed_below_its_stage(tracker, client):

@@ -21,8 +21,9 @@ import requests
 
 from cotejo.tracking.journal import Run
 from cotejo.tracking.mlflow_client import Delivery
+from cotejo.tracking.records import JournalError
 from cotejo.tracking.registry import takes_over
-from cotejo.tracking.sender import Tracker
+from waiting import Waiting
 
 #: MLflow's own example of a model warns when it is first imported, by what describes a model.
 pytestmark = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType")
@@ -76,7 +77,7 @@ def delivery(tmp_path, monkeypatch, database):
 
 @pytest.fixture
 def tracker(tmp_path, delivery):
-    return Tracker(tmp_path / "journal", delivery)
+    return Waiting(tmp_path / "journal", delivery)
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def offline(tmp_path):
     def fail(journal):
         raise ConnectionError("down")
 
-    return Tracker(tmp_path / "journal", fail)
+    return Waiting(tmp_path / "journal", fail)
 
 
 @pytest.fixture
@@ -230,22 +231,23 @@ def test_a_champion_that_is_gone_or_another_one_by_now_is_said_and_nothing_is_re
 def test_a_model_whose_place_another_one_has_taken_is_not_sent_for_it(offline, delivery, client, archives):
     run = train(offline, "lenet", archives)
     archives["lenet"].write_bytes(b"of another training")
-    delivery(run.path)
+    with pytest.raises(JournalError, match="has changed since, or is gone"):
+        delivery(run.path)
     assert client.search_logged_models([client.get_experiment_by_name("cotejo").experiment_id]) == []
 
 
 def test_sending_and_registering_takes_under_a_second_and_no_tensorflow(tmp_path, environment, archives):
     script = textwrap.dedent("""
         import sys, time
-        sys.path.insert(0, "tests/tracking")
+        sys.path[:0] = ["tests", "tests/tracking"]
         from pathlib import Path
         from cotejo.tracking.journal import Run
-        from cotejo.tracking.sender import Tracker
+        from waiting import Waiting
         from cotejo.tracking.mlflow_client import Delivery
         from test_registry import compare, train
         root = Path(sys.argv[1])
         archives = {name: root / "models" / name / "seed-0" / "model.keras" for name in ("lenet", "resnet")}
-        tracker = Tracker(root / "journal", Delivery(root, root, 5))
+        tracker = Waiting(root / "journal", Delivery(root, root, 5))
         Run(tracker, "first", None, {}).finish("FINISHED")
         began_s = time.perf_counter()
         train(tracker, "lenet", archives)

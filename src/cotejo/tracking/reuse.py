@@ -15,6 +15,7 @@ from typing import Any
 from cotejo.errors import CotejoError
 from cotejo.tracking.dvcfiles import (
     LOCK_FILE,
+    PIPELINE_FILE,
     Locked,
     find_changes,
     find_upstream,
@@ -147,7 +148,9 @@ def link_reused(root: Path, journals: Path, client: Any, experiment_id: str) -> 
 
 
 def _find_current(root: Path) -> dict[str, Outs]:
-    """Returns the outs of the stages that DVC would not run."""
+    """Returns the outs of the stages that DVC would not run; none outside a study."""
+    if not (root / PIPELINE_FILE).exists():
+        return {}
     stages, locked = load_stages(root), load_lock(root)
     current: dict[str, Outs] = {}
     for name in locked:
