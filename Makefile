@@ -52,8 +52,8 @@ reproduce: $(READY)  ## the study as params.yaml declares it; what is up to date
 	@$(RUN) dvc repro
 	@echo "The report: reports/comparison.html"
 
-test: $(READY)  ## the tests: a quarter of an hour on two cores
-	@$(RUN) pytest
+test: $(READY)  ## the tests, two at a time: under ten minutes on two cores
+	@$(RUN) pytest -n 2 --dist loadfile
 
 test-slow: $(READY)  ## kill real trainings at random moments and compare bytes: a quarter of an hour
 	@$(RUN) pytest -m slow
