@@ -43,7 +43,7 @@ def render_page(contests: dict[str, Contest], sizes: dict[str, int], took_s: flo
     """Returns the page in Markdown.
 
     Args:
-        contests: Measurements of `lenet`, `resnet` and `transfer`.
+        contests: Measurements of `lenet`, `resnet`, `transfer` and `tracking`.
         sizes: How much was measured; see run.py.
         took_s: Seconds that it all took.
         others: Share of the processors' time that went to other processes meanwhile.
@@ -81,6 +81,13 @@ of the filters and of the inputs, none waiting for another, the batch whole or i
 An epoch of LeNet on {sizes["lenet"]:,} images, validation included, until the next one begins:
 
 {render_checkpoints(contests["lenet"])}
+
+### What tracking costs
+
+A LeNet run of {sizes["tracking_epochs"]} epochs on {sizes["tracking"]:,} images, with `runtime.tracking` off and on (to
+a SQLite database that is there), in {sizes["tracking_rounds"]} rounds; the promise is 1.02 times as long at most:
+
+{render_tracking(contests["tracking"])}
 
 ## Transfer learning
 
@@ -188,6 +195,18 @@ def render_checkpoints(contest: Contest) -> str:
     return render_table(("", "seconds an epoch", "times as long"), "lrr", [rows[0], (*rows[1], render_ratio(ratio))])
 
 
+def render_tracking(contest: Contest) -> str:
+    """Returns what tracking adds to a run."""
+    rows = [
+        (name, f"{compute_median(contest[name], take_total_time):.2f}", render_memory(contest[name]))
+        for name in contest
+    ]
+    # the other way round than elsewhere: how many times as long
+    ratio = compute_ratio(contest, "off", "on", take_total_time)
+    columns = ("tracking", "seconds a run", "peak MB", "times as long")
+    return render_table(columns, "lrrr", [rows[0], (*rows[1], render_cost(ratio))])
+
+
 def render_transfer(contest: Contest) -> str:
     """Returns a row per way to learn."""
     rows = []
@@ -202,6 +221,11 @@ def render_memory(found: list[Measurement]) -> str:
     """Returns the median of the processes' peaks, in MB."""
     take_peak: Cost = lambda measurement: measurement["peak_memory_bytes"] / 1e6  # noqa: E731 - a cost like the others
     return f"{compute_median(found, take_peak):,.0f}"
+
+
+def render_cost(ratio: Ratio | None) -> str:
+    """Returns the median and the range of what is near 1."""
+    return "" if ratio is None else f"{ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"
 
 
 def render_ratio(ratio: Ratio | None) -> str:

@@ -32,6 +32,9 @@ class Sizes(NamedTuple):
         transfer: Images to fit a head on; a tenth as many validate it.
         transfer_rounds: Turns of each opponent in transfer learning.
         transfer_epochs: All of which are counted.
+        tracking: Images of a tracked LeNet run; a tenth as many validate it.
+        tracking_rounds: Turns of each, tracked and not.
+        tracking_epochs: All of which are counted.
     """
 
     rounds: int = 5
@@ -42,10 +45,13 @@ class Sizes(NamedTuple):
     transfer: int = 54_000  # the study's; with few images, what nets cost to build hides what features save
     transfer_rounds: int = 1
     transfer_epochs: int = 20
+    tracking: int = 54_000
+    tracking_rounds: int = 5
+    tracking_epochs: int = 10  # the study's, since some of the cost is had once a run
 
 
 QUICK = Sizes(rounds=1, epochs=2, lenet=1_280, resnet=320, convolutions=3, transfer=200, transfer_rounds=1,
-              transfer_epochs=2)  # fmt: skip
+              transfer_epochs=2, tracking=1_280, tracking_rounds=1, tracking_epochs=2)  # fmt: skip
 
 
 class Opponent(NamedTuple):
@@ -65,6 +71,7 @@ def main() -> None:
         "lenet": take_turns(list_lenet(sizes), sizes.rounds),
         "resnet": take_turns(list_resnet(sizes), sizes.rounds),
         "transfer": take_turns(list_transfer(sizes), sizes.transfer_rounds),
+        "tracking": take_turns(list_tracking(sizes), sizes.tracking_rounds),
     }
     for contest in contests.values():
         check_same_net(contest)
@@ -113,6 +120,12 @@ def list_transfer(sizes: Sizes) -> dict[str, Opponent]:
         "cotejo_cached": Opponent("with_cotejo", "transfer", {**task, "is_cached": True}),
         "keras": Opponent("with_keras", "transfer", task),
     }
+
+
+def list_tracking(sizes: Sizes) -> dict[str, Opponent]:
+    """LeNet's run, tracked and not."""
+    task = {"num_samples": sizes.tracking, "epochs": sizes.tracking_epochs}
+    return {name: Opponent("tracking", "train", {**task, "is_tracked": name == "on"}) for name in ("off", "on")}
 
 
 def has_bfloat16() -> bool:

@@ -1,8 +1,7 @@
-"""Measures what tracking costs a LeNet run: python benchmarks/tracking.py [--quick].
+"""A LeNet run that is tracked, and the same one that isn't.
 
-The same training in turns with `runtime.tracking` on and off, each in a process of its own: curves, parameters and the
-model's history to a SQLite database, as a training stage does it. The clock runs from the run's start to when nothing
-is waited for any more.
+Curves, parameters and states go to a SQLite database, as from a training stage. The clock runs from the run's start to
+when nothing is waited for any more.
 """
 
 import subprocess
@@ -14,8 +13,6 @@ from typing import Any
 
 import keras
 from images import draw_images
-from results import compute_median, compute_ratio, take_total_time
-from run import Opponent, take_turns
 from with_cotejo import build_net
 
 from cotejo.data.readers import LabelledImages
@@ -27,25 +24,11 @@ from cotejo.training.checkpoint import Checkpoints
 from cotejo.training.fit import Job, fit
 from cotejo.training.hardware import configure_hardware
 
-ROUNDS, NUM_SAMPLES, EPOCHS = 5, 54_000, 10
 #: Makes the database in another process: in a study it is there, and MLflow isn't imported.
 PREPARE = (
     "import sys; from pathlib import Path; from cotejo.tracking.mlflow_client import Delivery; "
     "root = Path(sys.argv[1]); Delivery(root, root, 60).experiment_id"
 )
-
-
-def main() -> None:
-    """Measures and prints the medians and their ratio."""
-    is_quick = sys.argv[1:] == ["--quick"]
-    sizes = {"num_samples": 1_280, "epochs": 2} if is_quick else {"num_samples": NUM_SAMPLES, "epochs": EPOCHS}
-    opponents = {name: Opponent("tracking", "train", {**sizes, "is_tracked": name == "on"}) for name in ("off", "on")}
-    contest = take_turns(opponents, 1 if is_quick else ROUNDS)
-    off_s, on_s = (compute_median(contest[name], take_total_time) for name in ("off", "on"))
-    ratio = compute_ratio(contest, "off", "on", take_total_time)
-    print(f"{sizes['epochs']} epochs of {sizes['num_samples']} images: off {off_s:.2f} s, on {on_s:.2f} s")
-    if ratio:
-        print(f"on / off: {ratio.median:.4f}, from {ratio.low:.4f} to {ratio.high:.4f} in {len(contest['on'])} rounds")
 
 
 def train(num_samples: int, epochs: int, *, is_tracked: bool) -> dict[str, Any]:
@@ -73,7 +56,3 @@ def train(num_samples: int, epochs: int, *, is_tracked: bool) -> dict[str, Any]:
         run.finish("FINISHED")
         tracker.close(60)
         return {"total_time_s": time.perf_counter() - began_s}
-
-
-if __name__ == "__main__":
-    main()
