@@ -336,7 +336,7 @@ def test_no_error_of_mlflow_shows_the_password_in_its_address(tmp_path, environm
             raise ConnectionError(f"no answer from {sys.argv[2]}")
         except ConnectionError as error:
             run.finish("FAILED", error=say_first_line(error))
-        run.tracker.close(60)
+        run.tracker.close(10)
     """)
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path), uri], capture_output=True, text=True,
                           env={**environment, "MLFLOW_TRACKING_URI": uri}, check=True)  # fmt: skip
