@@ -168,7 +168,7 @@ def test_sync_without_a_server_is_one_line_and_exit_code_2_and_loses_nothing(nam
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert f"cotejo: expected MLflow to take records. Received: {variables['MLFLOW_TRACKING_URI']}: " in done.stderr
-    assert f"{NUM_EPOCHS + 4} records of 1 run left" in done.stderr
+    assert f"{NUM_EPOCHS + 5} records of 1 run left" in done.stderr
 
 
 def test_what_a_database_missed_is_sent_within_the_run_when_it_is_back(study, environment):

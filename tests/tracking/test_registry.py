@@ -221,7 +221,7 @@ def test_a_champion_that_is_gone_or_another_one_by_now_is_said_and_nothing_is_re
     capsys.readouterr()
     tracker.send_left_over()
     (line,) = capsys.readouterr().err.splitlines()
-    assert "the champion, was gone before it was sent; run `dvc repro -f compare`" in line
+    assert "the champion was gone before it was sent; run `dvc repro -f compare`" in line
     assert client.search_registered_models() == []
     experiment = client.get_experiment_by_name("cotejo").experiment_id
     (shown,) = client.search_runs([experiment])

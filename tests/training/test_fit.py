@@ -375,7 +375,7 @@ transfer = declare("transfer", weights="random", input_size=32, dropout_rate=0.5
 dataset = Dataset("digits", list("0123456789"), (8, 8, 1), "")
 jobs = {
     "lenet": (lambda seed: Job.of(build_model(lenet, (8, 8, 1), 10), train, val), lenet),
-    "transfer": (prepare_transfer(transfer, None, dataset, train, val, Path("cache")), transfer),
+    "transfer": (prepare_transfer(transfer, None, dataset, train, val, Path("cache"), hardware), transfer),
 }
 for name in sys.argv[1].split(","):
     Path(name).mkdir()

@@ -258,7 +258,7 @@ class Delivery:
             model = registry.find_model(self.client, self.experiment_id, record["sha256"])
         if model is None:
             raise JournalError(
-                f"{record['path']}, the champion, was gone before it was sent; run `dvc repro -f compare`"
+                f"the champion was gone before it was sent; run `dvc repro -f compare`. Expected: {record['path']}"
             )
         with self.lock:
             registry.register_champion(self.client, model, record)
