@@ -209,4 +209,4 @@ def test_status_neither_imports_mlflow_nor_asks_the_server(study, environment, s
     assert (done.returncode, done.stderr) == (0, "")
     header, row = done.stdout.splitlines()
     assert header.split() == ["run", "stage", "records", "left", "state"]
-    assert row.split() == ["epochs", "epochs", str(NUM_EPOCHS + 4), "FINISHED"]
+    assert row.split() == ["epochs", "epochs", str(NUM_EPOCHS + 5), "FINISHED"]
