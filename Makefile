@@ -53,7 +53,7 @@ reproduce: $(READY)  ## the study as params.yaml declares it; what is up to date
 	@echo "The report: reports/comparison.html"
 
 test: $(READY)  ## the tests, two at a time: under ten minutes on two cores
-	@$(RUN) pytest -n 2 --dist loadfile
+	@$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)  ## kill real trainings at random moments and compare bytes: a quarter of an hour
 	@$(RUN) pytest -m slow

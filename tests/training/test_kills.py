@@ -191,7 +191,9 @@ def damage_byte(file: Path) -> None:
     file.write_bytes(content)
 
 
-@pytest.mark.parametrize("damage", [damage_half, damage_byte], ids=["half", "byte"])
+@pytest.mark.parametrize(
+    "damage", [damage_half, pytest.param(damage_byte, marks=pytest.mark.slow)], ids=["half", "byte"]
+)
 def test_a_damaged_checkpoint_is_named_and_the_one_before_serves(study, whole, environment, damage):
     last, before = interrupt(study, environment, 3)
     damage(last)
@@ -201,6 +203,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_serves(study, whole, e
     assert digest_outputs(study, "train-lenet") == digest_outputs(whole("train-lenet"), "train-lenet")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_other_inputs_is_never_gone_on_from(study, whole, environment):
     files = interrupt(study, environment, 2)
     other = files[0].parents[1]
