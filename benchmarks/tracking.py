@@ -17,6 +17,7 @@ from with_cotejo import build_net
 
 from cotejo.data.readers import LabelledImages
 from cotejo.params import load_params
+from cotejo.tracking import lineage
 from cotejo.tracking.journal import Run
 from cotejo.tracking.mlflow_client import Delivery
 from cotejo.tracking.sender import Tracker
@@ -46,6 +47,7 @@ def train(num_samples: int, epochs: int, *, is_tracked: bool) -> dict[str, Any]:
         tracker = Tracker(root / "journal", Delivery(root, root, 5) if is_tracked else None)
         run = Run(tracker, "train-lenet", None, {})
         run.log_params(params.flatten())
+        lineage.log_inputs(run, "train-lenet", params.flatten())
         run.flush()
 
         def report(row: dict[str, Any]) -> None:
@@ -53,6 +55,7 @@ def train(num_samples: int, epochs: int, *, is_tracked: bool) -> dict[str, Any]:
             run.flush()
 
         fit(job, settings, 0, "lenet", report, hardware, Checkpoints(root / "seed-0", "lenet"))
+        lineage.log_outs(run, "train-lenet")
         run.finish("FINISHED")
         tracker.close(60)
         return {"total_time_s": time.perf_counter() - began_s}

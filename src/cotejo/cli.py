@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 
 from cotejo.chain import trace
 from cotejo.errors import CotejoError, ParamsError
+from cotejo.masking import mask_secrets
 from cotejo.params import PARAMS_FILE, load_params, parse_params, read_yaml
 from cotejo.pipeline import check_pipeline
 from cotejo.stage import JOURNAL_FOLDER, STATE_FOLDER
@@ -17,8 +18,7 @@ from cotejo.tracking.backlog import find_left
 from cotejo.tracking.dvcfiles import PIPELINE_FILE, load_stages
 from cotejo.tracking.lineage import find_root
 from cotejo.tracking.mlflow_client import LOCK_TIMEOUT_S, Delivery
-from cotejo.tracking.reuse import link_reused
-from cotejo.tracking.sync import count, send_left, show_left
+from cotejo.tracking.sync import send_left, show_left, show_reused
 
 BEST_PARAMS = Path("reports/search/best_params.yaml")
 
@@ -28,7 +28,7 @@ def main() -> None:
     try:
         commands()
     except CotejoError as error:
-        click.echo(f"cotejo: {error}", err=True)
+        click.echo(f"cotejo: {mask_secrets(str(error))}", err=True)
         sys.exit(2)
 
 
@@ -79,6 +79,7 @@ def best(*, apply: bool) -> None:
 @click.option("--status", is_flag=True, help="Show what is left, without contacting MLflow.")
 def sync(*, status: bool) -> None:
     """Send MLflow what it could not take while the stages ran."""
+    timeout_s = load_params([]).runtime.tracking_timeout_s  # refuses to run elsewhere than in a study
     root = find_root()
     folder = root / JOURNAL_FOLDER
     if status:
@@ -86,13 +87,11 @@ def sync(*, status: bool) -> None:
         for line in show_left(left) if left else ["nothing left"]:
             click.echo(line)
         return
-    timeout_s = load_params([]).runtime.tracking_timeout_s
     delivery = Delivery(root, root / STATE_FOLDER, timeout_s, busy_timeout_s=LOCK_TIMEOUT_S)
     for line in send_left(folder, delivery):
         click.echo(line)
-    num_linked = link_reused(root, folder, delivery.client, delivery.experiment_id)
-    if num_linked:
-        click.echo(f"{count(num_linked, 'stage')} that DVC skipped or took from its cache: shown as reused")
+    for line in show_reused(root, folder, delivery):
+        click.echo(line)
 
 
 @commands.command()

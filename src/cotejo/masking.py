@@ -7,7 +7,10 @@ from urllib.parse import unquote, urlsplit
 
 MASK = "***"
 #: Environment variables whose whole value is a secret, such as MLFLOW_TRACKING_PASSWORD or AWS_SECRET_ACCESS_KEY.
-SECRET_NAME = re.compile(r"PASSWORD|PASSWD|SECRET|(?:^|_)TOKEN(?:$|_)|ACCESS_KEY|API_KEY", re.IGNORECASE)
+SECRET_NAME = re.compile(
+    r"PASSWORD|PASSWD|SECRET|(?:^|_)TOKEN(?:$|_)|ACCESS_KEY|API_KEY|PRIVATE_KEY|CONNECTION_STRING|CREDENTIAL",
+    re.IGNORECASE,
+)
 #: A shorter value can't be told from a word of the message.
 MIN_LENGTH = 4
 #: `user:password@` or `token@` in an address; up to the last @, which a password may hold too.

@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from cotejo.errors import CotejoError, StageError
 from cotejo.imports import find_sources
+from cotejo.masking import mask_secrets
 from cotejo.params import Sections, load_params
 from cotejo.tracking import lineage, reuse
 from cotejo.tracking.journal import Run, state_of
@@ -140,14 +141,12 @@ def run_stage(body: Callable[[Stage], None], name: str, sections: Sequence[str])
         with _lock(name):
             _run_tracked(body, name, sections, driver)
     except CotejoError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        print(f"{name}: {mask_secrets(str(error))}", file=sys.stderr)
         _leave(2)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - shown with its traceback
         full = _find_full_disk(error)
         if full is None:
-            if not _is_sending():
-                raise
-            traceback.print_exc()
+            print(mask_secrets(traceback.format_exc()), end="", file=sys.stderr)
             _leave(1)
         where = f": {full.filename}" if full.filename else ""
         print(
@@ -171,31 +170,44 @@ def _run_tracked(
     tracker = Tracker(root / JOURNAL_FOLDER, delivery)
     session = lineage.find_session(driver)
     run = Run(tracker, name, session, lineage.describe_run(name))
-    run.log_params(params.flatten(), is_summary=True)
-    lineage.log_inputs(run, name, params.flatten())
-    run.flush()
-    tracker.send_left_over()
-    _remove_finished(spared=name)
-    began_s = time.perf_counter()
     try:
+        run.log_params(params.flatten(), is_summary=True)
+        with _only_watching("what it starts from"):
+            lineage.log_inputs(run, name, params.flatten())
+        run.flush()
+        tracker.send_left_over()
+        _remove_finished(spared=name)
+        began_s = time.perf_counter()
         body(Stage(name, params, run))
         run.log_metrics({"wall_time_s": time.perf_counter() - began_s})
-        lineage.log_outs(run, name)
-        reuse.log_reused(run, name, session)
+        with _only_watching("what it has made"):
+            lineage.log_outs(run, name)
+            reuse.log_reused(run, name, session)
     except BaseException as error:
         run.finish(state_of(error), error=say_first_line(error))
         raise
     else:
         run.finish("FINISHED")
     finally:
-        tracker.close(runtime.tracking_timeout_s)
+        with suppress(Stopped):  # what the stage was there for is done
+            tracker.close(runtime.tracking_timeout_s)
+
+
+@contextmanager
+def _only_watching(what: str) -> Iterator[None]:
+    """Has the run go on, whatever goes wrong in telling where it came from."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - none of them is the study's
+        print(f"warning: {what} can't be recorded ({say_first_line(error)}). The run goes on.", file=sys.stderr)
 
 
 def _leave(code: int) -> NoReturn:
     """Exits, at once where a thread is still in a call of MLflow's: the interpreter would wait for it, or crash."""
     if _is_sending():
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):  # whoever read it has gone
+                stream.flush()
         os._exit(code)
     sys.exit(code)
 

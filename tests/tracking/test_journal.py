@@ -3,10 +3,15 @@
 import json
 import subprocess
 import sys
+import tempfile
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from cotejo.masking import mask_addresses
 from cotejo.tracking.journal import Run
+from cotejo.tracking.records import append_records, parse_records
 from cotejo.tracking.sender import Tracker
 
 
@@ -144,3 +149,13 @@ def test_a_run_that_had_ended_well_stays_finished_when_what_comes_after_is_stopp
     with pytest.raises(KeyboardInterrupt), stage.start_child("seed 0", child.uid):
         raise KeyboardInterrupt
     assert [record["state"] for record in read(child) if record["kind"] == "end"] == ["FINISHED"]
+
+
+@given(st.text(), st.sampled_from(['bad "https://h/x?token=abc"', "http://a:b@h\\", "x"]))
+def test_whatever_an_error_says_its_record_can_be_read_again(text, address):
+    with tempfile.TemporaryFile() as journal:
+        append_records(journal, [{"kind": "tags", "values": {"error": address + text}, "path": ["/é", 1, None]}])
+        journal.seek(0)
+        (record,) = parse_records(journal.read())
+    assert record["path"] == ["/é", 1, None]
+    assert record["values"]["error"] == mask_addresses(address + text)

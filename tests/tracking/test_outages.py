@@ -171,6 +171,16 @@ def test_sync_without_a_server_is_one_line_and_exit_code_2_and_loses_nothing(nam
     assert f"{NUM_EPOCHS + 5} records of 1 run left" in done.stderr
 
 
+def test_sync_with_nothing_left_and_no_server_is_one_line_without_the_password(study, environment, sync):
+    end_epochs(study, environment, 1)
+    assert sync().stdout.startswith("sent 0 records of 0 runs; nothing left\n")
+    done = sync(MLFLOW_TRACKING_URI="http://ana:pa55w0rd@127.0.0.1:9")
+    assert (done.returncode, done.stdout) == (2, "sent 0 records of 0 runs; nothing left\n")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("cotejo: expected MLflow to answer. Received: http://***@127.0.0.1:9: ")
+    assert "pa55w0rd" not in line
+
+
 def test_what_a_database_missed_is_sent_within_the_run_when_it_is_back(study, environment):
     (study / "mlflow.db").mkdir()  # nothing that can be opened
 

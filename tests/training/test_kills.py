@@ -138,6 +138,8 @@ def check_tracked(folder: Path, stage: str) -> None:
         num_epochs = len((folder / f"models/{MODELS[stage]}/seed-{seed}/history.csv").read_text().splitlines()) - 1
         assert steps == list(range(1, num_epochs + 1))
         assert run.info.status == "FINISHED"
+        # whoever has gone on with it stands above it, not who was killed
+        assert client.get_run(run.data.tags["mlflow.parentRunId"]).info.status == "FINISHED"
 
 
 def test_a_killed_stage_says_where_it_goes_on_and_ends_with_the_same_bytes(study, whole, environment):

@@ -49,7 +49,8 @@ def find_champion(comparison: Comparison, metrics: Mapping[str, Mapping[str, Any
         "description": (
             f"{best.name}, seed {seed.seed}. Right on {best.test_accuracy:.2%} of the test images (seeds: "
             f"{len(best.seeds)}); {best.confidence:.0%} interval {best.test_accuracy_low:.2%} to "
-            f"{best.test_accuracy_high:.2%}. Can't be told apart from: {tags['tied']}."
+            f"{best.test_accuracy_high:.2%}. "
+            + (f"Can't be told apart from: {tags['tied']}." if tied else "Better than all that it was compared with.")
         ),
         "compared": sorted(digest for name in digests for digest in digests[name].values()),
         "equals": sorted(digest for name in (best.name, *tied) for digest in digests[name].values()),

@@ -12,10 +12,11 @@ from cotejo.tracking.records import (
     is_gone,
     load_progress,
     open_alone,
-    parse_record,
     parse_records,
 )
 
+#: What a record raises that has a whole line and not what we write.
+ODD = (LookupError, TypeError, ValueError, AttributeError)
 #: The tag of a run that was closed by another process than its own.
 CLOSED_TAG = "interrupted"
 
@@ -60,13 +61,19 @@ def _inspect(journal: Path) -> tuple[int, Left]:
     try:
         content = journal.read_bytes()
     except OSError:
-        return 0, Left(journal, "?", "", 1, "?")
+        return 0, _unreadable(journal)
     records = parse_records(content)
     start: dict[str, Any] = next((record for record in records if record["kind"] == "start"), {})
-    lines = content[load_progress(journal)["offset"] :].splitlines(keepends=True)
-    unsent = [record for line in lines if (record := parse_record(line))]
-    name, stage = str(start.get("name", "?")), str(start.get("tags", {}).get("dvc.stage", ""))
-    return start.get("time_ms", 0), Left(journal, name, stage, len(unsent), find_state(records))
+    num_unsent = len(parse_records(content[load_progress(journal)["offset"] :]))
+    try:
+        name, stage = str(start.get("name", "?")), str(start.get("tags", {}).get("dvc.stage", ""))
+        return int(start.get("time_ms", 0)), Left(journal, name, stage, num_unsent, find_state(records))
+    except ODD:
+        return 0, _unreadable(journal)
+
+
+def _unreadable(journal: Path) -> Left:
+    return Left(journal, "?", "", 1, "?")
 
 
 def _is_sent(journal: Path) -> bool:
@@ -89,7 +96,7 @@ def _close_if_gone(journal: Path) -> bool:
             if not records or find_state(records) != RUNNING or not is_gone(writer):
                 return False
             append_records(file, _closing(records[-1].get("time_ms", 0), writer))
-    except OSError:  # on a full disk; the next start tries again
+    except (OSError, *ODD):  # on a full disk, and the next start tries again; or somebody else's file
         return False
     return True
 

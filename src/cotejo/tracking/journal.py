@@ -54,7 +54,7 @@ class Run:
         if not self._has_start:
             self._append("start", **self._start, writer=describe_writer())
         elif not self.has_ended():
-            self._append("resume", writer=describe_writer())
+            self._append("resume", writer=describe_writer(), parent=parent)
 
     @contextmanager
     def start_child(

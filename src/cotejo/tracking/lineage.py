@@ -20,6 +20,7 @@ from cotejo.tracking.dvcfiles import digest_path, list_deps, list_outs, load_sta
 from cotejo.tracking.journal import Run
 from cotejo.tracking.records import say_first_line
 
+GIT_TIMEOUT_S = 10
 #: Packages whose version can change a result.
 VERSIONED = ("cotejo", "keras", "tensorflow", "numpy", "scikit-learn", "optuna")
 
@@ -219,7 +220,7 @@ def is_dirty() -> bool:
 def ask_git(*arguments: str) -> str | None:
     """Returns what `git` prints, or None outside Git or where it refuses."""
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
+        done = subprocess.run(["git", *arguments], capture_output=True, check=True, timeout=GIT_TIMEOUT_S)
+    except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return done.stdout.decode(errors="replace").strip()  # names of files may be in another encoding

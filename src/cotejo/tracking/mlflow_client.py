@@ -15,7 +15,9 @@ from filelock import FileLock, Timeout
 from cotejo.tracking import registry
 from cotejo.tracking.backlog import CLOSED_TAG
 from cotejo.tracking.records import (
+    EXPERIMENT,
     RUNNING,
+    UID_TAG,
     BusyError,
     JournalError,
     digest_path,
@@ -26,9 +28,8 @@ from cotejo.tracking.records import (
     save_progress,
     say_first_line,
 )
+from cotejo.tracking.reuse import record_reused
 
-EXPERIMENT = "cotejo"
-UID_TAG = "cotejo.uid"
 #: MLflow refuses a longer digest; the whole SHA-256 goes into a tag.
 MAX_DIGEST_LENGTH = 36
 #: Seconds to wait for other processes that create runs; a first start on a new database takes two of each.
@@ -83,6 +84,14 @@ class Delivery:
                 self.__dict__.pop("experiment_id", None)
                 self._send(journal)
 
+    def is_answering(self) -> bool:
+        """Tells whether MLflow can be had at all, after it has refused something."""
+        try:
+            self.client.get_experiment_by_name(EXPERIMENT)
+        except Exception:  # noqa: BLE001 - whatever keeps it from answering
+            return False
+        return True
+
     @contextmanager
     def _alone(self, journal: Path) -> Iterator[None]:
         lock = FileLock(journal.with_suffix(".lock"))
@@ -98,6 +107,8 @@ class Delivery:
     def _send(self, journal: Path) -> None:
         progress = load_progress(journal)
         lines = _read_lines(journal, progress["offset"])
+        if lines:
+            _ = self.client  # an MLflow that can't be imported is no fault of a record
         if lines and progress["run_id"] is None:
             progress.update(self._start(_find_start([parse_record(line) for line in lines])))
         refused = []
@@ -111,7 +122,7 @@ class Delivery:
         if refused:
             raise JournalError(f"left out {len(refused)} of its records: {say_first_line(refused[0])}")
 
-    def _send_batch(self, records: Sequence[Mapping[str, Any]], progress: Mapping[str, Any]) -> list[Exception]:
+    def _send_batch(self, records: Sequence[Mapping[str, Any]], progress: dict[str, Any]) -> list[Exception]:
         """Sends records of one kind in one call, or one by one if MLflow refuses them; returns why it did."""
         try:
             self._send_records(records, progress)
@@ -123,7 +134,7 @@ class Delivery:
             return [fault for record in records for fault in self._send_batch([record], progress)]
         return []
 
-    def _send_records(self, records: Sequence[Mapping[str, Any]], progress: Mapping[str, Any]) -> None:
+    def _send_records(self, records: Sequence[Mapping[str, Any]], progress: dict[str, Any]) -> None:
         kind = records[0]["kind"] if records else "start"  # which is sent already, by making the run
         if kind == "metrics":
             self._send_metrics(records, progress)
@@ -203,8 +214,11 @@ class Delivery:
             )
             return str(run.info.run_id)
 
-    def _send_resume(self, _: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
+    def _send_resume(self, record: Mapping[str, Any], progress: dict[str, Any]) -> None:
         run_id = progress["run_id"]
+        if parent := record.get("parent"):  # the stage that goes on is another run than the one that was killed
+            progress["parent_id"] = self._find_or_create(parent["uid"], parent["name"], {**record, "tags": {}}, {})
+            self.client.set_tag(run_id, "mlflow.parentRunId", progress["parent_id"])
         for tag in {"error", CLOSED_TAG} & self.client.get_run(run_id).data.tags.keys():
             self.client.delete_tag(run_id, tag)
         self.client.update_run(run_id, status="RUNNING")
@@ -288,8 +302,6 @@ class Delivery:
         self.client.log_inputs(progress["run_id"], [DatasetInput(dataset, tags)])
 
     def _send_reused(self, record: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
-        from cotejo.tracking.reuse import record_reused  # which needs this module
-
         if progress["parent_id"]:
             record_reused(self.client, progress["parent_id"], record["outs"], self.journals)
 

@@ -17,6 +17,9 @@ from cotejo.masking import mask_addresses, mask_secrets
 #: Seconds by which two readings of when the same process began may differ, since the clock can be set in between.
 CLOCK_TOLERANCE_S = 2.0
 RUNNING = "RUNNING"
+#: The study's experiment in MLflow, and the tag that holds a run's unique name.
+EXPERIMENT = "cotejo"
+UID_TAG = "cotejo.uid"
 
 
 class JournalError(Exception):
@@ -46,7 +49,16 @@ def append_records(journal: BinaryIO, records: Iterable[Mapping[str, Any]]) -> N
     """Appends records to an open journal, behind the last that is whole."""
     drop_torn_record(journal)
     for record in records:
-        journal.write(mask_addresses(json.dumps(record)).encode() + b"\n")
+        journal.write(json.dumps(_mask(record)).encode() + b"\n")
+
+
+def _mask(value: Any) -> Any:  # noqa: ANN401 - whatever JSON can hold
+    # value by value: in the text of a record, an address would end where JSON escapes the next character
+    if isinstance(value, str):
+        return mask_addresses(value)
+    if isinstance(value, Mapping):
+        return {key: _mask(item) for key, item in value.items()}
+    return [_mask(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 @contextmanager

@@ -58,6 +58,9 @@ def log_model(client: Any, run_id: str, record: Mapping[str, Any]) -> str:  # no
     from mlflow.entities import LoggedModelOutput
 
     run = client.get_run(run_id)
+    for output in run.outputs.model_outputs if run.outputs else []:  # what a kill has left unfinished
+        if client.get_logged_model(output.model_id).status == "PENDING":
+            client.delete_logged_model(output.model_id)
     model = client.create_logged_model(
         run.info.experiment_id,
         "model",

@@ -26,8 +26,7 @@ from cotejo.tracking.dvcfiles import (
 )
 from cotejo.tracking.journal import Run
 from cotejo.tracking.lineage import OUT, git_commit
-from cotejo.tracking.mlflow_client import UID_TAG
-from cotejo.tracking.records import say_first_line
+from cotejo.tracking.records import RUNNING, UID_TAG, say_first_line
 from cotejo.tracking.runs import KnownRun, Runs, condition, load_journals, search_mlflow, shorten
 
 #: What the tags begin with that name the run which made what a stage's outs are; the stage follows.
@@ -135,6 +134,8 @@ def link_reused(root: Path, journals: Path, client: Any, experiment_id: str) -> 
         return 0
     sessions = [run for run in load_journals(journals) if run.session and run.is_stage]
     newest = [run for run in sessions if run.parent == sessions[0].parent]
+    if any(run.state == RUNNING for run in newest):  # it isn't known yet what it will not have run
+        return 0
     runs = Runs(journals, lambda: client)
     makers = {stage: found[0].run_id for stage, outs in current.items() if (found := runs.find_makers(stage, outs))}
     if newest and _has_left(root, newest, current, journals):

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 from cotejo.tracking.dvcfiles import SHORT
 from cotejo.tracking.lineage import DEP, OUT, tag_key
-from cotejo.tracking.mlflow_client import EXPERIMENT, UID_TAG
-from cotejo.tracking.records import load_progress, parse_record
+from cotejo.tracking.records import EXPERIMENT, UID_TAG, load_progress, parse_record
 
 MAX_FOUND = 1000
 
@@ -86,6 +85,7 @@ def _load_journal(journal: Path) -> KnownRun | None:
                 state = (record or {}).get("state", state)
             case "resume":
                 state = "RUNNING"
+                start = {**start, "parent": (record or {}).get("parent") or start.get("parent")}
     if not {"uid", "name", "time_ms"} <= start.keys():
         return None
     parent = start.get("parent") or {}

@@ -139,12 +139,19 @@ class _Sending:
             if asked is None:
                 self.is_closing = True
             elif asked == self.tracker.folder:
-                close_gone(asked)
-                # of runs that have ended: others are still written to by the processes that send them
-                left_over = [left for left in find_left(asked) if left.state != RUNNING]
-                self.left_over.update((left.journal, None) for left in left_over)
+                self._find_left_over()
             else:
                 self.own[asked] = None
+
+    def _find_left_over(self) -> None:
+        try:
+            close_gone(self.tracker.folder)
+            # of runs that have ended: others are still written to by the processes that send them
+            found = [left for left in find_left(self.tracker.folder) if left.state != RUNNING]
+        except OSError as error:  # the folder can't be listed
+            self.tracker.warn(say_first_line(error))
+            return
+        self.left_over.update((left.journal, None) for left in found)
 
     def _send(self, journal: Path) -> bool:
         is_own = journal in self.own
@@ -162,6 +169,8 @@ class _Sending:
             self.tracker.warn(say_cause(error))
             self.next_try_s = time.monotonic() + self.pause_s
             self.pause_s = min(2 * self.pause_s, LONGEST_PAUSE_S)
+            if not is_own:  # one that MLflow won't have must not keep back the others
+                self.left_over[journal] = self.left_over.pop(journal)
             return False
         (self.own if is_own else self.left_over).pop(journal)
         self.pause_s, self.next_try_s = FIRST_PAUSE_S, 0.0

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from cotejo.errors import TrackingError
+from cotejo.errors import CotejoError, TrackingError
 from cotejo.tracking.backlog import Left, close_gone, find_left
 from cotejo.tracking.mlflow_client import Delivery
 from cotejo.tracking.records import BusyError, JournalError, say_cause, say_first_line
+from cotejo.tracking.reuse import link_reused
 
 
 def send_left(folder: Path, delivery: Delivery) -> Iterator[str]:
@@ -25,7 +26,7 @@ def send_left(folder: Path, delivery: Delivery) -> Iterator[str]:
         TrackingError: MLflow can't be had; what it has taken until then isn't sent again.
     """
     close_gone(folder)
-    num_runs = 0
+    num_runs, failure = 0, None
     for left in find_left(folder):
         num_before = delivery.num_sent
         try:
@@ -34,10 +35,40 @@ def send_left(folder: Path, delivery: Delivery) -> Iterator[str]:
             yield f"{left.journal} is being sent by another process"
         except JournalError as error:
             yield f"not all of {left.journal} can be sent to MLflow: {say_first_line(error)}"
-        except Exception as error:
-            raise TrackingError(_say_failure(delivery, num_runs, find_left(folder), error)) from error
+        except Exception as error:  # noqa: BLE001 - said at the end
+            failure = failure or error
+            if not delivery.is_answering():
+                break
         num_runs += delivery.num_sent > num_before
+    if failure:
+        raise TrackingError(_say_failure(delivery, num_runs, find_left(folder), failure)) from failure
     yield f"{_say_sent(delivery, num_runs)}; {_say_left(find_left(folder))}"
+
+
+def show_reused(root: Path, folder: Path, delivery: Delivery) -> Iterator[str]:
+    """Shows on their session's run the stages that DVC skipped or took from its cache; says how many those are.
+
+    Args:
+        root: The repository's root.
+        folder: Where the journals are kept; all have been sent.
+        delivery: Knows MLflow.
+
+    Raises:
+        TrackingError: MLflow can't be had.
+    """
+    if not any(folder.glob("*.jsonl")):  # nothing was tracked here
+        return
+    try:
+        number = link_reused(root, folder, delivery.client, delivery.experiment_id)
+    except CotejoError:
+        raise
+    except Exception as error:
+        raise TrackingError(
+            f"expected MLflow to answer. Received: {say_cause(error)}. Start the server, or set MLFLOW_TRACKING_URI to "
+            "one that runs, and sync again."
+        ) from error
+    if number:
+        yield f"{count(number, 'stage')} that DVC skipped or took from its cache: shown as reused"
 
 
 def _say_failure(delivery: Delivery, num_runs: int, left: list[Left], error: Exception) -> str:
