@@ -76,7 +76,7 @@ def main() -> None:
     for contest in contests.values():
         check_same_net(contest)
     others, in_all = (end - start for start, end in zip(began, read_processor_time(), strict=True))
-    page = render_page(contests, sizes._asdict(), time.perf_counter() - began_s, others / in_all)
+    page = render_page(contests, sizes._asdict(), time.perf_counter() - began_s, max(others / in_all, 0.0))
     if is_quick:
         print(page)
         return
