@@ -52,10 +52,10 @@ reproduce: $(READY)  ## the study as params.yaml declares it; what is up to date
 	@$(RUN) dvc repro
 	@echo "The report: reports/comparison.html"
 
-test: $(READY)  ## the tests, two at a time: under ten minutes on two cores
+test: $(READY)  ## the tests, two at a time: thirteen minutes on two cores
 	@$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test-slow: $(READY)  ## kill real trainings at random moments and compare bytes: a quarter of an hour
+test-slow: $(READY)  ## kill real trainings at random moments and compare bytes: eight minutes
 	@$(RUN) pytest -m slow
 
 test-server: $(READY)  ## kill a team's MLflow server on PostgreSQL, which it installs as root: a minute and a half
@@ -70,7 +70,7 @@ check: $(READY)  ## lint, format, types, and the pipeline's rules
 	@$(RUN) mypy
 	@$(RUN) cotejo check
 
-bench: $(READY)  ## measure speed and memory on this machine against Keras and PyTorch: a quarter of an hour
+bench: $(READY)  ## measure speed and memory on this machine against Keras and PyTorch: twenty minutes
 	@# PyTorch is an opponent and nothing that Cotejo needs, so it isn't in requirements.lock
 	@if ! $(VENV)/bin/python -c 'import torch' 2>/dev/null; then \
 	  echo "Installing PyTorch into $(VENV), to compare with ..."; \

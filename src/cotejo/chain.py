@@ -225,7 +225,9 @@ def _list_forward(run: KnownRun, runs: Runs) -> Iterator[str]:
     while waiting:
         for path, digest in waiting.pop().list_digests(OUT).items():
             for reader in runs.find_readers_of(path, digest):
-                if reader.is_stage and reader.identity not in {*found, run.identity}:
+                # an earlier run has read the same bytes, but not these
+                is_later = reader.time_ms >= run.time_ms
+                if reader.is_stage and is_later and reader.identity not in {*found, run.identity}:
                     found[reader.identity] = reader
                     waiting.append(reader)
     if run.list_digests(OUT):

@@ -10,6 +10,7 @@ import pytest
 
 from cotejo.tracking.journal import Run
 from cotejo.tracking.mlflow_client import Delivery
+from cotejo.tracking.sender import Tracker
 from waiting import Waiting
 
 
@@ -48,6 +49,25 @@ def test_a_run_that_is_sent_from_another_folder_keeps_its_artifacts_beside_the_d
     monkeypatch.chdir(tmp_path / "elsewhere")  # as DVC's own folders of `--temp` and queued experiments are
     Run(tracker, "train-lenet", SESSION, {}).finish("FINISHED")
     assert client.get_experiment_by_name("cotejo").artifact_location == (tmp_path / "mlruns").as_uri()
+
+
+def test_a_seed_that_is_sent_before_the_stage_that_goes_on_with_it_takes_none_of_its_tags(tmp_path, delivery, client):
+    tracker = Tracker(tmp_path / "journal", lambda _: None)
+    tags = {"dvc.stage": "train-lenet", "host": "laptop"}
+    killed = Run(tracker, "train-lenet", {**SESSION, "uid": "first"}, tags)
+    with pytest.raises(KeyboardInterrupt), killed.start_child("seed 0") as seed:
+        raise KeyboardInterrupt
+    stage = Run(tracker, "train-lenet", {**SESSION, "uid": "second"}, tags)
+    with stage.start_child("seed 0", seed.uid):
+        pass
+    stage.finish("FINISHED")
+    for run in (seed, killed, stage):
+        delivery(run.path)
+    experiment = client.get_experiment_by_name("cotejo").experiment_id
+    shown = {run.data.tags["cotejo.uid"]: run for run in client.search_runs([experiment])}
+    assert shown[seed.uid].data.tags["mlflow.parentRunId"] == shown[stage.uid].info.run_id
+    assert tags.items() <= shown[stage.uid].data.tags.items()
+    assert shown[stage.uid].data.tags["mlflow.parentRunId"] == shown["second"].info.run_id
 
 
 def test_a_stage_is_shown_below_its_session_and_a_seed_below_its_stage(tracker, client):

@@ -177,7 +177,9 @@ def test_sync_with_nothing_left_and_no_server_is_one_line_without_the_password(s
     done = sync(MLFLOW_TRACKING_URI="http://ana:pa55w0rd@127.0.0.1:9")
     assert (done.returncode, done.stdout) == (2, "sent 0 records of 0 runs; nothing left\n")
     (line,) = done.stderr.splitlines()
-    assert line.startswith("cotejo: expected MLflow to answer. Received: http://***@127.0.0.1:9: ")
+    assert line.startswith(
+        "cotejo: expected MLflow to say what the last session has run. Received: http://***@127.0.0.1:9: "
+    )
     assert "pa55w0rd" not in line
 
 

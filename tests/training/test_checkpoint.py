@@ -193,7 +193,7 @@ def test_an_epoch_that_is_trained_again_since_its_checkpoint_was_lost_is_tracked
     journals = [file.read_text().splitlines() for file in (tmp_path / "journal").iterdir()]
     (records,) = [[json.loads(line) for line in lines] for lines in journals if "seed 3" in lines[0]]
     kinds = [record["kind"] for record in records if record["kind"] != "metrics"]
-    assert kinds == ["start", "params", "end", "resume", "end"]
+    assert kinds == ["start", "params", "end", "adopt", "resume", "end"]
     assert [record["step"] for record in records if "val_loss" in record.get("values", {})] == [1, 2, 3]
 
 

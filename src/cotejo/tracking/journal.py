@@ -53,8 +53,12 @@ class Run:
         self._params = {key for record in records if record["kind"] == "params" for key in record.get("values", ())}
         if not self._has_start:
             self._append("start", **self._start, writer=describe_writer())
-        elif not self.has_ended():
-            self._append("resume", writer=describe_writer(), parent=parent)
+            return
+        above = [record.get("parent") for record in records if record["kind"] in ("start", "adopt")]
+        if parent and parent != above[-1]:
+            self._append("adopt", parent=parent)  # the run above was killed, and another one goes on
+        if not self.has_ended():
+            self._append("resume", writer=describe_writer())
 
     @contextmanager
     def start_child(

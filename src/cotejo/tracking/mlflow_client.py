@@ -205,20 +205,23 @@ class Delivery:
         with self.lock:
             found = self.client.search_runs([experiment_id], f"tags.`{UID_TAG}` = '{uid}'", max_results=1)
             if found:
-                # a run below may have made it first, and couldn't know what is above
+                # a run below may have made it first, and couldn't know what is above, nor all that is known of it
                 run_id = str(found[0].info.run_id)
-                self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+                known = {**record["tags"], **tags} if record.get("uid") == uid else tags
+                self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in known.items()])
                 return run_id
             run = self.client.create_run(
                 experiment_id, record["time_ms"], {UID_TAG: uid, **record["tags"], **tags}, run_name=name
             )
             return str(run.info.run_id)
 
-    def _send_resume(self, record: Mapping[str, Any], progress: dict[str, Any]) -> None:
+    def _send_adopt(self, record: Mapping[str, Any], progress: dict[str, Any]) -> None:
+        parent = record["parent"]
+        progress["parent_id"] = self._find_or_create(parent["uid"], parent["name"], {**record, "tags": {}}, {})
+        self.client.set_tag(progress["run_id"], "mlflow.parentRunId", progress["parent_id"])
+
+    def _send_resume(self, _: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
         run_id = progress["run_id"]
-        if parent := record.get("parent"):  # the stage that goes on is another run than the one that was killed
-            progress["parent_id"] = self._find_or_create(parent["uid"], parent["name"], {**record, "tags": {}}, {})
-            self.client.set_tag(run_id, "mlflow.parentRunId", progress["parent_id"])
         for tag in {"error", CLOSED_TAG} & self.client.get_run(run_id).data.tags.keys():
             self.client.delete_tag(run_id, tag)
         self.client.update_run(run_id, status="RUNNING")

@@ -85,7 +85,8 @@ def _load_journal(journal: Path) -> KnownRun | None:
                 state = (record or {}).get("state", state)
             case "resume":
                 state = "RUNNING"
-                start = {**start, "parent": (record or {}).get("parent") or start.get("parent")}
+            case "adopt":
+                start = {**start, "parent": (record or {}).get("parent")}
     if not {"uid", "name", "time_ms"} <= start.keys():
         return None
     parent = start.get("parent") or {}
