@@ -130,14 +130,16 @@ def find_runs(folder: Path, name: str) -> list[mlflow.entities.Run]:
 
 
 def check_tracked(folder: Path, stage: str) -> None:
-    """Each seed has one finished run, and each of its epochs one point."""
+    """Each seed has one run with points, which has finished, and each of its epochs one point."""
     client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     for seed in (0, 1):
-        (run,) = find_runs(folder, f"{stage} seed {seed}")
+        runs = find_runs(folder, f"{stage} seed {seed}")
+        (run,) = [run for run in runs if run.info.status == "FINISHED"]
+        # what was killed before its first checkpoint is none to go on from
+        assert all(other.info.status == "KILLED" and not other.data.metrics for other in runs if other is not run)
         steps = [point.step for point in client.get_metric_history(run.info.run_id, "val_loss")]
         num_epochs = len((folder / f"models/{MODELS[stage]}/seed-{seed}/history.csv").read_text().splitlines()) - 1
         assert steps == list(range(1, num_epochs + 1))
-        assert run.info.status == "FINISHED"
         # whoever has gone on with it stands above it, not who was killed
         assert client.get_run(run.data.tags["mlflow.parentRunId"]).info.status == "FINISHED"
 
