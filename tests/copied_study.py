@@ -50,3 +50,20 @@ def copy_study(target: Path, tracking_timeout_s: int = 60) -> Path:
     for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "study"]):
         subprocess.run([*git, *command], check=True)
     return target
+
+
+class Workplace:
+    """A folder, and the environment of who works in it."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder = folder
+        self.environment = environment
+
+    def run(self, *command: str, expected: int = 0, **variables: str) -> str:
+        """Runs a command, and returns what it printed."""
+        done = subprocess.run(
+            command, cwd=self.folder, env={**self.environment, **variables},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        assert done.returncode == expected, done.stdout
+        return done.stdout

@@ -2,13 +2,12 @@
 
 import os
 import shutil
-import subprocess
 import textwrap
 from pathlib import Path
 
 import mlflow
 
-from copied_study import copy_study
+from copied_study import Workplace, copy_study
 
 PIPELINE = """
 stages:
@@ -75,21 +74,11 @@ STAGES = {
 GIT = ("git", "-c", "user.name=Test", "-c", "user.email=test@example.org")
 
 
-class Pipeline:
+class Pipeline(Workplace):
     """A folder with the four stages, and the environment of its user."""
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
-        self.folder = folder
-        self.environment = {**environment, "PYTHONPATH": str(folder / "src")}  # its own code, not this
-
-    def run(self, *command: str, expected: int = 0, **variables: str) -> str:
-        """Runs a command; returns what it printed."""
-        done = subprocess.run(
-            command, cwd=self.folder, env={**self.environment, **variables},
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
-        assert done.returncode == expected, done.stdout
-        return done.stdout
+        super().__init__(folder, {**environment, "PYTHONPATH": str(folder / "src")})  # its own code, not this
 
     def trace(self, target: str, expected: int = 0) -> str:
         """Returns what `cotejo lineage` says, without its line breaks."""

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import subprocess
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,27 +12,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
-from copied_study import OVERRIDES, copy_study
+from copied_study import OVERRIDES, Workplace, copy_study
 
 MODELS = ("lenet", "resnet", "transfer", "finetune")
 NOWHERE = "http://127.0.0.1:9"
 
 
-class Study:
+class Study(Workplace):
     """A copy of the study and its environment."""
-
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
-        self.folder = folder
-        self.environment = environment
-
-    def run(self, *command: str, expected: int = 0, **variables: str) -> str:
-        """Runs a command, and returns what it printed."""
-        done = subprocess.run(
-            command, cwd=self.folder, env={**self.environment, **variables},
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
-        assert done.returncode == expected, done.stdout
-        return done.stdout
 
     def find_stale(self) -> list[str]:
         """Lists the stages that DVC would run."""

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cotejo.errors import LineageError
-from cotejo.stage import STATE_FOLDER
+from cotejo.stage import JOURNAL_FOLDER, STATE_FOLDER
 from cotejo.tracking.dvcfiles import (
     LOCK_FILE,
     PIPELINE_FILE,
     Change,
     Locked,
-    digest_path,
+    compute_dvc_digest,
     find_changes,
     find_sources_of,
     find_upstream,
@@ -30,6 +30,7 @@ from cotejo.tracking.lineage import DEP, OUT, ask_git
 from cotejo.tracking.mlflow_client import Delivery
 from cotejo.tracking.reuse import REUSED
 from cotejo.tracking.runs import KnownRun, Runs, shorten
+from cotejo.tracking.sync import count
 
 WIDTH = 100
 #: The part of a run's id with which it can be asked for.
@@ -64,7 +65,7 @@ def trace(root: Path, target: str) -> Iterator[str]:
     Raises:
         LineageError: Nothing is known by that name.
     """
-    runs = Runs(root / STATE_FOLDER / "journal", _find_mlflow(root))
+    runs = Runs(root / JOURNAL_FOLDER, _find_mlflow(root))
     stages, locked = load_stages(root), load_lock(root)
     path = os.path.relpath(target, root) if target else ""
     maker = next((name for name in stages if any(is_within(path, out) for out in list_outs(stages[name]))), None)
@@ -100,7 +101,7 @@ def _trace_file(
             f"{path} is made by {maker}, which {LOCK_FILE} doesn't hold. Expected: a stage that has been run. Run "
             f"`dvc repro {maker}` first."
         )
-    digest = digest_path(root / path)
+    digest = compute_dvc_digest(root / path)
     yield from _wrap("", f"{path}{f' {shorten(digest)}' if digest else ''}, made by {maker}")
     names = find_upstream([maker], locked) | {maker}
     steps = []
@@ -320,7 +321,7 @@ def _join(names: Sequence[str]) -> str:
 
 
 def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}" if number else ""
+    return count(number, what) if number else ""
 
 
 def _is_code(path: str) -> bool:

@@ -204,16 +204,12 @@ def _only_watching(what: str) -> Iterator[None]:
 
 def _leave(code: int) -> NoReturn:
     """Exits, at once where a thread is still in a call of MLflow's: the interpreter would wait for it, or crash."""
-    if _is_sending():
+    if any(thread.name == SENDER for thread in threading.enumerate()):
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError):  # whoever read it has gone
                 stream.flush()
         os._exit(code)
     sys.exit(code)
-
-
-def _is_sending() -> bool:
-    return any(thread.name == SENDER for thread in threading.enumerate())
 
 
 @contextmanager

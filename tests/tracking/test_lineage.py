@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from cotejo.tracking.dvcfiles import digest_path, load_lock
+from cotejo.tracking.dvcfiles import compute_dvc_digest, load_lock
 from cotejo.tracking.lineage import DEP, OUT, digest_params, find_gpu_names, tag_key
 
 
@@ -20,7 +20,7 @@ def test_digests_of_files_and_folders_are_those_that_dvc_writes(made):
     locked = load_lock(made.folder)
     digests = {path: digest for stage in locked.values() for path, digest in {**stage.deps, **stage.outs}.items()}
     assert {"data/raw", "models/small", "reports/metrics/small.json", "stages/train.py"} <= digests.keys()
-    assert {path: digest_path(made.folder / path) for path in digests} == digests
+    assert {path: compute_dvc_digest(made.folder / path) for path in digests} == digests
 
 
 @pytest.mark.parametrize("stage", ["download", "train", "compare", "tally"])

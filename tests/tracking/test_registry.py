@@ -236,6 +236,32 @@ def test_a_model_whose_place_another_one_has_taken_is_not_sent_for_it(offline, d
     assert client.search_logged_models([client.get_experiment_by_name("cotejo").experiment_id]) == []
 
 
+def test_a_model_whose_sending_was_killed_is_sent_once_and_what_comes_after_it_too(
+    offline, delivery, client, archives, tmp_path
+):
+    run = Run(offline, "lenet seed 0", None, {})
+    run.log_model(archives["lenet"], (8, 8, 1), 10)
+    script = """
+        import os, signal, sys
+        from pathlib import Path
+        from mlflow import MlflowClient
+        from cotejo.tracking.mlflow_client import Delivery
+        MlflowClient.log_model_artifacts = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        Delivery(Path.cwd(), Path.cwd(), timeout_s=1)(Path(sys.argv[1]))
+        """
+    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(script), str(run.path)], cwd=tmp_path)
+    assert killed.returncode == -signal.SIGKILL
+    delivery(run.path)
+    run.log_model(archives["lenet"], (8, 8, 1), 10)  # by the stage that goes on, which can't know
+    run.finish("FINISHED")
+    delivery(run.path)
+    (sent,) = client.search_runs([client.get_experiment_by_name("cotejo").experiment_id])
+    assert sent.info.status == "FINISHED"
+    (model,) = client.search_logged_models([sent.info.experiment_id])
+    assert model.status == "READY"
+    assert model.tags["model.sha256"] == digest(archives["lenet"])
+
+
 def test_sending_and_registering_takes_under_a_second_and_no_tensorflow(tmp_path, environment, archives):
     script = textwrap.dedent("""
         import sys, time

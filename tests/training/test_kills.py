@@ -129,7 +129,7 @@ def find_runs(folder: Path, name: str) -> list[mlflow.entities.Run]:
     return client.search_runs([experiment.experiment_id], f"attributes.run_name = '{name}'")
 
 
-def check_tracked(folder: Path, stage: str) -> None:
+def check_tracked(folder: Path, stage: str, said: str) -> None:
     """Each seed has one run with points, which has finished, and each of its epochs one point."""
     client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     for seed in (0, 1):
@@ -141,7 +141,8 @@ def check_tracked(folder: Path, stage: str) -> None:
         num_epochs = len((folder / f"models/{MODELS[stage]}/seed-{seed}/history.csv").read_text().splitlines()) - 1
         assert steps == list(range(1, num_epochs + 1))
         # whoever has gone on with it stands above it, not who was killed
-        assert client.get_run(run.data.tags["mlflow.parentRunId"]).info.status == "FINISHED"
+        parent = client.get_run(run.data.tags["mlflow.parentRunId"])
+        assert parent.info.status == "FINISHED", said
 
 
 def test_a_killed_stage_says_where_it_goes_on_and_ends_with_the_same_bytes(study, whole, environment):
@@ -156,7 +157,7 @@ def test_a_killed_stage_says_where_it_goes_on_and_ends_with_the_same_bytes(study
     assert digest_outputs(study, "train-lenet") == digest_outputs(whole("train-lenet"), "train-lenet")
     (folder,) = (study / ".cotejo/checkpoints").iterdir()
     assert (folder / "done").exists(), "kept until another stage proves that DVC has the outputs"
-    check_tracked(study, "train-lenet")
+    check_tracked(study, "train-lenet", ended.stderr)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -173,7 +174,7 @@ def test_a_stopped_stage_has_its_last_epoch_and_a_killed_run_and_goes_on(study, 
     ended = finish(start(study, environment, "train-lenet"))
     assert "train-lenet seed 0 goes on from epoch" in ended.stderr
     assert digest_outputs(study, "train-lenet") == digest_outputs(whole("train-lenet"), "train-lenet")
-    check_tracked(study, "train-lenet")
+    check_tracked(study, "train-lenet", ended.stderr)
 
 
 def interrupt(folder: Path, environment: dict[str, str], num_epochs: int) -> list[Path]:
@@ -263,7 +264,7 @@ def test_kills_at_random_moments_change_no_byte(stage, prepared, whole, tmp_path
         resumed += "goes on from epoch" in ended.stderr or "had ended" in ended.stderr
         if ended.code == 0:
             assert digest_outputs(folder, stage) == expected
-            check_tracked(folder, stage)
+            check_tracked(folder, stage, ended.stderr)
             ends += 1
             if kills == 7:
                 break

@@ -143,7 +143,7 @@ def sort_stages(stages: Mapping[str, Locked]) -> list[str]:
     return list(placed)
 
 
-def digest_path(path: Path) -> str | None:
+def compute_dvc_digest(path: Path) -> str | None:
     """Returns the MD5 that DVC gives to a file, or (with `.dir` at its end) to a folder; None for what isn't there.
 
     A folder's is that of a JSON list of its files' digests and paths from it, sorted by path: see `Tree.as_bytes` in
@@ -198,7 +198,7 @@ def find_param_changes(root: Path, declared: Mapping[str, Any], locked: Locked) 
 
 
 def _compare(root: Path, path: str, digests: Mapping[str, str]) -> Iterator[Change]:
-    present = digest_path(root / path)
+    present = compute_dvc_digest(root / path)
     if path not in digests:
         yield Change(path, f"{path} isn't in {LOCK_FILE}: declared since")
     elif present is None:

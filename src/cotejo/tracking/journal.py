@@ -45,20 +45,21 @@ class Run:
         self.uid = uid or uuid.uuid4().hex
         self.tags = dict(tags)
         self.path = tracker.folder / f"{self.uid}.jsonl"
-        self._start = {"uid": self.uid, "name": name, "parent": parent, "tags": self.tags}
+        writer = describe_writer()
+        self._start = {"uid": self.uid, "name": name, "parent": parent, "tags": self.tags, "writer": writer}
         self._is_on_disk = False
         records = self._records()
         # a power failure can take the start of a journal that is gone on with
         self._has_start = any(record["kind"] == "start" for record in records)
         self._params = {key for record in records if record["kind"] == "params" for key in record.get("values", ())}
         if not self._has_start:
-            self._append("start", **self._start, writer=describe_writer())
+            self._append("start", **self._start)
             return
         above = [record.get("parent") for record in records if record["kind"] in ("start", "adopt")]
         if parent and parent != above[-1]:
-            self._append("adopt", parent=parent)  # the run above was killed, and another one goes on
+            self._append("adopt", parent=parent, tags=self.tags)  # the run above was killed, and another one goes on
         if not self.has_ended():
-            self._append("resume", writer=describe_writer())
+            self._append("resume", writer=writer)
 
     @contextmanager
     def start_child(
@@ -167,7 +168,7 @@ class Run:
         if not self.tracker.is_on:
             return False
         if kind != "start" and not self._has_start:
-            self._append("start", **self._start, writer=describe_writer())
+            self._append("start", **self._start)
         record = {"kind": kind, "time_ms": time.time_ns() // 1_000_000, **fields}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)

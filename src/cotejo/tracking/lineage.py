@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from cotejo.errors import CotejoError, StageError
-from cotejo.tracking.dvcfiles import digest_path, list_deps, list_outs, load_stages
+from cotejo.tracking.dvcfiles import compute_dvc_digest, list_deps, list_outs, load_stages
 from cotejo.tracking.journal import Run
 from cotejo.tracking.records import say_first_line
 
@@ -166,7 +166,7 @@ def _digest_paths(kind: str, paths: Sequence[str]) -> dict[str, str]:
     digests = {}
     for path in paths:
         try:
-            digest = digest_path(Path(path))
+            digest = compute_dvc_digest(Path(path))
         except OSError as error:
             _warn(path, error)
             continue

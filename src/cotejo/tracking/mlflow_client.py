@@ -187,16 +187,22 @@ class Delivery:
         return (os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.database}") == f"sqlite:///{self.database}"
 
     def _start(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        parent, parent_id, is_session = record["parent"], None, False
-        if parent:
-            is_session = bool(parent.get("is_session"))
-            shared = {key: value for key, value in record["tags"].items() if not (is_session and key in STAGE_TAGS)}
-            parent_id = self._find_or_create(parent["uid"], parent["name"], {**record, "tags": shared}, {})
+        is_session = bool(record["parent"] and record["parent"].get("is_session"))
+        parent_id = self._find_parent(record)
         if is_session and self.client.get_run(parent_id).info.status != "FAILED":
             self.client.update_run(parent_id, status="RUNNING")
         tags = {"mlflow.parentRunId": parent_id} if parent_id else {}
         run_id = self._find_or_create(record["uid"], record["name"], record, tags)
         return {"run_id": run_id, "parent_id": parent_id, "is_session": is_session}
+
+    def _find_parent(self, record: Mapping[str, Any]) -> str | None:
+        """Returns the run above the one that a record starts or moves, made if need be."""
+        parent = record["parent"]
+        if not parent:
+            return None
+        own = STAGE_TAGS if parent.get("is_session") else ()
+        shared = {key: value for key, value in record["tags"].items() if key not in own}
+        return self._find_or_create(parent["uid"], parent["name"], {**record, "tags": shared}, {})
 
     def _find_or_create(self, uid: str, name: str, record: Mapping[str, Any], tags: Mapping[str, str]) -> str:
         from mlflow.entities import RunTag
@@ -205,10 +211,9 @@ class Delivery:
         with self.lock:
             found = self.client.search_runs([experiment_id], f"tags.`{UID_TAG}` = '{uid}'", max_results=1)
             if found:
-                # a run below may have made it first, and couldn't know what is above, nor all that is known of it
+                # a run below may have made it first, and couldn't know what is above
                 run_id = str(found[0].info.run_id)
-                known = {**record["tags"], **tags} if record.get("uid") == uid else tags
-                self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in known.items()])
+                self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
                 return run_id
             run = self.client.create_run(
                 experiment_id, record["time_ms"], {UID_TAG: uid, **record["tags"], **tags}, run_name=name
@@ -216,8 +221,7 @@ class Delivery:
             return str(run.info.run_id)
 
     def _send_adopt(self, record: Mapping[str, Any], progress: dict[str, Any]) -> None:
-        parent = record["parent"]
-        progress["parent_id"] = self._find_or_create(parent["uid"], parent["name"], {**record, "tags": {}}, {})
+        progress["parent_id"] = self._find_parent(record)
         self.client.set_tag(progress["run_id"], "mlflow.parentRunId", progress["parent_id"])
 
     def _send_resume(self, _: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
@@ -288,8 +292,7 @@ class Delivery:
                     self(journal)
 
     def _has_model(self, run_id: str) -> bool:
-        outputs = self.client.get_run(run_id).outputs
-        models = [self.client.get_logged_model(output.model_id) for output in outputs.model_outputs] if outputs else []
+        models = registry.list_models(self.client, self.client.get_run(run_id))
         return any(model.status == "READY" for model in models)
 
     def _send_dataset(self, record: Mapping[str, Any], progress: Mapping[str, Any]) -> None:

@@ -58,9 +58,9 @@ def log_model(client: Any, run_id: str, record: Mapping[str, Any]) -> str:  # no
     from mlflow.entities import LoggedModelOutput
 
     run = client.get_run(run_id)
-    for output in run.outputs.model_outputs if run.outputs else []:  # what a kill has left unfinished
-        if client.get_logged_model(output.model_id).status == "PENDING":
-            client.delete_logged_model(output.model_id)
+    for left in list_models(client, run):
+        if left.status == "PENDING":  # a kill has left it unfinished
+            client.delete_logged_model(left.model_id)
     model = client.create_logged_model(
         run.info.experiment_id,
         "model",
@@ -74,6 +74,12 @@ def log_model(client: Any, run_id: str, record: Mapping[str, Any]) -> str:  # no
         client.log_model_artifacts(model.model_id, folder)
     client.finalize_logged_model(model.model_id, "READY")
     return str(model.model_id)
+
+
+def list_models(client: Any, run: Any) -> list[Any]:  # noqa: ANN401 - MLflow's Run and LoggedModel
+    """Lists the models of a run; among its outputs there may be models that have been deleted since."""
+    source = f"source_run_id = '{run.info.run_id}'"
+    return list(client.search_logged_models([run.info.experiment_id], source))
 
 
 def find_model(client: Any, experiment_id: str, sha256: str) -> Any | None:  # noqa: ANN401 - MLflow's LoggedModel

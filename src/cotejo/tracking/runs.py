@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from cotejo.tracking.dvcfiles import SHORT
 from cotejo.tracking.lineage import DEP, OUT, tag_key
-from cotejo.tracking.records import EXPERIMENT, UID_TAG, load_progress, parse_record
+from cotejo.tracking.records import EXPERIMENT, UID_TAG, find_state, load_progress, parse_record
 
 MAX_FOUND = 1000
 
@@ -66,33 +66,29 @@ def load_journals(folder: Path) -> list[KnownRun]:
 
 
 def _load_journal(journal: Path) -> KnownRun | None:
-    start: Mapping[str, Any] = {}
-    tags: dict[str, str] = {}
-    state = "RUNNING"
     try:
         lines = journal.read_bytes().splitlines(keepends=True)
     except OSError:
         return None
-    for line in lines:
-        # most records are an epoch's, and aren't read
-        record = None if line.startswith(b'{"kind": "metrics"') else parse_record(line)
-        match record and record["kind"]:
+    # most records are an epoch's, and aren't read
+    read = (parse_record(line) for line in lines if not line.startswith(b'{"kind": "metrics"'))
+    records = [record for record in read if record]
+    start: Mapping[str, Any] = {}
+    tags: dict[str, str] = {}
+    for record in records:
+        match record["kind"]:
             case "start":
-                start, tags = record or {}, {**(record or {}).get("tags", {}), **tags}
+                start, tags = record, {**record.get("tags", {}), **tags}
             case "tags":
-                tags.update((record or {}).get("values", {}))
-            case "end":
-                state = (record or {}).get("state", state)
-            case "resume":
-                state = "RUNNING"
+                tags.update(record.get("values", {}))
             case "adopt":
-                start = {**start, "parent": (record or {}).get("parent")}
+                start = {**start, "parent": record.get("parent")}
     if not {"uid", "name", "time_ms"} <= start.keys():
         return None
     parent = start.get("parent") or {}
     return KnownRun(
         start["uid"], load_progress(journal)["run_id"] or "", start["name"], parent.get("uid", ""),
-        parent.get("name", "") if parent.get("is_session") else "", state, tags, start["time_ms"],
+        parent.get("name", "") if parent.get("is_session") else "", find_state(records), tags, start["time_ms"],
     )  # fmt: skip
 
 
