@@ -13,7 +13,7 @@ DEMO := data.name=digits base.seeds=[0] \
   resnet.epochs=8 resnet.batch_size=16 resnet.input_size=16 \
   transfer.weights=random transfer.input_size=32 transfer.epochs=8 transfer.batch_size=32 \
   finetune.epochs=2 finetune.batch_size=32 finetune.unfreeze=6 \
-  search.num_trials=4 search.space.epochs.low=1 search.space.epochs.high=2
+  search.num_trials=6 search.epochs=3 search.confirm_seeds=[5,6]
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo reproduce test test-slow test-server test-network check bench lock clean
@@ -70,7 +70,7 @@ check: $(READY)  ## lint, format, types, and the pipeline's rules
 	@$(RUN) mypy
 	@$(RUN) cotejo check
 
-bench: $(READY)  ## measure speed and memory on this machine against Keras and PyTorch: twenty minutes
+bench: $(READY)  ## measure speed and memory on this machine against Keras, PyTorch and Optuna: fifty minutes
 	@# PyTorch is an opponent and nothing that Cotejo needs, so it isn't in requirements.lock
 	@if ! $(VENV)/bin/python -c 'import torch' 2>/dev/null; then \
 	  echo "Installing PyTorch into $(VENV), to compare with ..."; \

@@ -2,6 +2,7 @@
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import psutil
 from results import (
@@ -11,6 +12,7 @@ from results import (
     Measurement,
     Ratio,
     Target,
+    compute_busy_share,
     compute_ceilings,
     compute_median,
     compute_ratio,
@@ -39,11 +41,11 @@ LEARNERS = {
 }
 
 
-def render_page(contests: dict[str, Contest], sizes: dict[str, int], took_s: float, others: float) -> str:
+def render_page(contests: dict[str, Contest], sizes: dict[str, Any], took_s: float, others: float) -> str:
     """Returns the page in Markdown.
 
     Args:
-        contests: Measurements of `lenet`, `resnet`, `transfer` and `tracking`.
+        contests: Measurements of `lenet`, `resnet`, `transfer`, `tracking` and `scaling`.
         sizes: How much was measured; see run.py.
         took_s: Seconds that it all took.
         others: Share of the processors' time that went to other processes meanwhile.
@@ -97,6 +99,10 @@ each. The time is all of it: building the nets, features, tracing, every epoch.
 
 {render_transfer(contests["transfer"])}
 
+## A search on more workers
+
+{render_scaling(contests["scaling"], sizes)}
+
 ## How it was measured
 
 - Each measurement is a process of its own. In each of {sizes["rounds"]} rounds ({sizes["transfer_rounds"]} in transfer
@@ -138,14 +144,25 @@ def find_version(package: str) -> str:
 
 def render_targets(targets: list[Target]) -> str:
     """Returns a line per target."""
-
-    def judge(target: Target) -> str:
-        if target.measured is None:
-            return "not measured"
-        return "yes" if target.measured.median >= target.at_least else "no"
-
-    rows = [(t.what, f"{t.at_least:g}", render_ratio(t.measured), judge(t)) for t in targets]
+    rows = [(t.what, f"{t.at_least:g}", render_ratio(t.measured), judge_ratio(t.measured, t.at_least)) for t in targets]
     return render_table(("target", "at least", "measured", "met"), "lrrl", rows)
+
+
+def judge_ratio(measured: Ratio | None, at_least: float) -> str:
+    """Says whether a target is met."""
+    if measured is None:
+        return "not measured"
+    return "yes" if measured.median >= at_least else "no"
+
+
+def put_section(page: str, section: str) -> str:
+    """Puts a section in the place of the one with the same title, or before the last one of the page."""
+    parts = ["## " + part if number else part for number, part in enumerate(page.split("\n## "))]
+    titles = [part.splitlines()[0] for part in parts]
+    title = section.splitlines()[0]
+    place = titles.index(title) if title in titles else len(parts) - 1
+    parts[place : place + (title in titles)] = [section.rstrip("\n") + "\n"]
+    return "\n".join(parts)
 
 
 def render_training(contest: Contest, num_samples: int) -> str:
@@ -215,6 +232,31 @@ def render_transfer(contest: Contest) -> str:
         time_s = compute_median(contest[name], take_total_time)
         rows.append((title, f"{time_s:.1f}", render_memory(contest[name]), ratio))
     return render_table(("", "seconds", "peak MB", "ratio to Keras"), "lrrr", rows)
+
+
+def render_scaling(contest: Contest, sizes: dict[str, Any]) -> str:
+    """Returns how much of their time workers spend on trials."""
+    found = {name: measurements[0] for name, measurements in contest.items()}
+    gain = found["real 1 4"]["total_time_s"] / found["real 2 4"]["total_time_s"]
+    rows = []
+    for name, measurement in found.items():
+        kind, count, at_once = name.split()
+        times = (f"{measurement[key]:.1f}" for key in ("start_s", "total_time_s", "busy_s"))
+        share = f"{compute_busy_share(measurement, int(count)):.0%}"
+        rows.append(("LeNet" if kind == "real" else "asleep", count, at_once, *times, share))
+    columns = ("trials", "workers", "proposed at once", "start, s", "search, s", "trials in all, s", "workers busy")
+    return f"""LeNet: {sizes["scaling_trials"]} trials of {sizes["scaling_epochs"]} epochs on
+{sizes["scaling_samples"]:,} generated images, one thread a trial, nothing pruned. It is the same study on one worker
+and on two; two are {gain:.2f} times as fast, an efficiency of {gain / 2:.0%}.
+
+A machine of two cores can't train on more, so further workers only sleep, about as long as a short training takes:
+{sizes["sleeping_trials"]} trials, pruned as `params.yaml` says. Processes, asking, telling, pruning and sending are
+real. A study depends on how many trials are proposed at once, so what compares is the last column: the share of the
+workers' time that trials took. The rest is mostly waiting for the slowest trial of a batch, while others have been
+pruned; where more trials are proposed at once than there are workers, they wait less. Starting the workers isn't part
+of the search's time.
+
+{render_table(columns, "lrrrrrr", rows)}"""
 
 
 def render_memory(found: list[Measurement]) -> str:

@@ -111,6 +111,11 @@ def compute_ceilings(contest: Contest, steps_per_epoch: int) -> list[Ceiling]:
     return [Ceiling(dtype, compute_convolutions(dtype), step_s, keras_s) for dtype, step_s in ours.items()]
 
 
+def compute_busy_share(measurement: Measurement, num_workers: int) -> float:
+    """Returns the share of the workers' time that trials took; the rest is waiting, asking, telling, sending."""
+    return float(measurement["busy_s"] / (num_workers * measurement["total_time_s"]))
+
+
 def check_same_net(contest: Contest) -> None:
     """Refuses to compare nets that differ in size.
 

@@ -1,6 +1,7 @@
 """Measures Cotejo against plain Keras and PyTorch on this machine, and writes docs/benchmarks.md: make bench.
 
-`python benchmarks/run.py --quick` tries every measurement on a few images and prints the page instead.
+`python benchmarks/run.py --quick` tries every measurement on a few images and prints the page instead;
+`python benchmarks/run.py search` measures what the page says under "The search", and leaves the rest of it as it is.
 """
 
 import json
@@ -8,15 +9,23 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import psutil
-from page import render_page
+from page import put_section, render_page
 from results import Contest, Measurement, check_same_net
+from search_page import BigStudy, Race, describe, render_search
 
 PAGE = Path("docs/benchmarks.md")
+RAW = Path("docs/benchmarks-search.json")
 MEASURE = Path(__file__).with_name("measure.py")
+#: Samplers, and how many aims a study of theirs has.
+AIMS = {"tpe": "one", "random": "one", "grid": "one", "cmaes": "one", "qmc": "one", "nsga2": "two"}
+#: A short search's trial of LeNet on this kind of machine.
+SLEEPING_EPOCHS, SLEEPING_EPOCH_S = 8, 0.4
 CPU_INFO = Path("/proc/cpuinfo")
 
 
@@ -35,6 +44,17 @@ class Sizes(NamedTuple):
         tracking: Images of a tracked LeNet run; a tenth as many validate it.
         tracking_rounds: Turns of each, tracked and not.
         tracking_epochs: All of which are counted.
+        search_rounds: Turns of each search.
+        search_train: Images of a search's trials.
+        search_val: Images that tell which trial is the best.
+        search_trials: Trials of the plain search.
+        search_epochs: Of each trial.
+        big_trials: Trials of the study that is opened, gone on with and drawn.
+        scaling_trials: Of a search on one worker and on two.
+        scaling_samples: Images of its trials; a tenth as many validate them.
+        scaling_epochs: Of each trial, at most.
+        sleepers: Numbers of workers whose trials only sleep, each with how many trials are proposed at once.
+        sleeping_trials: Of a search on them, a multiple of each number.
     """
 
     rounds: int = 5
@@ -48,10 +68,24 @@ class Sizes(NamedTuple):
     tracking: int = 54_000
     tracking_rounds: int = 5
     tracking_epochs: int = 10  # the study's, since some of the cost is had once a run
+    search_rounds: int = 5
+    search_train: int = 6_000
+    search_val: int = 2_000
+    search_trials: int = 30
+    search_epochs: int = 10  # LeNet's
+    big_trials: int = 10_000
+    scaling_trials: int = 8
+    scaling_samples: int = 12_800
+    scaling_epochs: int = 5
+    sleepers: tuple[tuple[int, int], ...] = ((1, 1), (2, 2), (8, 8), (8, 32), (32, 32))
+    sleeping_trials: int = 64
 
 
 QUICK = Sizes(rounds=1, epochs=2, lenet=1_280, resnet=320, convolutions=3, transfer=200, transfer_rounds=1,
-              transfer_epochs=2, tracking=1_280, tracking_rounds=1, tracking_epochs=2)  # fmt: skip
+              transfer_epochs=2, tracking=1_280, tracking_rounds=1, tracking_epochs=2,
+              search_rounds=1, search_train=1_000, search_val=500, search_trials=3, search_epochs=2,
+              big_trials=200, scaling_trials=2, scaling_samples=1_280, scaling_epochs=1, sleepers=((1, 1), (2, 4)),
+              sleeping_trials=4)  # fmt: skip
 
 
 class Opponent(NamedTuple):
@@ -64,24 +98,80 @@ class Opponent(NamedTuple):
 
 def main() -> None:
     """Measures all and writes the page."""
-    is_quick = sys.argv[1:] == ["--quick"]
+    is_quick = "--quick" in sys.argv[1:]
+    chosen = [name for name in sys.argv[1:] if name != "--quick"]
+    if strange := set(chosen) - set(SECTIONS):
+        sys.exit(f"expected --quick, or one of {', '.join(SECTIONS)}. Received: {', '.join(sorted(strange))}.")
     sizes = QUICK if is_quick else Sizes()
+    page = PAGE.read_text(encoding="utf-8") if chosen else measure_training(sizes)
+    for name in chosen or SECTIONS:
+        page = put_section(page, SECTIONS[name](sizes, not is_quick))
+    if is_quick:
+        print(page)
+        return
+    PAGE.write_text(page, encoding="utf-8")
+    print(f"Written to {PAGE}")
+
+
+def measure_training(sizes: Sizes) -> str:
+    """Measures trainings; returns the page without the sections that are measured by themselves."""
     began_s, began = time.perf_counter(), read_processor_time()
     contests = {
         "lenet": take_turns(list_lenet(sizes), sizes.rounds),
         "resnet": take_turns(list_resnet(sizes), sizes.rounds),
         "transfer": take_turns(list_transfer(sizes), sizes.transfer_rounds),
         "tracking": take_turns(list_tracking(sizes), sizes.tracking_rounds),
+        "scaling": take_turns(list_workers(sizes), 1),
     }
     for contest in contests.values():
         check_same_net(contest)
     others, in_all = (end - start for start, end in zip(began, read_processor_time(), strict=True))
-    page = render_page(contests, sizes._asdict(), time.perf_counter() - began_s, max(others / in_all, 0.0))
-    if is_quick:
-        print(page)
-        return
-    PAGE.write_text(page, encoding="utf-8")
-    print(f"Written to {PAGE}")
+    return render_page(contests, sizes._asdict(), time.perf_counter() - began_s, max(others / in_all, 0.0))
+
+
+def measure_search(sizes: Sizes, is_kept: bool) -> str:
+    """Measures searches; returns their section, and keeps the raw numbers beside the page."""
+    with TemporaryDirectory() as folder:
+        races, big = run_races(folder, sizes), measure_big_study(folder, sizes)
+    if is_kept:
+        RAW.write_text(json.dumps(describe(races, big), indent=1) + "\n", encoding="utf-8")
+    return render_search(races, big, sizes._asdict())
+
+
+def run_races(folder: str, sizes: Sizes) -> list[Race]:
+    """Has a plain search and Cotejo's take turns, each pair with a seed of its own."""
+    images = {"folder": folder, "num_train": sizes.search_train, "num_val": sizes.search_val}
+    measure(Opponent("search_race", "prepare", images))
+    races: list[Race] = []
+    for seed in range(sizes.search_rounds):
+        task = {"folder": folder, "epochs": sizes.search_epochs, "seed": seed}
+        plain = measure(Opponent("with_optuna", "search", {**task, "num_trials": sizes.search_trials}))
+        # one that needs more has lost
+        limits = {"num_trials": 10 * sizes.search_trials, "timeout_s": plain["total_time_s"]}
+        ours = {**task, **limits, "target": plain["best"], "changes": {}}
+        races.append(Race(seed, plain, measure(Opponent("search_race", "search", ours))))
+        print(f"search {seed + 1}/{sizes.search_rounds}  {races[-1]}", file=sys.stderr, flush=True)
+    return races
+
+
+def measure_big_study(folder: str, sizes: Sizes) -> BigStudy:
+    """Measures what a study of many trials costs, each part in a process of its own."""
+
+    def ask(function: str, aims: str = "one", **options: Any) -> Measurement:  # noqa: ANN401 - see big_study.py
+        task = {"path": f"{folder}/{aims}.log", "num_trials": sizes.big_trials, **options}
+        found = measure(Opponent("big_study", function, task))
+        print(f"{sizes.big_trials} trials  {function} {options}  {found}", file=sys.stderr, flush=True)
+        return found
+
+    ask("write", sampler="random")
+    ask("write", "two", sampler="nsga2")
+    resumed = {sampler: ask("resume", aims, sampler=sampler, num_batches=3) for sampler, aims in AIMS.items()}
+    pruners = ("median", "hyperband", "successive_halving")
+    return BigStudy(resumed, ask("draw"), {pruner: ask("judge", pruner=pruner) for pruner in pruners})
+
+
+#: Sections that can be measured by themselves.
+SECTIONS: dict[str, Callable[[Sizes, bool], str]] = {"search": measure_search}
 
 
 def list_lenet(sizes: Sizes) -> dict[str, Opponent]:
@@ -126,6 +216,23 @@ def list_tracking(sizes: Sizes) -> dict[str, Opponent]:
     """LeNet's run, tracked and not."""
     task = {"num_samples": sizes.tracking, "epochs": sizes.tracking_epochs}
     return {name: Opponent("tracking", "train", {**task, "is_tracked": name == "on"}) for name in ("off", "on")}
+
+
+def list_workers(sizes: Sizes) -> dict[str, Opponent]:
+    """Searches on one worker and on two; and on many, whose trials sleep."""
+    real = {
+        "num_trials": sizes.scaling_trials, "num_samples": sizes.scaling_samples, "epochs": sizes.scaling_epochs
+    }  # fmt: skip
+    asleep = {"num_trials": sizes.sleeping_trials, "epochs": SLEEPING_EPOCHS, "epoch_s": SLEEPING_EPOCH_S}
+    return {
+        **{f"real {count} 4": Opponent("scaling", "search", {"num_workers": count, **real}) for count in (1, 2)},
+        **{
+            f"asleep {count} {at_once}": Opponent(
+                "scaling", "simulate", {"num_workers": count, "parallel_trials": at_once, **asleep}
+            )
+            for count, at_once in sizes.sleepers
+        },
+    }
 
 
 def has_bfloat16() -> bool:

@@ -1,16 +1,15 @@
 """Goes on from transfer-learn's models: the top layers unfrozen, a low learning rate."""
 
+from functools import partial
 from pathlib import Path
 
 import _source  # noqa: F401
-from cotejo.data.splits import load_dataset, load_split
-from cotejo.models.backbones import unfreeze
+from cotejo.data.splits import load_training_data
+from cotejo.execution.words import Data, Setup
 from cotejo.report.figures.augmentation import log_augmented
 from cotejo.stage import STATE_FOLDER, Stage, run_stage
-from cotejo.training.archive import load_model
-from cotejo.training.fit import Job
-from cotejo.training.hardware import configure_hardware
-from cotejo.training.seeds import log_trained, save_timings, train_seeds
+from cotejo.training.finetuning import prepare_finetune
+from cotejo.training.seeds import log_trained, save_timings, spread_seeds
 
 DATA = Path("data/processed")
 START = Path("models/transfer")
@@ -19,20 +18,17 @@ MODELS = "models/finetune"
 
 def finetune(stage: Stage) -> None:
     """Writes models/finetune/ and reports/timings/finetune.json."""
-    base, settings = stage.params.base, stage.params.finetune
-    hardware = configure_hardware(base, side_by_side=True)  # batch normalisation is held in inference mode
-    dataset, train_split, val_split = load_dataset(DATA), load_split(DATA, "train"), load_split(DATA, "val")
-
-    def prepare(seed: int) -> Job:
-        model = unfreeze(load_model(START / f"seed-{seed}/model.keras"), settings.unfreeze)
-        return Job.of(model, train_split, val_split)
-
+    settings, runtime = stage.params.finetune, stage.params.runtime.at_home
+    setup = Setup(stage.params.base, side_by_side=True)  # batch normalisation is held in inference mode
+    build = partial(prepare_finetune, settings, START.resolve())
+    dataset, train_split, _ = load_training_data(DATA)
+    data = Data.of(DATA, dataset.digest)
     stage.run.log_dataset(dataset.name, dataset.digest, DATA)
     log_augmented(stage.run, settings.augmentation, train_split, dataset.class_names, STATE_FOLDER / "figures")
     with stage.checkpoint(dataset.digest, *sorted(START.rglob("model.keras"))) as checkpoints:
         with stage.outputs(MODELS, "reports/timings/finetune.json") as (folder, timings):
-            trained = train_seeds(prepare, settings, base.seeds, hardware, stage.run, checkpoints, folder)
-            save_timings(trained, stage.name, hardware, timings)
+            trained = spread_seeds(build, settings, setup, stage.run, checkpoints, folder, data, runtime)
+            save_timings(trained, stage.name, timings)
         log_trained(trained, Path(MODELS))
 
 

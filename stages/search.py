@@ -1,39 +1,38 @@
 """Searches better settings for one model, on validation data: python stages/search.py lenet."""
 
+import shutil
 import sys
 from pathlib import Path
 
 import _source  # noqa: F401
-from cotejo.data.splits import load_dataset, load_split
-from cotejo.models.families import load_family
-from cotejo.report.figures.search import save_search_figures
-from cotejo.schema import Net
+from cotejo.data.splits import load_dataset
+from cotejo.execution.executor import open_executor
+from cotejo.execution.words import Data
+from cotejo.report.search_page import save_search_report
 from cotejo.stage import Stage, run_stage
-from cotejo.training.fit import Job
-from cotejo.training.hardware import configure_hardware
-from cotejo.tuning.objective import build_objective
-from cotejo.tuning.study import compute_importances, run_study, save_study, tabulate_trials
+from cotejo.tuning.progress import open_board
+from cotejo.tuning.search import Searcher, count_tasks, save_search, save_times
 
 DATA = Path("data/processed")
+OUTPUTS = ("reports/search", "reports/timings/search.json", "reports/search.html", "reports/figures/search")
 
 
 def search(stage: Stage) -> None:
-    """Writes reports/search/; nothing else reads it but `cotejo best` and the reader."""
-    settings, present = stage.params.search, getattr(stage.params, stage.params.search.model)
-    family = load_family(present.architecture)
-    hardware = configure_hardware(stage.params.base, side_by_side=not present.batch_normalization)
-    dataset, train_split, val_split = load_dataset(DATA), load_split(DATA, "train"), load_split(DATA, "val")
-
-    def prepare(proposed: Net) -> Job:
-        return Job.of(family.build_model(proposed, dataset.image_shape, dataset.num_classes), train_split, val_split)
-
+    """Writes reports/search/, its page and its figures, and reports/timings/search.json."""
+    settings, dataset = stage.params.search, load_dataset(DATA)
+    present, data = getattr(stage.params, settings.model), Data.of(DATA, dataset.digest)
     stage.run.log_dataset(dataset.name, dataset.digest, DATA)
-    with stage.checkpoint(dataset.digest) as folder, stage.output("reports/search") as reports:
-        objective = build_objective(prepare, present, settings, hardware, stage.run)
-        study = run_study(settings, present.model_dump(), objective, folder / "study.log")
-        save_study(study, settings, reports)
-        save_search_figures(tabulate_trials(study), compute_importances(study, settings.seed), reports)
+    with stage.checkpoint(dataset.digest) as folder, open_board(settings, present.epochs) as board:
+        with open_executor(stage.params.runtime, settings.threads, count_tasks(settings), data) as executor:
+            searcher = Searcher(settings, present, stage.params.base, stage.run, executor, folder)
+            ended, confirmation = searcher.search_and_confirm(board)
+        with stage.outputs(*OUTPUTS) as (reports, timings, page, figures):
+            save_search(ended, confirmation, settings, present.model_dump(), reports)
+            save_times(ended, timings)
+            shutil.copyfile(folder / "study.log", reports / "study.log")
+            save_search_report(settings, reports, timings, {**stage.describe_code(), "dataset": dataset}, page, figures)
     stage.run.log_artifact(Path("reports/search"))
+    stage.run.log_artifact(Path("reports/search.html"), "report", is_summary=True)
 
 
 if __name__ == "__main__":

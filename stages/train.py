@@ -1,16 +1,16 @@
 """Trains a model once per seed: python stages/train.py lenet."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import _source  # noqa: F401
-from cotejo.data.splits import load_dataset, load_split
-from cotejo.models.families import load_family
+from cotejo.data.splits import load_training_data
+from cotejo.execution.words import Data, Setup
 from cotejo.report.figures.augmentation import log_augmented
 from cotejo.stage import STATE_FOLDER, Stage, run_stage
-from cotejo.training.fit import Job
-from cotejo.training.hardware import configure_hardware
-from cotejo.training.seeds import log_trained, save_timings, train_seeds
+from cotejo.training.nets import prepare_net
+from cotejo.training.seeds import log_trained, save_timings, spread_seeds
 
 DATA = Path("data/processed")
 
@@ -18,20 +18,17 @@ DATA = Path("data/processed")
 def train(stage: Stage) -> None:
     """Writes models/<name>/ and reports/timings/<stage>.json."""
     name = stage.name.removeprefix("train-")
-    base, settings = stage.params.base, getattr(stage.params, name)
-    family = load_family(settings.architecture)
-    hardware = configure_hardware(base, side_by_side=not settings.batch_normalization)
-    dataset, train_split, val_split = load_dataset(DATA), load_split(DATA, "train"), load_split(DATA, "val")
-
-    def prepare(seed: int) -> Job:
-        return Job.of(family.build_model(settings, dataset.image_shape, dataset.num_classes), train_split, val_split)
-
+    settings, runtime = getattr(stage.params, name), stage.params.runtime
+    setup = Setup(stage.params.base, side_by_side=not settings.batch_normalization)
+    build = partial(prepare_net, settings)
+    dataset, train_split, _ = load_training_data(DATA)
+    data = Data.of(DATA, dataset.digest)
     stage.run.log_dataset(dataset.name, dataset.digest, DATA)
     log_augmented(stage.run, settings.augmentation, train_split, dataset.class_names, STATE_FOLDER / "figures")
     with stage.checkpoint(dataset.digest) as checkpoints:
         with stage.outputs(f"models/{name}", f"reports/timings/{stage.name}.json") as (folder, timings):
-            trained = train_seeds(prepare, settings, base.seeds, hardware, stage.run, checkpoints, folder)
-            save_timings(trained, stage.name, hardware, timings)
+            trained = spread_seeds(build, settings, setup, stage.run, checkpoints, folder, data, runtime)
+            save_timings(trained, stage.name, timings)
         log_trained(trained, Path(f"models/{name}"))
 
 

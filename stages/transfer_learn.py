@@ -1,15 +1,16 @@
 """Trains a new head on a frozen backbone, whose features are computed once."""
 
+from functools import partial
 from pathlib import Path
 
 import _source  # noqa: F401
-from cotejo.data.splits import load_dataset, load_split
+from cotejo.data.splits import load_training_data
+from cotejo.execution.words import Data, Setup
 from cotejo.models.backbones import find_weights_file
 from cotejo.report.figures.augmentation import log_augmented
 from cotejo.stage import STATE_FOLDER, Stage, run_stage
-from cotejo.training.features import prepare_transfer
-from cotejo.training.hardware import configure_hardware
-from cotejo.training.seeds import log_trained, save_timings, train_seeds
+from cotejo.training.features import prepare_head
+from cotejo.training.seeds import log_trained, save_timings, spread_seeds
 
 DATA = Path("data/processed")
 MODELS = "models/transfer"
@@ -17,17 +18,18 @@ MODELS = "models/transfer"
 
 def transfer_learn(stage: Stage) -> None:
     """Writes models/transfer/ and reports/timings/transfer-learn.json."""
-    base, settings = stage.params.base, stage.params.transfer
-    hardware = configure_hardware(base, side_by_side=True)
-    dataset, train_split, val_split = load_dataset(DATA), load_split(DATA, "train"), load_split(DATA, "val")
-    weights = find_weights_file(Path("data/weights"))
-    prepare = prepare_transfer(settings, weights, dataset, train_split, val_split, STATE_FOLDER / "features", hardware)
+    settings, runtime = stage.params.transfer, stage.params.runtime.at_home
+    setup = Setup(stage.params.base, side_by_side=True)
+    weights = find_weights_file(Path("data/weights").resolve())
+    build = partial(prepare_head, settings, weights, (STATE_FOLDER / "features").resolve())
+    dataset, train_split, _ = load_training_data(DATA)
+    data = Data.of(DATA, dataset.digest)
     stage.run.log_dataset(dataset.name, dataset.digest, DATA)
     log_augmented(stage.run, settings.augmentation, train_split, dataset.class_names, STATE_FOLDER / "figures")
     with stage.checkpoint(dataset.digest, weights) as checkpoints:
         with stage.outputs(MODELS, "reports/timings/transfer-learn.json") as (folder, timings):
-            trained = train_seeds(prepare, settings, base.seeds, hardware, stage.run, checkpoints, folder)
-            save_timings(trained, stage.name, hardware, timings)
+            trained = spread_seeds(build, settings, setup, stage.run, checkpoints, folder, data, runtime)
+            save_timings(trained, stage.name, timings)
         log_trained(trained, Path(MODELS))
 
 

@@ -23,8 +23,8 @@ TINY = {
     "finetune.epochs": "1",
     "finetune.unfreeze": "6",
     "search.num_trials": "2",
-    "search.space.epochs.low": "1",
-    "search.space.epochs.high": "2",
+    "search.epochs": "2",
+    "search.confirm_seeds": "[]",
 }
 OVERRIDES = [part for key, value in TINY.items() for part in ("-S", f"{key}={value}")]
 

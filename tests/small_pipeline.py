@@ -59,8 +59,7 @@ STAGES = {
             (folder / "seed-0").mkdir()
             (folder / "seed-0/model.bin").write_text(f"{{size}} {{stage.params.lenet.epochs}}")
             metrics.write_text(json.dumps({{"test_accuracy": stage.params.lenet.epochs / 100}}))
-        with stage.run.start_child("train seed 0"):
-            pass
+        stage.run.open_child("train seed 0").finish("FINISHED")
     """),
     "compare": (("compare.margin",), """
         with stage.output("reports/page.html") as page:

@@ -13,6 +13,10 @@ from cotejo.schema import Params
 
 ROOT = Path(__file__).parents[1]
 SECTIONS = tuple(Params.model_fields)
+#: Dimensions of a search space.
+CHOICE = {"type": "choice", "choices": ["adam", "sgd"]}
+MOMENTUM = {"type": "float", "low": 0.5, "high": 0.9, "when": {"optimizer.name": ["sgd"]}}
+HUNDRED = {"type": "float", "low": 0.0, "high": 0.99, "step": 0.01}
 TRAINED = ("lenet", "resnet", "transfer", "finetune")
 
 
@@ -191,6 +195,7 @@ def test_values_that_contradict_each_other_are_refused_in_one_line(tree, path, v
 def test_what_a_named_choice_takes_is_accepted(tree):
     change(tree, "lenet.optimizer", {**tree["lenet"]["optimizer"], "name": "sgd", "momentum": 0.9, "nesterov": True})
     change(tree, "lenet.schedule.warmup_epochs", 99)  # of no effect unless the schedule is cosine
+    del tree["search"]["space"]["schedule.name"]  # which it can be in a search
     change(tree, "lenet.early_stopping", {**tree["lenet"]["early_stopping"], "monitor": "val_accuracy", "mode": "max"})
     change(tree, "lenet.augmentation.rotation", 180)
     params = parse_params(tree)
@@ -219,6 +224,33 @@ def test_a_search_whose_epochs_would_all_be_warm_up_is_refused(tree):
         ({"epochs": {"type": "integer", "low": 1, "high": 2}}, "search.space.epochs: expected"),
         ({"epochs": {"type": "int", "low": 1, "high": 2, "hihg": 3}}, "search.space.epochs.hihg: unknown key"),
         ({}, "search.space: expected"),
+        ({"dropout_rate": {"type": "float", "low": 0.0, "high": 0.5, "step": 0.2}}, "high to be low plus whole steps"),
+        ({"dropout_rate": {"type": "float", "low": 0.1, "high": 0.5, "step": 0.1, "log": True}}, "no step beside log"),
+        ({"epochs": {"type": "int", "low": 1, "high": 9, "step": 2, "log": True}}, "no step beside log, not 2"),
+        ({"epochs": {"type": "int", "low": 0, "high": 9, "log": True}}, "low above 0 on a log scale, not 0"),
+        ({"batch_size": {"type": "choice", "choices": [32, 64, 32]}}, "choices that differ, not [32, 64, 32]"),
+        ({"epochs": {"low": 1, "high": 9}}, "search.space.epochs: expected a type: int, float or choice"),
+        ({"optimizer": {"nam": CHOICE}}, "search.space.optimizer.nam: no parameter of lenet."),
+        ({"optimizer": {"nam": CHOICE}}, "Did you mean `optimizer.name`?"),
+        ({"optimizer": {"name": CHOICE}, "optimizer.name": CHOICE}, "each parameter once, not optimizer.name twice"),
+        ({"optimizer.momentum": MOMENTUM}, "optimizer.momentum.when to name choices of a choice that stands before it"),
+        (
+            {"optimizer.momentum": MOMENTUM, "optimizer.name": CHOICE},
+            "optimizer.momentum.when to name choices of a choice that stands before it, not optimizer.name",
+        ),
+        (
+            {"optimizer.name": CHOICE, "optimizer.momentum": {**MOMENTUM, "when": {"optimizer.name": ["rmsprop"]}}},
+            "optimizer.momentum.when to allow values that optimizer.name can have, not ['rmsprop']",
+        ),
+        (
+            {"batch_size": {"type": "choice", "choices": [32, 64], "otherwise": 32}},
+            "search.space.batch_size: expected when beside otherwise 32, which only a condition needs",
+        ),
+        # the present momentum is 0, which is all that adam takes
+        (
+            {"optimizer.name": CHOICE, "optimizer.momentum": {**MOMENTUM, "otherwise": 0.9}},
+            "search.space.optimizer.name: expected momentum 0 with adam, which has its own, not 0.9",
+        ),
         # in the range of its type, but not in that of the lenet section
         ({"epochs": {"type": "int", "low": 0, "high": 2}}, "search.space.epochs: expected greater than or equal to 1"),
         ({"epochs": {"type": "float", "low": 1.0, "high": 2.0}}, "search.space.epochs: expected a valid integer"),
@@ -226,9 +258,72 @@ def test_a_search_whose_epochs_would_all_be_warm_up_is_refused(tree):
         ({"batch_size": {"type": "choice", "choices": [32, "64"]}}, "search.space.batch_size: expected a valid"),
     ],
 )
-def test_a_search_space_that_could_not_be_searched_is_refused(tree, space, said):
+def test_a_search_space_that_could_not_be_searched_is_refused_in_one_line(tree, space, said):
     tree["search"]["space"] = space
-    assert said in refusal(tree)
+    first, fault = refusal(tree).splitlines()
+    assert first == "params.yaml has 1 fault; nothing was run."
+    assert said in fault
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"sampler": "grid"}, "search: expected a step or choices for learning_rate in a grid, not any number between"),
+        (
+            {"sampler": "grid", "space": dict.fromkeys(("dropout_rate", "label_smoothing", "l2"), HUNDRED)},
+            "search: expected a grid that num_trials can finish, not 1,000,000 points in 32 trials, the first of which "
+            "has the present values; take wider steps, fewer choices, or another sampler.",
+        ),
+        (
+            {"epochs": 5, "space": {"epochs": {"type": "int", "low": 1, "high": 9}}},
+            "search: expected epochs 0 where the space has epochs, not 5; one of them sets the budget.",
+        ),
+        (
+            {"sampler": "nsga2", "pruner": "median"},
+            "search: expected pruner none with nsga2, not median: of two aims neither says when to stop.",
+        ),
+        ({"seed": 101}, "expected confirm_seeds to be two or more that differ from each other and from seed 101, or "),
+        ({"confirm_seeds": [5, 6, 5]}, "from seed 0, or none, not [5, 6, 5]."),
+        ({"confirm_seeds": [5]}, "from seed 0, or none, not [5]."),
+        ({"sampler": "tep"}, "search.sampler: expected 'tpe', 'random', 'grid', 'cmaes', 'qmc' or 'nsga2'. Received: "),
+        ({"pruner": "hyperbnd"}, "Did you mean `hyperband`?"),
+        ({"num_trials": 0}, "search.num_trials: expected greater than or equal to 1. Received: 0."),
+        ({"parallel_trials": 0}, "search.parallel_trials: expected greater than or equal to 1. Received: 0."),
+        ({"timeout_s": -1.0}, "search.timeout_s: expected greater than or equal to 0. Received: -1.0."),
+        ({"confidence": 1.0}, "search.confidence: expected less than 1. Received: 1.0."),
+        ({"metric": "accuracy"}, "Did you mean `val_accuracy`?"),
+    ],
+)
+def test_a_search_that_could_not_be_run_is_refused_in_one_line(tree, changes, said):
+    tree["search"].update(changes)
+    first, fault = refusal(tree).splitlines()
+    assert first == "params.yaml has 1 fault; nothing was run."
+    assert said in fault
+
+
+def test_a_conditional_dimension_is_checked_beside_the_choices_that_it_needs(tree):
+    tree["search"]["space"] = {
+        "optimizer": {"name": {"type": "choice", "choices": ["adam", "sgd"]}},
+        "optimizer.momentum": {**MOMENTUM, "otherwise": 0.0},
+        "optimizer.nesterov": {"type": "choice", "choices": [False, True], "when": {"optimizer.name": ["sgd"]}},
+    }
+    assert list(parse_params(tree).search.space) == ["optimizer.name", "optimizer.momentum", "optimizer.nesterov"]
+    tree["search"]["space"]["optimizer.momentum"]["when"] = {"optimizer.name": ["adam"]}
+    assert "search.space.optimizer.momentum: expected momentum 0 with adam" in refusal(tree)
+
+
+def test_a_grid_counts_the_points_that_its_conditions_leave(tree):
+    tree["search"].update(
+        sampler="grid",
+        num_trials=5,
+        space={
+            "optimizer.name": {"type": "choice", "choices": ["adam", "sgd"]},
+            "optimizer.momentum": {**MOMENTUM, "step": 0.2, "otherwise": 0.0},
+        },
+    )
+    parse_params(tree)  # adam, and sgd with each of three
+    tree["search"]["num_trials"] = 4
+    assert "not 4 points in 4 trials" in refusal(tree)
 
 
 def test_all_faults_are_reported_at_once_each_on_a_line_of_its_own(tree):
@@ -262,7 +357,7 @@ def test_values_that_the_section_would_refuse_are_reported_with_all_other_faults
 
 def test_an_unknown_key_in_the_search_space_is_answered_by_the_keys_there_are(tree):
     change(tree, "search.space.epochs", {"type": "int", "low": 1, "high": 2, "hihg": 3})
-    assert "Expected one of: type, low, high, step. Did you mean `high`?" in refusal(tree)
+    assert "type, low, high, step, log. Did you mean `high`?" in refusal(tree)
 
 
 def test_one_faulty_seed_is_one_fault(tree):

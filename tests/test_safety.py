@@ -24,7 +24,9 @@ from cotejo.data.sources import SOURCES, Fetcher, check_files
 from cotejo.errors import DataError, ModelError
 
 ROOT = Path(__file__).parents[1]
-CODE = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "stages").glob("*.py")])
+#: What driver and worker send each other is code by its nature; docs/cluster.md says who may reach a scheduler.
+SENT = {ROOT / "src/cotejo/execution/executor.py", ROOT / "src/cotejo/execution/trainer.py"}
+CODE = sorted({*(ROOT / "src").rglob("*.py"), *(ROOT / "stages").glob("*.py")} - SENT)
 #: Modules that run what they read.
 UNPICKLERS = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "torch"}
 #: Calls that run what they read unless an argument says otherwise, and that argument.

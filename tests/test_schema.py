@@ -1,14 +1,16 @@
-"""What a net's section is refused for before anything runs."""
+"""What a section is refused for before anything runs, and what its values mean."""
 
+from decimal import Decimal
 from importlib import import_module
 
 import pytest
+from pydantic import TypeAdapter
 
 from copied_study import ROOT
 from cotejo.errors import ParamsError
 from cotejo.models.families import FAMILIES
 from cotejo.params import parse_params, read_yaml
-from cotejo.schema import MIN_INPUT_SIZES
+from cotejo.schema import MIN_INPUT_SIZES, Dimension, Steps
 
 
 def parse(section, **changes):
@@ -41,3 +43,36 @@ def test_an_activation_that_can_not_be_trained_is_refused(section):
 def test_the_least_input_is_the_one_that_the_family_asks_for(architecture, family):
     asked = getattr(import_module(f"cotejo.models.{family}"), "MIN_INPUT_SIZE", 8)
     assert MIN_INPUT_SIZES.get(architecture, 8) == asked
+
+
+STEPS = [("0.1", "0.5", "0.1"), ("0", "1", "0.05"), ("-0.3", "0.3", "0.2"), ("1e-4", "5e-4", "1e-4")]
+
+
+@pytest.mark.parametrize(("low", "high", "step"), STEPS)
+def test_steps_are_the_numbers_that_a_user_would_write_down(low, high, step):
+    points = list(Steps(float(low), float(high), float(step)))
+    count = round((float(high) - float(low)) / float(step)) + 1
+    assert points == [float(Decimal(low) + place * Decimal(step)) for place in range(count)]
+    assert points[-1] == float(high)
+
+
+@pytest.mark.parametrize(
+    ("dimension", "points"),
+    [
+        ({"type": "int", "low": 2, "high": 8, "step": 3}, [2, 5, 8]),
+        ({"type": "int", "low": -1, "high": 1}, [-1, 0, 1]),
+        ({"type": "float", "low": 0.1, "high": 0.4, "step": 0.1}, [0.1, 0.2, 0.3, 0.4]),
+        ({"type": "choice", "choices": [True, "a", 2]}, [True, "a", 2]),
+    ],
+)
+def test_a_countable_dimension_lists_its_points(dimension, points):
+    assert list(TypeAdapter(Dimension).validate_python(dimension).points) == points
+
+
+def test_a_range_without_steps_has_no_points():
+    assert TypeAdapter(Dimension).validate_python({"type": "float", "low": 0.0, "high": 1.0}).points is None
+
+
+@pytest.mark.parametrize(("metric", "direction"), [("val_accuracy", "maximize"), ("val_cross_entropy", "minimize")])
+def test_a_metric_has_the_direction_in_which_it_is_better(metric, direction):
+    assert parse("search", metric=metric).direction == direction

@@ -1,5 +1,8 @@
-"""A tracker that tests can look behind at once."""
+"""A tracker that tests can look behind at once, and a run below another for as long as a block lasts."""
 
+from contextlib import contextmanager
+
+from cotejo.tracking.journal import state_of
 from cotejo.tracking.sender import Tracker
 
 
@@ -13,3 +16,17 @@ class Waiting(Tracker):
     def send_left_over(self):
         super().send_left_over()
         assert self.close(60)
+
+
+@contextmanager
+def start_child(stage, name, uid=None):
+    """Opens a run below a stage's and closes it with the state in which the block ends."""
+    child = stage.open_child(name, uid)
+    try:
+        yield child
+    except BaseException as error:
+        if not child.has_ended():
+            child.finish(state_of(error))
+        raise
+    if not child.has_ended():
+        child.finish("FINISHED")

@@ -1,7 +1,10 @@
 """The `cotejo` command."""
 
+import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,11 @@ from ruamel.yaml import YAML
 from cotejo.chain import trace
 from cotejo.errors import CotejoError, ParamsError
 from cotejo.masking import mask_secrets
-from cotejo.params import PARAMS_FILE, load_params, parse_params, read_yaml
+from cotejo.params import PARAMS_FILE, flatten, load_params, parse_params, read_yaml
 from cotejo.pipeline import check_pipeline
+from cotejo.report.measure import find_measure
+from cotejo.report.search_verdict import say_luck, say_verdict
+from cotejo.report.wording import Wording
 from cotejo.stage import JOURNAL_FOLDER, STATE_FOLDER
 from cotejo.tracking.backlog import find_left
 from cotejo.tracking.dvcfiles import PIPELINE_FILE, load_stages
@@ -21,6 +27,7 @@ from cotejo.tracking.mlflow_client import LOCK_TIMEOUT_S, Delivery
 from cotejo.tracking.sync import send_left, show_left, show_reused
 
 BEST_PARAMS = Path("reports/search/best_params.yaml")
+SUMMARY = Path("reports/search/summary.json")
 
 
 def main() -> None:
@@ -64,15 +71,27 @@ def check() -> None:
 @click.option("--apply", is_flag=True, help="Write the values into params.yaml; comments stay.")
 def best(*, apply: bool) -> None:
     """Show the search's winner, beside what params.yaml says now."""
-    if not BEST_PARAMS.exists():
-        raise ParamsError(f"{BEST_PARAMS} not found. Expected: the result of the search. Run `dvc repro search` first.")
-    winner = read_yaml(BEST_PARAMS)
+    winner, summary = _read_winner()
     present = read_yaml(PARAMS_FILE)
-    for where, new, old in _list_changes(winner, present):
-        click.echo(f"{where}: {old} -> {new}" if new != old else f"{where}: {old}")
-    if apply:
-        _apply(winner)
-        click.echo(f"written to {PARAMS_FILE}; `git diff` shows it, `dvc repro` trains with it")
+    wording, measure = Wording("en"), find_measure(summary["metric"])
+    click.echo(say_verdict(summary, wording))
+    if luck := say_luck(summary, wording):
+        click.echo(luck)
+    if number := summary["best"]["number"]:
+        before, after = (measure.say(wording, summary[side]["value"]) for side in ("present", "best"))
+        click.echo(f"In the search, {measure.name}: {before} with the present values, {after} in trial {number}.")
+    changes = _list_changes(winner, present)
+    for where, new, old in changes:
+        click.echo(f"  {where}: {old} -> {new}" if new != old else f"  {where}: {old}")
+    for where, searched_from, now in _list_stale(summary, present):
+        click.echo(f"{PARAMS_FILE} has changed since the search: {where} was {searched_from}, it is {now} now.")
+    if not apply:
+        return
+    if all(new == old for _, new, old in changes):
+        click.echo(f"{PARAMS_FILE} has these values already; nothing was written")
+        return
+    _apply(winner)
+    click.echo(f"written to {PARAMS_FILE}; `git diff` shows it, `dvc repro` trains with it")
 
 
 @commands.command()
@@ -105,12 +124,47 @@ def lineage(target: str) -> None:
         click.echo(line)
 
 
+def _read_winner() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Reads the search's winner and its summary."""
+    for path in (BEST_PARAMS, SUMMARY):
+        if not path.exists():
+            raise ParamsError(f"{path} not found. Expected: the result of the search. Run `dvc repro search` first.")
+    try:
+        summary = json.loads(SUMMARY.read_text(encoding="utf-8"))
+        if summary["epochs"] >= 0 and summary["metric"] and summary["best"] and summary["present"]["values"]:
+            return read_yaml(BEST_PARAMS), summary
+    except (ValueError, LookupError, TypeError):
+        pass
+    raise ParamsError(
+        f"{SUMMARY}: expected what this version's search writes. Received: another file, or half of one. Run "
+        "`dvc repro search`."
+    )
+
+
 def _list_changes(winner: Mapping[str, Any], present: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    return [
-        (f"{section}.{key}", value, present[section][key])
-        for section, values in winner.items()
-        for key, value in values.items()
-    ]
+    """Lists what the winner says, by dotted name, with what `params.yaml` says.
+
+    Raises:
+        ParamsError: It has no such parameter: the search is of another version of the study.
+    """
+    now, changes = dict(flatten(present)), []
+    for where, value in flatten(winner):
+        if where not in now:
+            raise ParamsError(
+                f"{BEST_PARAMS}: expected parameters that {PARAMS_FILE} has. Received: {where}. "
+                "The search was run with another version of it: run `dvc repro search`."
+            )
+        changes.append((where, value, now[where]))
+    return changes
+
+
+def _list_stale(summary: Mapping[str, Any], present: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Lists the searched parameters whose present value isn't that of the search's first trial, nor the winner's."""
+    now, best = dict(flatten(present)), summary["best"]["values"]
+    for key, value in summary["present"]["values"].items():
+        where = f"{summary['model']}.{key}"
+        if now.get(where) not in (value, best.get(key, value)):
+            yield where, value, now.get(where)
 
 
 def _apply(winner: Mapping[str, Any]) -> None:
@@ -119,8 +173,9 @@ def _apply(winner: Mapping[str, Any]) -> None:
     yaml.preserve_quotes = True
     yaml.width = 200
     tree = yaml.load(PARAMS_FILE.read_text(encoding="utf-8"))
-    for section, values in winner.items():
-        tree[section].update(values)
+    for where, value in flatten(winner):
+        *path, key = where.split(".")
+        reduce(getitem, path, tree)[key] = value
     partial = PARAMS_FILE.with_name(f".{PARAMS_FILE.name}.part")
     with partial.open("w", encoding="utf-8") as file:
         yaml.dump(tree, file)

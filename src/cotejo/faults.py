@@ -37,7 +37,7 @@ def _describe(faults: Sequence[dict[str, Any]], schema: type[BaseModel], tagged:
     fault = faults[0]
     if fault["type"] == "extra_forbidden":
         known = _list_known_keys(fault["loc"][:-1], schema, tagged)
-        return f"unknown key. Expected one of: {', '.join(known)}.{_suggest(str(fault['loc'][-1]), known)}"
+        return f"unknown key. Expected one of: {', '.join(known)}.{suggest_name(str(fault['loc'][-1]), known)}"
     if fault["type"] == "missing":
         return "missing. Add it; `git diff params.yaml` shows what went."
     # each member of a union has a fault of its own; that of the right type says more than "a valid string"
@@ -48,7 +48,7 @@ def _describe(faults: Sequence[dict[str, Any]], schema: type[BaseModel], tagged:
     suggestion = ""
     if fault["type"] == "literal_error":
         choices = fault["ctx"]["expected"].replace(" or ", ", ").split(", ")
-        suggestion = _suggest(str(fault["input"]), [choice.strip("'") for choice in choices])
+        suggestion = suggest_name(str(fault["input"]), [choice.strip("'") for choice in choices])
     return f"expected {expected}. Received: {fault['input']!r}.{suggestion}"
 
 
@@ -82,6 +82,7 @@ def _list_known_keys(loc: Sequence[Any], schema: type[BaseModel], tagged: Mappin
     return list(model.model_fields)
 
 
-def _suggest(name: str, known: Sequence[str]) -> str:
+def suggest_name(name: str, known: Sequence[str]) -> str:
+    """Returns the nearest known name as a question, with a space before it, or nothing."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f" Did you mean `{close[0]}`?" if close else ""

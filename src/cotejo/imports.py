@@ -13,15 +13,18 @@ SOURCE = Path("src")
 #: Modules that a stage needn't list in its deps, since they can't change what it computes.
 EXEMPT = {
     "cotejo.errors": "says what went wrong",
+    "cotejo.execution": "says where something is computed, which changes none of its bits",
     "cotejo.faults": "says what is wrong with a value",
     "cotejo.imports": "names the code that a result depends on",
     "cotejo.masking": "hides passwords in messages",
     "cotejo.params": "reads values and changes none: DVC tracks the values themselves",
     "cotejo.report.figures.augmentation": "draws a picture that no stage reads",
+    "cotejo.report.search_page": "writes a page that no stage reads; other words are no reason to search again",
     "cotejo.schema": "refuses values and changes none; which module builds what is said in cotejo.models.families",
     "cotejo.stage": "locks, moves and records what a stage has computed",
     "cotejo.tracking": "watches",
     "cotejo.training.progress": "shows what others have measured",
+    "cotejo.tuning.progress": "shows what workers have measured",
 }
 
 

@@ -5,6 +5,8 @@ depends on a section that DVC doesn't track fails instead of going stale.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from cotejo.errors import ParamsError
-from cotejo.faults import describe_faults
+from cotejo.faults import describe_faults, suggest_name
 from cotejo.schema import DIMENSIONS, ChoiceDimension, Group, Params, Search
 
 PARAMS_FILE = Path("params.yaml")
@@ -50,7 +52,7 @@ class Sections:
     def flatten(self) -> dict[str, Any]:
         """Returns the tracked values by dotted name, as MLflow and `dvc params` show them."""
         tracked = {name: group.model_dump() for name, group in self._groups.items() if name != "runtime"}
-        return dict(_flatten(tracked))
+        return dict(flatten(tracked))
 
 
 class _Declared:
@@ -116,14 +118,38 @@ def find_space_faults(tree: Mapping[str, Any]) -> Iterator[str]:
         group = Params.model_fields[search.model].annotation.model_validate(tree.get(search.model))  # type: ignore[union-attr]
     except ValidationError:
         return
+    known = list_keys(group)
+    for key in search.space:
+        if key not in known:
+            expected = f"Expected one of: {', '.join(known)}.{suggest_name(key, known)}"
+            yield f"search.space.{key}: no parameter of {search.model}. {expected}"
+    if not set(search.space) <= set(known):
+        return
     for key, dimension in search.space.items():
         values = dimension.choices if isinstance(dimension, ChoiceDimension) else (dimension.low, dimension.high)
         for value in values:
             try:
-                override_group(group, {key: value}, f"search.space.{key}")
+                override_group(group, _surround(search, key, value), f"search.space.{key}")
             except ParamsError as error:
                 yield str(error)
                 break  # one bound says enough
+
+
+def _surround(search: Search, key: str, value: object) -> dict[str, Any]:
+    """Returns values of the space in which one dimension is searched and has a value; the rest stays as declared."""
+    values = {key: value}
+    waiting = [key]
+    while waiting:
+        for parent, allowed in search.space[waiting.pop()].when.items():
+            values.setdefault(parent, allowed[0])
+            waiting.append(parent)
+    for other, dimension in search.space.items():
+        if other not in values and dimension.when:
+            if dimension.is_active(values):
+                values[other] = dimension.choices[0] if isinstance(dimension, ChoiceDimension) else dimension.low
+            elif dimension.otherwise is not None and any(parent in values for parent in dimension.when):
+                values[other] = dimension.otherwise
+    return {**({"epochs": search.epochs} if search.epochs else {}), **values}
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -155,17 +181,26 @@ def override_group(group: G, values: Mapping[str, Any], where: str) -> G:
 
     Args:
         group: A group of `Params`.
-        values: New values by field name.
+        values: New values by name; `optimizer.name` is that of a group within the group.
         where: The dotted path that an error names.
 
     Raises:
         ParamsError: A value is out of the field's range.
     """
+    tree = group.model_dump()
+    for key, value in values.items():
+        *path, name = key.split(".")
+        reduce(getitem, path, tree)[name] = value
     try:
-        return type(group).model_validate({**group.model_dump(), **values})
+        return type(group).model_validate(tree)
     except ValidationError as error:
         faults = [fault.partition(": ")[2] for fault in describe_faults(error, type(group))]
         raise ParamsError(f"{where}: {' '.join(faults)}") from None
+
+
+def list_keys(group: Group) -> list[str]:
+    """Lists the names of a group's values; those of a group within it as `optimizer.name`."""
+    return [key for key, _ in flatten(group.model_dump())]
 
 
 def _first_line(error: Exception) -> str:
@@ -175,9 +210,10 @@ def _first_line(error: Exception) -> str:
     return f"Received: {str(error).splitlines()[0]}."
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Gives the values of a tree by dotted name."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", list(value) if isinstance(value, tuple) else value

@@ -4,16 +4,14 @@ from dataclasses import replace
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 import pytest
 
 from cotejo.comparison.verdict import build_comparison
+from cotejo.report.axes import choose_digits
 from cotejo.report.figures import comparison as f
-from cotejo.report.figures.comparison import choose_digits
 from cotejo.report.figures.confusion import figure_confusion
 from cotejo.report.figures.evaluation import figure_predictions
 from cotejo.report.figures.samples import figure_samples
-from cotejo.report.figures.search import figure_importances, figure_search_history
 from cotejo.report.style import render_svg, save_figure
 from synthetic_study import CLASS_NAMES, build_histories, build_inputs
 
@@ -27,11 +25,6 @@ def comparison():
 
 def build_images(num_samples, channels=1):
     return np.random.default_rng(0).integers(0, 256, size=(num_samples, 12, 12, channels), dtype=np.uint8)
-
-
-def build_trials():
-    return pd.DataFrame({"number": [0, 1, 2, 3], "state": ["COMPLETE", "PRUNED", "FAIL", "COMPLETE"],
-                         "value": [0.80, 0.70, None, 0.85]})  # fmt: skip
 
 
 def build_prob(predicted, num_classes=10):
@@ -49,8 +42,6 @@ def build_all(comparison):
         "samples": figure_samples(build_images(40), labels, CLASS_NAMES, per_class, columns=4),
         "predictions": figure_predictions(build_images(9), labels[:9], build_prob(labels[1:10]), CLASS_NAMES),
         "confusion": figure_confusion(counts, CLASS_NAMES, normalized=False, title="LeNet"),
-        "search": figure_search_history(build_trials()),
-        "importances": figure_importances({"learning_rate": 0.7, "epochs": 0.3}),
         **f.build_report_figures(comparison, build_histories(), "en"),
     }
 
@@ -146,20 +137,6 @@ def test_curves_on_one_axis_are_of_plain_cross_entropy(comparison):
 def test_curves_of_one_epoch_are_dots():
     figure = f.figure_curves(build_histories(epochs=1), metric="accuracy")
     assert {line.get_marker() for line in figure.axes[0].lines} == {"o"}
-
-
-def test_search_history_tells_the_states_apart_and_follows_the_best():
-    ax = figure_search_history(build_trials()).axes[0]
-    legend = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert legend == ["completed", "pruned", "failed", "best so far"]
-    assert list(ax.lines[-1].get_ydata()) == [0.80, 0.85]
-    assert len({line.get_marker() for line in ax.lines[:-1]}) == 3
-
-
-def test_a_search_without_a_completed_trial_is_drawn(tmp_path):
-    trials = build_trials().iloc[2:3]
-    save_figure(figure_search_history(trials), tmp_path / "search.png")
-    save_figure(figure_search_history(trials.iloc[:0]), tmp_path / "empty.png")
 
 
 def test_filled_dots_are_the_clear_differences(comparison):

@@ -13,6 +13,7 @@ from cotejo.masking import mask_addresses
 from cotejo.tracking.journal import Run
 from cotejo.tracking.records import append_records, parse_records
 from cotejo.tracking.sender import Tracker
+from waiting import start_child
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def stage(tmp_path):
 
 def stop_seed(stage):
     """A seed that is stopped after two epochs; its run."""
-    with stage.start_child("seed 0") as child:
+    with start_child(stage, "seed 0") as child:
         for epoch in (1, 2):
             child.log_metrics({"val_loss": 1 / epoch}, step=epoch)
         raise KeyboardInterrupt(child)
@@ -48,7 +49,7 @@ def test_a_run_that_goes_on_adds_to_the_journal_that_it_has(stage, stopped):
     before = stopped.path.read_bytes()
     assert read(stopped)[-1]["state"] == "KILLED"
     assert not stopped.has_ended()
-    with stage.start_child("seed 0", stopped.uid) as again:
+    with start_child(stage, "seed 0", stopped.uid) as again:
         assert again.path == stopped.path
         assert again.find_last_step() == 2
         again.log_metrics({"val_loss": 0.3}, step=3)
@@ -58,10 +59,10 @@ def test_a_run_that_goes_on_adds_to_the_journal_that_it_has(stage, stopped):
 
 
 def test_a_run_that_had_ended_well_stays_as_it_is(stage):
-    with stage.start_child("seed 0") as child:
+    with start_child(stage, "seed 0") as child:
         child.log_metrics({"val_loss": 1.0}, step=1)
     before = child.path.read_bytes()
-    with stage.start_child("seed 0", child.uid) as again:
+    with start_child(stage, "seed 0", child.uid) as again:
         assert again.has_ended()
     assert child.path.read_bytes() == before
 
@@ -74,7 +75,7 @@ def test_a_run_that_had_ended_well_stays_as_it_is(stage):
 def test_a_torn_last_record_is_cut_off_when_the_run_goes_on(stage, stopped, torn):
     whole = stopped.path.read_bytes()
     stopped.path.write_bytes(whole + torn)
-    with stage.start_child("seed 0", stopped.uid):
+    with start_child(stage, "seed 0", stopped.uid):
         pass
     assert stopped.path.read_bytes().startswith(whole)
     assert list_kinds(stopped)[-3:] == ["end", "resume", "end"]
@@ -125,7 +126,7 @@ def test_a_start_that_could_not_be_written_is_written_with_the_next_record(tmp_p
 )
 def test_a_journal_that_lost_its_start_gets_another(stage, stopped, left):
     stopped.path.write_bytes(left)
-    with stage.start_child("seed 0", stopped.uid) as again:
+    with start_child(stage, "seed 0", stopped.uid) as again:
         again.log_metrics({"val_loss": 0.3}, step=3)
     kept = [json.loads(line) for line in stopped.path.read_bytes().splitlines() if line != b"\0\0"]
     assert [record["kind"] for record in kept] == ["start", "metrics", "end"]
@@ -137,16 +138,16 @@ def test_a_journal_that_lost_its_start_gets_another(stage, stopped, left):
 def test_a_spoilt_line_is_passed_over(stage, stopped, bad):
     first, rest = stopped.path.read_bytes().split(b"\n", 1)
     stopped.path.write_bytes(first + b"\n" + bad + b"\n" + rest)
-    with stage.start_child("seed 0", stopped.uid) as again:
+    with start_child(stage, "seed 0", stopped.uid) as again:
         assert again.find_last_step() == 2
         assert not again.has_ended()
     assert again.has_ended()
 
 
 def test_a_run_that_had_ended_well_stays_finished_when_what_comes_after_is_stopped(stage):
-    with stage.start_child("seed 0") as child:
+    with start_child(stage, "seed 0") as child:
         pass
-    with pytest.raises(KeyboardInterrupt), stage.start_child("seed 0", child.uid):
+    with pytest.raises(KeyboardInterrupt), start_child(stage, "seed 0", child.uid):
         raise KeyboardInterrupt
     assert [record["state"] for record in read(child) if record["kind"] == "end"] == ["FINISHED"]
 

@@ -307,7 +307,7 @@ def test_a_trained_seed_leaves_a_model_a_history_timings_and_a_tracked_run(
     prepare = lambda _: build_job(digits, build_dense())  # noqa: E731
     trained = train_seeds(prepare, settings, [0, 4], hardware, run, tmp_path / "checkpoints", tmp_path)
     log_trained(trained, tmp_path)
-    save_timings(trained, "train-lenet", hardware, tmp_path / "timings.json")
+    save_timings(trained, "train-lenet", tmp_path / "timings.json")
 
     for seed in (0, 4):
         model = load_model(tmp_path / f"seed-{seed}" / "model.keras")

@@ -3,16 +3,19 @@
 import json
 import os
 import platform
+import random
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
 from copied_study import ROOT
 from cotejo.training.fit import Job
-from cotejo.training.hardware import measure_peak_memory
+from cotejo.training.hardware import building, measure_peak_memory
 from cotejo.training.seeds import save_timings, train_seeds
 from declared import declare
 
@@ -59,6 +62,33 @@ def test_tensorflow_is_told_threads_precision_and_to_be_deterministic():
     assert told["divided"] == ["CPU", 2, 2, "mixed_bfloat16", 1, 1, 2]
     assert told["dtypes"] == ["bfloat16", "float32"]
     assert told["is_refused"]
+
+
+def build_random(hardware):
+    with building(3, hardware):
+        layers = [keras.layers.Dense(8) for _ in range(40)]
+        model = keras.Sequential([keras.Input((8,)), *layers, keras.layers.Dropout(0.5)])
+    return [keras.ops.convert_to_numpy(variable) for variable in model.variables]
+
+
+def test_weights_are_the_same_while_another_thread_draws_random_numbers(hardware):
+    alone = build_random(hardware)
+    is_over = threading.Event()
+
+    def draw():
+        while not is_over.is_set():
+            random.random()  # noqa: S311 - no secret
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    try:
+        beside = build_random(hardware)
+    finally:
+        is_over.set()
+        thread.join()
+    assert len(alone) == 81
+    for first, second in zip(alone, beside, strict=True):
+        np.testing.assert_array_equal(first, second)
 
 
 #: Two devices that a machine without GPUs has as well; everything else is as with two GPUs.
@@ -148,7 +178,7 @@ def test_timings_say_what_they_were_measured_on(digits, build_dense, hardware, r
     trained = train_seeds(
         lambda _: Job.of(build_dense(), *digits), settings, [7], told, run, tmp_path / "checkpoints", tmp_path
     )
-    save_timings(trained, "train-lenet", told, tmp_path / "timings.json")
+    save_timings(trained, "train-lenet", tmp_path / "timings.json")
     timings = json.loads((tmp_path / "timings.json").read_text())
     assert timings["stage"] == "train-lenet"
     assert (timings["device"], timings["threads"]) == ("2 GPUs", 2)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import mlflow
+import psutil
 import pytest
 from ruamel.yaml import YAML
 
@@ -133,10 +134,9 @@ def check_tracked(folder: Path, stage: str, said: str) -> None:
     """Each seed has one run with points, which has finished, and each of its epochs one point."""
     client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     for seed in (0, 1):
-        runs = find_runs(folder, f"{stage} seed {seed}")
-        (run,) = [run for run in runs if run.info.status == "FINISHED"]
-        # what was killed before its first checkpoint is none to go on from
-        assert all(other.info.status == "KILLED" and not other.data.metrics for other in runs if other is not run)
+        runs = find_runs(folder, f"{stage} seed {seed}")  # however early it was killed
+        (run,) = runs
+        assert run.info.status == "FINISHED"
         steps = [point.step for point in client.get_metric_history(run.info.run_id, "val_loss")]
         num_epochs = len((folder / f"models/{MODELS[stage]}/seed-{seed}/history.csv").read_text().splitlines()) - 1
         assert steps == list(range(1, num_epochs + 1))
@@ -173,6 +173,28 @@ def test_a_stopped_stage_has_its_last_epoch_and_a_killed_run_and_goes_on(study, 
         assert run.info.status == "KILLED"
     ended = finish(start(study, environment, "train-lenet"))
     assert "train-lenet seed 0 goes on from epoch" in ended.stderr
+    assert digest_outputs(study, "train-lenet") == digest_outputs(whole("train-lenet"), "train-lenet")
+    check_tracked(study, "train-lenet", ended.stderr)
+
+
+def find_trainers(process: subprocess.Popen) -> list[psutil.Process]:
+    below = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in below if any("trainer import main" in part for part in child.cmdline())]
+
+
+def test_seeds_side_by_side_one_of_which_is_killed_end_with_the_bytes_of_one_after_the_other(study, whole, environment):
+    params = study / "params.yaml"
+    params.write_text(params.read_text().replace("workers: 0 ", "workers: 2 "))
+    process = start(study, environment, "train-lenet")
+    said = wait_for_epoch(process, 6)
+    assert {line.split("  ")[0] for line in said.splitlines() if EPOCH.search(line)} == {
+        "train-lenet seed 0", "train-lenet seed 1",
+    }  # fmt: skip
+    killed, _ = find_trainers(process)
+    killed.kill()
+    ended = finish(process)
+    assert ended.code == 0, ended.stderr
+    assert re.search(r"train-lenet seed [01] goes on from epoch \d+: found the checkpoint", ended.stderr)
     assert digest_outputs(study, "train-lenet") == digest_outputs(whole("train-lenet"), "train-lenet")
     check_tracked(study, "train-lenet", ended.stderr)
 

@@ -1,16 +1,13 @@
 """What a person sees while a model trains: a live bar on a terminal, plain lines anywhere else."""
 
-import os
-import pty
 import re
 import subprocess
 import sys
-import termios
-from typing import NamedTuple
 
 import pytest
 
 from copied_study import ROOT
+from terminal import hide_terminal_variables, run_on_terminal
 
 #: The named trainings; one whose name says so ends in its second epoch, as a pruned trial does.
 TRAIN = """
@@ -46,76 +43,11 @@ print("ends", file=sys.stderr, flush=True)
 """
 COMMAND = [sys.executable, "-c", TRAIN]
 METRICS = "  ".join(rf"{name} \d\.\d{{4}}" for name in ("accuracy", "loss", "val_accuracy", "val_loss"))
-#: Cursor up, erase the line, colours, hide and show the cursor: all that a bar needs.
-ESCAPE = re.compile(r"\x1b\[(?:(?P<up>\d*)A|(?P<erase>2K)|[\d;]*m|\?25(?P<cursor>[lh]))")
 
 
 @pytest.fixture
 def environment(environment):
-    hidden = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
-    kept = {key: value for key, value in environment.items() if key not in hidden}
-    return {**kept, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT / "tests")}
-
-
-class Screen(NamedTuple):
-    """A terminal as a person sees it: each state of its last line, and what it shows at the end."""
-
-    states: list[str]
-    lines: list[str]
-    shows_cursor: bool
-
-
-def watch(text):
-    """Does what a terminal does with a text, and fails at anything that it wouldn't understand."""
-    lines, row, column, shows_cursor, states = [""], 0, 0, True, []
-    position = 0
-    while position < len(text):
-        char = text[position]
-        if char == "\x1b":
-            escape = ESCAPE.match(text, position)
-            assert escape, f"an escape sequence that no bar needs: {text[position : position + 20]!r}"
-            position = escape.end()
-            if escape["up"] is not None:
-                row -= int(escape["up"] or 1)
-            elif escape["erase"]:
-                states.append(lines[row])
-                lines[row] = ""
-            elif escape["cursor"]:
-                shows_cursor = escape["cursor"] == "h"
-            continue
-        position += 1
-        if char == "\r":
-            column = 0
-        elif char == "\n":
-            row += 1
-            lines += [""] * (row + 1 - len(lines))
-        else:
-            lines[row] = lines[row].ljust(column)[:column] + char + lines[row][column + 1 :]
-            column += 1
-    return Screen(states, [line.rstrip() for line in lines], shows_cursor)
-
-
-def run_on_terminal(environment, cwd, columns, *names):
-    """Returns what a terminal of so many columns shows of the named trainings."""
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, columns))
-    with subprocess.Popen([*COMMAND, *names], cwd=cwd, env=environment, stderr=theirs) as process:
-        os.close(theirs)
-        written = bytearray()
-        while chunk := _read(ours):
-            written += chunk
-    os.close(ours)
-    assert process.returncode == 0, written.decode()
-    _, begins, rest = written.decode().partition("begins\r\n")
-    assert begins, written.decode()
-    return watch(rest)
-
-
-def _read(terminal):
-    try:
-        return os.read(terminal, 65536)
-    except OSError:  # Linux says so when nobody has the other side any more
-        return b""
+    return {**hide_terminal_variables(environment), "PYTHONPATH": str(ROOT / "tests")}
 
 
 def list_epochs(name, count=3):
@@ -130,7 +62,7 @@ def check_lines(lines, patterns):
 
 def test_a_terminal_shows_epoch_time_left_and_loss_and_keeps_the_epochs(environment, tmp_path):
     name = "train-lenet seed 0"
-    screen = run_on_terminal(environment, tmp_path, 80, name)  # as wide as most are when they are opened
+    screen = run_on_terminal([*COMMAND, name], environment, tmp_path, 80)  # as wide as most are when they are opened
     bar = re.compile(rf"{name}  epoch (\d)/3 [━╸╺ ]+(\d+)/192 (-:--:--|\d:\d\d:\d\d) loss \d\.\d{{4}}")
     shown = [bar.fullmatch(state) for state in screen.states]
     seen = [(int(match[1]), int(match[2]), match[3]) for match in shown if match]
@@ -144,7 +76,7 @@ def test_a_terminal_shows_epoch_time_left_and_loss_and_keeps_the_epochs(environm
 
 
 def test_a_training_that_is_ended_leaves_no_bar_behind_and_the_next_has_its_own(environment, tmp_path):
-    screen = run_on_terminal(environment, tmp_path, 120, "pruned trial", "next trial")
+    screen = run_on_terminal([*COMMAND, "pruned trial", "next trial"], environment, tmp_path, 120)
     expected = [*list_epochs("pruned trial", 1), "pruned trial has ended", *list_epochs("next trial"), "ends", ""]
     check_lines(screen.lines, expected)
     assert screen.shows_cursor

@@ -1,49 +1,29 @@
-"""The search: same trials on every run, killed or not, and nothing that a bad trial could end."""
+"""The study: the same trials on every run, killed or not, and nothing that a bad trial could end."""
 
-import json
-import subprocess
-import sys
+from pathlib import Path
 
 import numpy as np
 import optuna
-import pandas as pd
 import pytest
-import tensorflow as tf
-from ruamel.yaml import YAML
-from sklearn.datasets import load_digits
 
-from cotejo.data.readers import LabelledImages
+from cheap_search import GRID, LENET, PRESENT, SPACE, declare_search, end, end_each, run_batch_of
 from cotejo.errors import ModelError
-from cotejo.models.lenet import build_model
 from cotejo.params import override_group
-from cotejo.schema import Search
-from cotejo.tracking.journal import Run
-from cotejo.tracking.sender import Tracker
-from cotejo.training.fit import Job
-from cotejo.training.hardware import Hardware
-from cotejo.tuning.objective import build_objective
-from cotejo.tuning.study import compute_importances, find_best, run_study, save_study, tabulate_trials
+from cotejo.tuning.study import (
+    compute_importances,
+    find_best,
+    run_study,
+    tabulate_curves,
+    tabulate_times,
+    tabulate_trials,
+)
 from declared import declare
 
-SPACE = {
-    "epochs": {"type": "int", "low": 2, "high": 10, "step": 2},
-    "batch_size": {"type": "choice", "choices": [32, 64, 128]},
-    "learning_rate": {"type": "float", "low": 1e-4, "high": 1e-1, "log": True},
-}
-PRESENT = {"epochs": 4, "batch_size": 64, "learning_rate": 1e-3}
-LENET = declare("lenet", input_size=16, **PRESENT)
-
-
-def declare_search(**changes):
-    values = {"model": "lenet", "num_trials": 5, "sampler": "tpe", "pruner": "none", "seed": 0, "space": SPACE}
-    return Search.model_validate({**values, **changes})
-
-
-def score(trial, values):
-    """A cheap stand-in for training: best at a learning rate of 0.01, whatever the rest."""
-    for epoch in (1, 2):
-        trial.report(epoch / 10, epoch)
-    return 1 / (1 + abs(np.log10(values["learning_rate"]) + 2))
+#: Each sampler and each pruner at least once.
+KINDS = [
+    ("tpe", "none"), ("tpe", "median"), ("tpe", "hyperband"), ("tpe", "successive_halving"), ("random", "median"),
+    ("grid", "none"), ("cmaes", "hyperband"), ("qmc", "successive_halving"), ("nsga2", "none"),
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -51,265 +31,319 @@ def journal(tmp_path):
     return tmp_path / "checkpoints" / "study.log"
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_the_first_trial_has_the_present_values(journal, sampler):
-    study = run_study(declare_search(num_trials=1, sampler=sampler), LENET.model_dump(), score, journal)
-    assert study.trials[0].params == PRESENT
+def search_whole(search, journal, present=PRESENT):
+    """Returns the table of a study's trials."""
+    return tabulate_trials(run_study(search, present, run_batch_of(search), journal).study, search, present).to_csv()
+
+
+@pytest.mark.parametrize("parallel_trials", [1, 3, 4])
+@pytest.mark.parametrize(("sampler", "pruner"), KINDS)
+def test_a_study_killed_between_or_within_any_two_records_has_the_same_trials(
+    tmp_path, sampler, pruner, parallel_trials
+):
+    search = declare_search(sampler=sampler, pruner=pruner, parallel_trials=parallel_trials)
+    expected = search_whole(search, tmp_path / "whole.log")
+    assert search_whole(search, tmp_path / "again.log") == expected
+    lines = (tmp_path / "whole.log").read_bytes().splitlines(keepends=True)
+    assert len(lines) == 1 + expected.count("\n") - 1, "one of the study, and one of each trial"
+    for kept in range(len(lines)):
+        killed = tmp_path / f"killed-{kept}.log"
+        torn = lines[kept][: len(lines[kept]) * kept // len(lines)]  # nothing of it, and nearly all
+        killed.write_bytes(b"".join(lines[:kept]) + torn)
+        assert search_whole(search, killed) == expected
+        assert len(killed.read_bytes().splitlines()) == len(lines), "nothing is written down twice"
+
+
+@pytest.mark.parametrize(("sampler", "pruner"), KINDS)
+def test_a_study_stopped_after_every_batch_has_the_same_trials(tmp_path, sampler, pruner):
+    search = declare_search(sampler=sampler, pruner=pruner, parallel_trials=3)
+    expected = search_whole(search, tmp_path / "whole.log")
+    run_batch = run_batch_of(search)
+
+    def run_one(proposals, known, calls=[]):  # noqa: B006 - counts over all of them
+        calls.append(len(known))
+        if len(calls) % 2 == 0:
+            raise KeyboardInterrupt
+        return run_batch(proposals, known)
+
+    for _ in range(20):
+        try:
+            ended = run_study(search, PRESENT, run_one, tmp_path / "stopped.log")
+            break
+        except KeyboardInterrupt:
+            pass
+    assert tabulate_trials(ended.study, search, PRESENT).to_csv() == expected
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "cmaes", "qmc", "nsga2"])
+def test_another_seed_proposes_other_trials(tmp_path, sampler):
+    tables = []
+    for seed in (0, 1):
+        search = declare_search(sampler=sampler, seed=seed)
+        study = run_study(search, PRESENT, run_batch_of(search), tmp_path / f"{seed}.log").study
+        tables.append(tabulate_trials(study, search, PRESENT))
+    # the first trial has the present values; after it, not one proposal of the other seed comes back
+    assert set(tables[0]["learning_rate"][1:]).isdisjoint(tables[1]["learning_rate"][1:])
+    if sampler != "nsga2":  # whose children have their parents' values
+        assert all(table["learning_rate"].nunique() == 14 for table in tables), "and none comes twice"
+
+
+@pytest.mark.parametrize(("sampler", "pruner"), KINDS)
+def test_every_proposal_is_one_that_the_section_takes(journal, sampler, pruner):
+    search = declare_search(sampler=sampler, pruner=pruner)
+    proposed = []
+
+    def run_batch(proposals, known):
+        proposed.extend(proposals)
+        return run_batch_of(search)(proposals, known)
+
+    run_study(search, PRESENT, run_batch, journal)
+    assert [proposal.number for proposal in proposed] == list(range(len(proposed)))
+    assert proposed[0].values == {}
+    for _, values in proposed[1:]:
+        settings = override_group(LENET, values, "search.space")
+        assert settings.batch_size in (32, 64, 128)
+        assert 1e-4 <= settings.learning_rate <= 1e-1
+        assert 0 <= settings.dropout_rate <= 0.5
+        # sgd has its momentum searched, and adam what `otherwise` says
+        assert (0.5 <= settings.optimizer.momentum <= 0.9) == (settings.optimizer.name == "sgd")
+        assert values.keys() >= {"optimizer.name", "optimizer.momentum"}
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "cmaes", "qmc", "nsga2"])
+@pytest.mark.parametrize("outside", [{}, {"learning_rate": 5.0, "batch_size": 7}], ids=["within", "outside"])
+def test_the_first_trial_has_the_present_values_within_the_space_or_not(journal, sampler, outside):
+    present = declare("lenet", epochs=2, batch_size=64).model_dump() | outside
+    search = declare_search(num_trials=5, sampler=sampler)
+    numbers = []
+
+    def run_batch(proposals, known):
+        numbers.extend(proposals)
+        return [end(number, value=0.5) for number, _ in proposals]
+
+    study = run_study(search, present, run_batch, journal).study
+    assert numbers[0] == (0, {})
+    first = tabulate_trials(study, search, present).iloc[0]
+    for key in ("learning_rate", "batch_size", "dropout_rate"):
+        assert first[key] == present[key]
+    assert first["optimizer.name"] == "adam"
+
+
+def test_present_values_outside_the_space_keep_no_dimension_from_being_learnt(tmp_path):
+    """A sampler models what all trials have: a first one without a learning rate would leave it to chance."""
+    present = PRESENT | {"learning_rate": 5.0}
+    search = declare_search(
+        num_trials=60, sampler="cmaes", space={key: SPACE[key] for key in ("learning_rate", "dropout_rate")}
+    )
+    run_batch = run_batch_of(search)
+    study = run_study(search, present, run_batch, tmp_path / "study.log").study
+    late = [abs(np.log10(trial.params["learning_rate"]) + 2) for trial in study.trials[-20:]]
+    assert np.mean(late) < 0.35, "chance would be 0.83 away from the best on average"
+
+
+def test_the_budget_of_epochs_is_each_trials(journal):
+    search = declare_search(num_trials=4, epochs=3, space={"dropout_rate": SPACE["dropout_rate"]})
+    study = run_study(search, PRESENT, run_batch_of(search), journal).study
+    assert tabulate_trials(study, search, PRESENT)["epochs_run"].to_list() == [3, 3, 3, 3]
+    assert "epochs" not in study.trials[1].params
+
+
+@pytest.mark.parametrize("num_trials", [1, 3, 4, 5, 8])
+@pytest.mark.parametrize("parallel_trials", [1, 4, 9])
+def test_the_budget_is_met_exactly(journal, num_trials, parallel_trials):
+    search = declare_search(num_trials=num_trials, parallel_trials=parallel_trials, sampler="random")
+    sizes = []
+
+    def run_batch(proposals, known):
+        sizes.append(len(proposals))
+        return run_batch_of(search)(proposals, known)
+
+    ended = run_study(search, PRESENT, run_batch, journal)
+    assert ended.by == "num_trials"
+    assert len(ended.study.trials) == sum(sizes) == num_trials
+    assert max(sizes) <= parallel_trials
+    # a study that has ended isn't gone on with
+    run_study(search, PRESENT, run_batch, journal)
+    assert sum(sizes) == num_trials
+
+
+def test_a_grid_ends_with_its_last_point_and_has_each_once(journal):
+    search = declare_search(sampler="grid", num_trials=100)
+    ended = run_study(search, PRESENT, run_batch_of(search), journal)
+    assert ended.by == "grid"
+    points = [tuple(trial.params.items()) for trial in ended.study.trials[1:]]
+    assert len(points) == len(set(points)) == 9
+    assert points[:3] == [
+        (("batch_size", 32), ("optimizer.name", "adam")),
+        (("batch_size", 32), ("optimizer.name", "sgd"), ("optimizer.momentum", 0.5)),
+        (("batch_size", 32), ("optimizer.name", "sgd"), ("optimizer.momentum", 0.9)),
+    ]
+
+
+def test_a_study_out_of_time_ends_at_a_batchs_border_and_says_so(journal):
+    # a trial takes ten seconds, one after the other, and an hour passes between two of them: a kill
+    search = declare_search(timeout_s=35.0, parallel_trials=2)
+
+    def run_batch(proposals, known):
+        late = 3600 * (len(known) > 0)
+        return [
+            end(number, value=0.5, times_s=(1e9 + late + 10 * number, 1e9 + late + 10 * number + 10))
+            for number, _ in proposals
+        ]
+
+    ended = run_study(search, PRESENT, run_batch, journal)
+    assert (ended.by, len(ended.study.trials)) == ("timeout_s", 4)
+    assert run_study(search, PRESENT, run_batch, journal).by == "timeout_s"
+
+
+FAILS = {"state": "FAIL", "kind": "too little memory"}
+DIVERGES = {"state": "FAIL", "kind": "a training that can't go on"}
+ENDS = {"value": 0.5}
+
+
+@pytest.mark.parametrize("parallel_trials", [1, 3, 4])
+def test_three_failures_of_a_kind_in_a_row_stop_the_search_with_their_cause(journal, parallel_trials):
+    search = declare_search(num_trials=10, parallel_trials=parallel_trials)
+    run_batch = end_each(ENDS, FAILS, FAILS, FAILS, *[ENDS] * 6)
+    for _ in range(2):  # whoever starts it anew is told the same
+        with pytest.raises(ModelError) as caught:
+            run_study(search, PRESENT, run_batch, journal)
+        assert str(caught.value) == (
+            "search: expected trials that can be trained. Received: 3 in a row with too little memory; the last: "
+            "trial 3: too little memory. Change search.space or the model's section in params.yaml."
+        )
 
 
 @pytest.mark.parametrize(
-    "outside",
-    [{"learning_rate": 1.0}, {"epochs": 12}, {"epochs": 5}, {"batch_size": 48}],
-    ids=["above", "above-int", "between-steps", "no-choice"],
+    "outcomes",
+    [
+        [ENDS, FAILS, FAILS, ENDS, FAILS, FAILS, ENDS, ENDS],
+        [ENDS, FAILS, DIVERGES, FAILS, DIVERGES, DIVERGES, FAILS, ENDS],
+        [ENDS, FAILS, FAILS, {"state": "PRUNED"}, FAILS, ENDS, ENDS, ENDS],
+        [ENDS, ENDS, ENDS, ENDS, ENDS, FAILS, FAILS, FAILS],
+    ],
+    ids=["two", "of two kinds", "a pruned one between", "the last three"],
 )
-def test_a_present_value_outside_the_space_is_left_to_the_sampler(journal, outside):
-    study = run_study(declare_search(num_trials=1), {**PRESENT, **outside}, score, journal)
-    (key,) = outside
-    proposed = dict(study.trials[0].params)
-    assert proposed.pop(key) != outside[key]
-    assert proposed == {name: value for name, value in PRESENT.items() if name != key}
+@pytest.mark.parametrize("parallel_trials", [1, 4])
+def test_other_failures_do_not_stop_it(journal, outcomes, parallel_trials):
+    search = declare_search(num_trials=8, parallel_trials=parallel_trials)
+    study = run_study(search, PRESENT, end_each(*outcomes), journal).study
+    assert [trial.state.name for trial in study.trials] == [outcome.get("state", "COMPLETE") for outcome in outcomes]
+    assert find_best(study).number == 0
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_every_proposal_is_within_the_space_and_of_the_type_that_the_section_wants(journal, sampler):
-    study = run_study(declare_search(num_trials=15, sampler=sampler), PRESENT, score, journal)
-    assert len(study.trials) == 15
-    for trial in study.trials:
-        settings = override_group(LENET, trial.params, "search.space")
-        assert settings.epochs in (2, 4, 6, 8, 10)
-        assert settings.batch_size in (32, 64, 128)
-        assert 1e-4 <= settings.learning_rate <= 1e-1
-    assert len({trial.params["learning_rate"] for trial in study.trials}) == 15
+def test_any_other_error_ends_the_search_and_what_has_ended_stays(journal):
+    search = declare_search(parallel_trials=2)
 
-
-def test_the_same_study_has_the_same_trials_and_another_seed_has_others(tmp_path):
-    first, second, other = (
-        tabulate_trials(run_study(declare_search(num_trials=12, seed=seed), PRESENT, score, tmp_path / f"{number}.log"))
-        for number, seed in enumerate((0, 0, 1))
-    )
-    pd.testing.assert_frame_equal(first, second, check_exact=True)
-    # the first trial has the present values; after it, not one proposal of the other seed comes back
-    assert set(first["learning_rate"][1:]).isdisjoint(other["learning_rate"][1:])
-
-
-def test_a_finished_study_is_not_gone_on_with(journal):
-    def never(trial, values):
-        raise AssertionError("a trial beyond the budget")
-
-    done = run_study(declare_search(), PRESENT, score, journal)
-    again = run_study(declare_search(), PRESENT, never, journal)
-    pd.testing.assert_frame_equal(tabulate_trials(again), tabulate_trials(done))
-
-
-def diverge_or_prune(trial, values):
-    """Trial 1 diverges, trial 2 diverges before its first epoch ends, trial 3 is pruned."""
-    if trial.number == 2:
-        raise ModelError("trial 2: expected a finite training loss. Received: nan in epoch 1")
-    trial.report(0.25, 1)
-    if trial.number == 1:
-        raise ModelError("trial 1: expected a finite training loss. Received: nan in epoch 2")
-    trial.report(0.125, 2)
-    if trial.number == 3:
-        raise optuna.TrialPruned
-    return 0.5 + trial.number / 100
-
-
-@pytest.fixture
-def mixed(journal):
-    return run_study(declare_search(), PRESENT, diverge_or_prune, journal)
-
-
-def test_a_diverging_trial_fails_with_its_reason_and_the_search_goes_on_to_its_budget(mixed):
-    assert [trial.state.name for trial in mixed.trials] == ["COMPLETE", "FAIL", "FAIL", "PRUNED", "COMPLETE"]
-    assert mixed.trials[1].user_attrs["reason"].endswith("Received: nan in epoch 2")
-
-
-def test_the_table_has_the_last_reported_value_of_a_trial_that_did_not_end(mixed):
-    table = tabulate_trials(mixed)
-    assert list(table.columns) == ["number", "state", "value", "epochs_run", "batch_size", "epochs", "learning_rate"]
-    assert table["number"].to_list() == [0, 1, 2, 3, 4]
-    assert table["value"].to_list() == pytest.approx([0.5, 0.25, np.nan, 0.125, 0.54], nan_ok=True)
-    assert table["epochs_run"].to_list() == [2, 1, 0, 2, 2]
-
-
-def test_the_best_trial_is_the_complete_one_with_the_highest_value(mixed):
-    assert find_best(mixed).value == 0.54
-
-
-def test_any_other_exception_ends_the_search(journal):
-    def fail(trial, values):
-        raise ZeroDivisionError
+    def run_batch(proposals, known):
+        if known:
+            raise ZeroDivisionError
+        return run_batch_of(search)(proposals, known)
 
     with pytest.raises(ZeroDivisionError):
-        run_study(declare_search(), PRESENT, fail, journal)
+        run_study(search, PRESENT, run_batch, journal)
+    assert len(optuna.load_study(study_name=None, storage=_read(journal)).trials) == 2
+
+
+def _read(journal: Path) -> optuna.storages.JournalStorage:
+    return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
+
+
+def test_a_lock_that_a_kill_has_left_costs_no_time(journal):
+    search = declare_search(num_trials=2)
+    expected = search_whole(search, journal)
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:2]))
+    journal.with_name("study.log.lock").symlink_to(journal)
+    assert search_whole(search, journal) == expected  # Optuna waits half a minute, and warns
+
+
+def test_the_file_says_nothing_twice_and_optuna_reads_it(journal):
+    search = declare_search(sampler="qmc", pruner="hyperband")
+    study = run_study(search, PRESENT, run_batch_of(search), journal).study
+    text = journal.read_text()
+    assert "fixed_params" not in text
+    assert text.count('"op_code":4') == len(study.trials) == 14
+    read = optuna.load_study(study_name="search", storage=_read(journal))
+    assert [trial.params for trial in read.trials] == [trial.params for trial in study.trials]
+    assert read.best_value == find_best(study).value
+
+
+@pytest.mark.parametrize(("metric", "expected"), [("val_accuracy", 2), ("val_cross_entropy", 0)])
+def test_the_best_trial_is_the_first_complete_one_with_the_best_metric(journal, metric, expected):
+    values = [0.25, 0.5, 0.75, 0.75, 0.25]
+    search = declare_search(num_trials=6, metric=metric)
+    better = {"state": "PRUNED", "rows": [{"epoch": 1, "val_accuracy": 0.9, "val_cross_entropy": 0.1}]}
+    study = run_study(search, PRESENT, end_each(*({"value": value} for value in values), better), journal).study
+    assert find_best(study).number == expected
 
 
 @pytest.mark.parametrize(
     ("outcome", "said"),
     [
-        (optuna.TrialPruned(), "Received: 3 pruned, 0 failed.*search.pruner to none"),
-        (ModelError("expected a finite loss. Received: nan"), r"(?s)Received: 0 pruned, 3 failed.*Received: nan"),
+        ({"state": "PRUNED"}, "Received: 2 pruned, 0 failed.*search.pruner to none"),
+        (FAILS, r"(?s)Received: 0 pruned, 2 failed.*first that failed: trial 0: too little memory"),
     ],
     ids=["pruned", "failed"],
 )
-def test_a_search_without_a_finished_trial_is_an_error_and_writes_nothing(journal, tmp_path, outcome, said):
-    def end(trial, values):
-        raise outcome
-
-    search = declare_search(num_trials=3)
-    study = run_study(search, PRESENT, end, journal)
-    (tmp_path / "reports").mkdir()
+def test_a_search_without_a_finished_trial_is_an_error(journal, outcome, said):
+    study = run_study(declare_search(num_trials=2), PRESENT, end_each(outcome, outcome), journal).study
     with pytest.raises(ModelError, match=said):
-        save_study(study, search, tmp_path / "reports")
-    assert list((tmp_path / "reports").iterdir()) == []
+        find_best(study)
 
 
-@pytest.mark.parametrize(
-    ("pruner", "expected"), [("median", ["COMPLETE"] * 5 + ["PRUNED"]), ("none", ["COMPLETE"] * 6)]
-)
-def test_the_median_pruner_stops_a_trial_that_is_worse_than_the_earlier_ones(journal, pruner, expected):
-    def worsen(trial, values):
-        trial.report(-trial.number, 1)
-        if trial.should_prune():
-            raise optuna.TrialPruned
-        return 0.0
-
-    study = run_study(declare_search(num_trials=6, pruner=pruner), PRESENT, worsen, journal)
-    assert [trial.state.name for trial in study.trials] == expected
+def test_of_two_aims_the_table_names_the_trials_that_no_other_beats(journal):
+    search = declare_search(num_trials=4, sampler="nsga2")
+    outcomes = [{"value": 0.5, "cost": 2e9}, {"value": 0.7, "cost": 3e9}, {"value": 0.6, "cost": 4e9}, FAILS]
+    study = run_study(search, PRESENT, end_each(*outcomes), journal).study
+    table = tabulate_trials(study, search, PRESENT)
+    assert table["on_front"].to_list() == [True, True, False, False]
+    assert table["giga_operations"].to_list() == [2.0, 3.0, 4.0, 0.0]
+    assert find_best(study).number == 1
 
 
-def test_what_is_saved_can_be_pasted_into_the_section_that_was_searched(tmp_path, journal):
-    search = declare_search(num_trials=8)
-    study = run_study(search, PRESENT, score, journal)
-    save_study(study, search, tmp_path)
-    text = (tmp_path / "best_params.yaml").read_text(encoding="utf-8")
-    assert text.startswith(f"# validation accuracy {study.best_value:.4f}, the best of 8 trials\nlenet:\n")
-    saved = YAML(typ="safe", pure=True).load(text)
-    assert saved == {"lenet": study.best_params}
-    assert override_group(LENET, saved["lenet"], "lenet").learning_rate == study.best_params["learning_rate"]
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "trials.csv"), tabulate_trials(study))
+def test_the_tables_have_the_last_value_of_a_trial_that_did_not_end_and_every_epoch(journal):
+    def rows(*accuracies):
+        return [{"epoch": epoch, "val_accuracy": value} for epoch, value in enumerate(accuracies, start=1)]
+
+    outcomes = [
+        {"value": 0.5, "rows": rows(0.5, 0.4)},
+        {"state": "FAIL", "kind": "a training that can't go on", "rows": rows(0.25)},
+        {"state": "FAIL", "kind": "a training that can't go on"},
+        {"state": "PRUNED", "rows": rows(0.1, 0.125)},
+    ]
+    search = declare_search(num_trials=4, space={"learning_rate": SPACE["learning_rate"]})
+    study = run_study(search, PRESENT, end_each(*outcomes), journal).study
+    table = tabulate_trials(study, search, PRESENT)
+    assert list(table.columns) == ["number", "state", "value", "epochs_run", "giga_operations", "learning_rate"]
+    assert table["state"].to_list() == ["COMPLETE", "FAIL", "FAIL", "PRUNED"]
+    assert table["value"].to_list() == pytest.approx([0.5, 0.25, np.nan, 0.125], nan_ok=True)
+    assert table["epochs_run"].to_list() == [2, 1, 0, 2]
+    curves = tabulate_curves(study)
+    assert list(curves.itertuples(index=False, name=None)) == [
+        (0, 1, 0.5), (0, 2, 0.4), (1, 1, 0.25), (3, 1, 0.1), (3, 2, 0.125)
+    ]  # fmt: skip
+    assert tabulate_times(study)[1] == {"number": 1, "state": "FAIL", "began_s": 10.0, "ended_s": 20.0}
 
 
 def test_importances_find_the_parameter_that_decides(journal):
-    importances = compute_importances(run_study(declare_search(num_trials=15), PRESENT, score, journal), seed=0)
+    few = ("learning_rate", "batch_size", "optimizer", "optimizer.momentum")
+    search = declare_search(num_trials=25, sampler="random", space={key: SPACE[key] for key in few})
+    study = run_study(search, PRESENT, run_batch_of(search), journal).study
+    importances = compute_importances(study, seed=0)
     assert max(importances, key=importances.get) == "learning_rate"
     assert sum(importances.values()) == pytest.approx(1)
-    assert set(importances) == set(SPACE)
+    assert set(importances) == {"learning_rate", "batch_size", "optimizer.name"}, "what all trials have"
+    assert compute_importances(study, seed=0) == importances
 
 
 def test_importances_that_cannot_be_told_are_left_out(journal):
-    study = run_study(declare_search(num_trials=3), PRESENT, lambda trial, values: 0.5, journal)
+    search = declare_search(num_trials=3)
+    study = run_study(search, PRESENT, end_each(ENDS, ENDS, ENDS), journal).study
     assert compute_importances(study, seed=0) == {}
 
 
-def test_a_trials_value_is_the_validation_accuracy_of_its_best_epoch(journal, tmp_path):
-    bundled = load_digits()
-    images = np.rint(bundled.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
-    train = LabelledImages(images[:200], bundled.target[:200])
-    val = LabelledImages(images[200:260], np.random.default_rng(1).permutation(bundled.target[200:260]))
-
-    def prepare(settings):
-        return Job.of(build_model(settings, (8, 8, 1), 10), train, val)
-
-    hardware = Hardware("CPU", 2, 1, "float32", tf.distribute.get_strategy())
-    run = Run(Tracker(tmp_path / "journal", lambda _: None), "search", None, {})
-    search = declare_search(num_trials=1)
-    study = run_study(search, PRESENT, build_objective(prepare, LENET, search, hardware, run), journal)
-
-    records = [json.loads(line) for path in (tmp_path / "journal").iterdir() for line in path.read_text().splitlines()]
-    epochs = [record["values"] for record in records if "val_loss" in record.get("values", {})]
-    assert len(epochs) == PRESENT["epochs"]
-    best = min(epochs, key=lambda epoch: epoch["val_loss"])
-    assert study.best_value == best["val_accuracy"]
-    assert list(study.trials[0].intermediate_values.values()) == [epoch["val_accuracy"] for epoch in epochs]
-    assert [record["name"] for record in records if record["kind"] == "start"].count("trial 0") == 1
-
-
-KILL = """
-import os, signal, sys
-from pathlib import Path
-import optuna
-from optuna.storages.journal import JournalFileBackend
-from cotejo.errors import ModelError
-from cotejo.schema import Search
-from cotejo.tuning.study import run_study, save_study
-
-search = Search.model_validate(
-    {
-        "model": "lenet", "num_trials": 13, "sampler": "tpe", "pruner": "median", "seed": 7,
-        "space": {
-            "epochs": {"type": "int", "low": 2, "high": 10},
-            "batch_size": {"type": "choice", "choices": [32, 64, 128]},
-            "learning_rate": {"type": "float", "low": 1e-4, "high": 1e-1, "log": True},
-        },
-    }
-)
-present = {"epochs": 4, "batch_size": 64, "learning_rate": 1e-3}
-append_logs = JournalFileBackend.append_logs
-
-def objective(trial, values):
-    if values["learning_rate"] > 0.06:
-        raise ModelError("expected a finite training loss. Received: nan")
-    for epoch in (1, 2):
-        trial.report(values["learning_rate"] * epoch, epoch)
-        if epoch == 1 and trial.should_prune():
-            raise optuna.TrialPruned
-    return values["learning_rate"] * 3 + values["epochs"] / 1_000
-
-def live(folder, num_writes):
-    '''Searches in a process that kill -9 ends just before its next write after so many; returns whether it was.'''
-    if (pid := os.fork()) == 0:
-        written = 0
-        def append(self, logs):
-            nonlocal written
-            if written == num_writes:
-                os.kill(os.getpid(), signal.SIGKILL)
-            written += 1
-            append_logs(self, logs)
-        JournalFileBackend.append_logs = append
-        study = run_study(search, present, objective, folder / "study.log")
-        save_study(study, search, folder)
-        (folder / "writes").write_text(str(written))
-        os._exit(0)
-    status = os.waitpid(pid, 0)[1]
-    if status and os.WTERMSIG(status) != signal.SIGKILL:
-        sys.exit(f"the search failed with {status}")
-    return status != 0
-
-def search_with_kills(name, lives):
-    folder = Path(name)
-    folder.mkdir()
-    killed = sum(live(folder, num_writes) for num_writes in lives)
-    return killed, (folder / "trials.csv").read_bytes() + (folder / "best_params.yaml").read_bytes()
-
-_, expected = search_with_kills("whole", [None])
-for state in (b"COMPLETE", b"PRUNED", b"FAIL"):
-    if state not in expected:
-        sys.exit(f"the test needs a study with {state}")
-total = int(Path("whole/writes").read_text())
-# a kill at every moment that leaves another file, and a study that hardly lives
-for moment in range(total):
-    killed, received = search_with_kills(f"killed-{moment}", [moment, None])
-    if killed != 1 or received != expected:
-        sys.exit(f"killed after {moment} of {total} writes: other trials")
-killed, received = search_with_kills("again-and-again", [9] * 40 + [None])
-if killed < 10 or received != expected:
-    sys.exit(f"killed {killed} times: other trials")
-print(total, "moments")
-"""
-
-
-def test_a_killed_study_ends_with_the_same_trials(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", KILL], cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("moments\n")
-
-
-@pytest.mark.parametrize("num_lost", [1, 20, 200])
-def test_a_study_whose_last_records_a_full_disk_tore_ends_with_the_same_trials(journal, num_lost):
-    done = tabulate_trials(run_study(declare_search(), PRESENT, score, journal))
-    journal.write_bytes(journal.read_bytes()[:-num_lost])
-    again = run_study(declare_search(), PRESENT, score, journal)
-    pd.testing.assert_frame_equal(tabulate_trials(again), done, check_exact=True)
+def test_a_grid_is_the_same_whatever_the_seed(tmp_path):
+    tables = [
+        search_whole(declare_search(sampler="grid", seed=seed, space=GRID), tmp_path / f"{seed}.log") for seed in (0, 1)
+    ]
+    assert tables[0] == tables[1]

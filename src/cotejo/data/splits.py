@@ -28,6 +28,14 @@ class Dataset(NamedTuple):
         return len(self.class_names)
 
 
+class TrainingData(NamedTuple):
+    """What a training may see of a prepared data set."""
+
+    dataset: Dataset
+    train: LabelledImages
+    val: LabelledImages
+
+
 def split_published(
     published: PublishedSplits, validation_fraction: float, test_fraction: float, seed: int
 ) -> dict[str, LabelledImages]:
@@ -119,6 +127,11 @@ def load_split(folder: Path, split: str) -> LabelledImages:
         return LabelledImages(images, np.load(folder / f"{split}_labels.npy", allow_pickle=False))
     except (OSError, EOFError, ValueError) as error:
         raise _not_prepared(folder, error) from error
+
+
+def load_training_data(folder: Path) -> TrainingData:
+    """Reads all that a training may see; raises `DataError` as `load_dataset` and `load_split` do."""
+    return TrainingData(load_dataset(folder), load_split(folder, "train"), load_split(folder, "val"))
 
 
 def _hold_out(whole: LabelledImages, fraction: float, seed: int) -> tuple[LabelledImages, LabelledImages]:

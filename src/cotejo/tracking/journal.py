@@ -2,8 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from cotejo.tracking.records import (
     digest_path,
     open_alone,
     parse_records,
-    say_first_line,
     sync_to_disk,
 )
 from cotejo.tracking.sender import Tracker
@@ -61,28 +59,14 @@ class Run:
         if not self.has_ended():
             self._append("resume", writer=writer)
 
-    @contextmanager
-    def start_child(
-        self, name: str, uid: str | None = None, *, not_failures: tuple[type[Exception], ...] = ()
-    ) -> Iterator["Run"]:
-        """Opens a run below this one and closes it with the state in which the block ends.
+    def open_child(self, name: str, uid: str | None = None) -> "Run":
+        """Opens a run below this one.
 
         Args:
             name: The name that MLflow shows.
             uid: The unique name of a run to go on with, which a kill has interrupted.
-            not_failures: Exceptions that end the block as a decision, such as that to prune a trial.
         """
-        child = Run(self.tracker, name, {"uid": self.uid, "name": self.name}, self.tags, uid)
-        try:
-            yield child
-        except BaseException as error:
-            if not child.has_ended():  # else it had ended well, and what stopped came after
-                is_failure = isinstance(error, Exception) and not isinstance(error, not_failures)
-                state = "FINISHED" if isinstance(error, not_failures) else state_of(error)
-                child.finish(state, error=say_first_line(error) if is_failure else "")
-            raise
-        if not child.has_ended():
-            child.finish("FINISHED")
+        return Run(self.tracker, name, {"uid": self.uid, "name": self.name}, self.tags, uid)
 
     def has_ended(self) -> bool:
         """Tells whether the run has ended well, before a kill ended the stage around it."""

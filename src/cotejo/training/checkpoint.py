@@ -16,6 +16,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from cotejo.tracking.records import sync_to_disk
+
 Arrays = list[NDArray[Any]]
 
 #: Finished epochs that are kept: should the last file be damaged, the one before still serves.
@@ -50,7 +52,6 @@ class Checkpoints:
         name: The training, for messages.
 
     Attributes:
-        run: The unique name of the tracked run, to go on with; kept in each checkpoint.
         last: The last checkpoint at the start that is whole and this training's own, to go on from.
     """
 
@@ -60,7 +61,6 @@ class Checkpoints:
         # a folder that was copied or renamed would have another study go on from it
         self.identity = f"{folder.parent.name}/{folder.name}"
         self.last = self._load_last()
-        self.run: str | None = self.last.record["run"] if self.last else None
 
     def save(self, saved: Saved) -> None:
         """Writes a checkpoint; on a full disk says so, and the training goes on without it."""
@@ -72,7 +72,7 @@ class Checkpoints:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 _write_synced(partial, hashlib.sha256(content).digest() + content)
                 partial.replace(path)
-                _sync_folder(self.folder)
+                sync_to_disk(self.folder)
                 # those of later epochs were found damaged, or this epoch wouldn't have been trained
                 epochs = self._epochs()
                 kept = [epoch for epoch in epochs if epoch <= saved.epoch][:KEPT]
@@ -96,7 +96,7 @@ class Checkpoints:
         return None
 
     def _pack(self, saved: Saved) -> bytes:
-        record = {**saved.record, "run": self.run, "epoch": saved.epoch, "identity": self.identity}
+        record = {**saved.record, "epoch": saved.epoch, "identity": self.identity}
         members = {f"{group}/{i}": array for group, arrays in saved.arrays.items() for i, array in enumerate(arrays)}
         members["record"] = np.frombuffer(json.dumps(record).encode(), np.uint8)
         archive = io.BytesIO()
@@ -183,15 +183,6 @@ def _write_synced(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Has a power failure not undo a file's new name."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

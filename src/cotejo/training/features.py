@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,12 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from cotejo.data.readers import LabelledImages
-from cotejo.data.splits import Dataset
+from cotejo.data.splits import Dataset, TrainingData
 from cotejo.models import backbones, layers
 from cotejo.models.backbones import build_backbone, build_extractor, build_head, join
 from cotejo.schema import Transfer
 from cotejo.tracking.lineage import list_versions
-from cotejo.training.fit import Job
+from cotejo.training.fit import Job, Prepare
 from cotejo.training.hardware import Hardware
 from cotejo.training.side_by_side import join_parts, split_batch
 
@@ -41,7 +41,7 @@ def prepare_transfer(
     val: LabelledImages,
     cache: Path,
     hardware: Hardware,
-) -> Callable[[int], Job]:
+) -> Prepare:
     """Returns a function that builds a frozen backbone with a new head, and the features to fit the head on.
 
     Backbone and head are float32 whatever the precision of other models: the backbone runs once, and over features
@@ -86,6 +86,13 @@ def prepare_transfer(
         return Job(model, model if augmented else head, train_inputs, val_inputs)
 
     return prepare
+
+
+def prepare_head(
+    settings: Transfer, weights: Path | None, cache: Path, data: TrainingData, hardware: Hardware
+) -> Prepare:
+    """Does what `prepare_transfer` does, for images that come together."""
+    return prepare_transfer(settings, weights, data.dataset, data.train, data.val, cache, hardware)
 
 
 def load_features(

@@ -10,6 +10,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from cotejo.data.readers import LabelledImages
+from cotejo.data.splits import TrainingData
 from cotejo.models.layers import check_trainable, uses_batch_statistics
 from cotejo.schema import Training
 from cotejo.training.augmentation import build_augmentation
@@ -48,6 +49,13 @@ class Job(NamedTuple):
     def of(cls, model: keras.Model, train: LabelledImages, val: LabelledImages) -> "Job":
         """Returns the job of fitting a model as a whole."""
         return cls(model, model, train, val)
+
+
+#: Builds the job of a seed; called after every generator has been seeded with it.
+Prepare = Callable[[int], Job]
+#: Returns what builds the jobs on these images, on this hardware; called once, before the first seed. It must be a
+#: function that another process can import, or a partial of one.
+Build = Callable[[TrainingData, Hardware], Prepare]
 
 
 class Fit(NamedTuple):

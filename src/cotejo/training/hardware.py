@@ -1,11 +1,15 @@
 """What a training runs on, and how it is told to TensorFlow."""
 
+import random
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import keras
 import psutil
 import tensorflow as tf
+from keras.src.random import seed_generator
 
 from cotejo.schema import Base
 from cotejo.tracking.lineage import find_cpu_name
@@ -55,11 +59,19 @@ def configure_hardware(base: Base, *, side_by_side: bool = False) -> Hardware:
     return Hardware(device, base.threads, num_parts, base.precision, strategy)
 
 
-def start_afresh(seed: int, hardware: Hardware) -> None:
-    """Forgets earlier models and seeds every generator, so that a training doesn't tell its turn in the process."""
+@contextmanager
+def building(seed: int, hardware: Hardware) -> Iterator[None]:
+    """Has a model built whose first weights depend on the seed alone, and not on its turn in the process."""
     keras.utils.clear_session()  # layers are numbered from the start; it also forgets the precision
     keras.config.set_dtype_policy(hardware.precision)
     keras.utils.set_random_seed(seed)
+    # Keras seeds layers from Python's generator, from which the threads that send records and hold workers draw as well
+    shared, seed_generator.python_random = seed_generator.python_random, random.Random(seed)  # noqa: S311 - no secret
+    try:
+        with hardware.strategy.scope():
+            yield
+    finally:
+        seed_generator.python_random = shared
 
 
 def describe_hardware(hardware: Hardware) -> dict[str, Any]:

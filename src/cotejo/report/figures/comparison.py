@@ -4,7 +4,6 @@ Words and number formats follow `language`; what colour says, a shape,
 a line style or a word says too.
 """
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -13,11 +12,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from cotejo.comparison.comparison import ClassDifference, Comparison, Model
 from cotejo.comparison.verdict import decide_pair
+from cotejo.report.axes import format_axis, format_numbers
 from cotejo.report.figures.confusion import draw_confusion
 from cotejo.report.style import (
     BLUE,
@@ -253,25 +253,3 @@ def draw_cost(ax: Axes, model: Model, cost: float, wording: Wording) -> None:
     ax.plot(cost, model.test_accuracy, MODEL_MARKERS[model.name], color=colour, markersize=9)
     ax.annotate(wording.model(model.name), (cost, model.test_accuracy), xytext=(10, 0), textcoords="offset points",
                 va="center", color=INK)  # fmt: skip
-
-
-def format_axis(axis: Any, say: Any) -> None:  # noqa: ANN401 - matplotlib's axes have no common public type
-    """Writes an axis's ticks through a function from value to text."""
-    axis.set_major_formatter(FuncFormatter(lambda value, _: say(value)))
-
-
-def choose_digits(ticks: Sequence[float]) -> int:
-    """Returns the decimals that tell neighbouring ticks apart."""
-    step = min((b - a for a, b in itertools.pairwise(ticks) if b > a), default=1.0)
-    return max(0, -int(f"{step:e}".split("e")[1]) + (f"{step:.1e}"[2] != "0"))
-
-
-def format_numbers(axis: Any, wording: Wording, *, scale: float = 1.0, unit: str = "") -> None:  # noqa: ANN401
-    """Writes an axis's ticks as the language writes numbers, multiplied by `scale`."""
-
-    def say(value: float) -> str:
-        # the layout settles the ticks last, so their spacing is known only when they are drawn
-        digits = choose_digits([tick * scale for tick in axis.get_majorticklocs()])
-        return wording.number(value * scale, digits) + unit
-
-    format_axis(axis, say)

@@ -1,0 +1,1 @@
+"""Runs tasks in other processes, of this machine or of a cluster."""

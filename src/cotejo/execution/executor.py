@@ -1,0 +1,322 @@
+"""Runs trainings in other processes: of this machine, or of a cluster. What they compute doesn't depend on which.
+
+A task is a function of its arguments, so whoever dies, its task is done anew elsewhere with the same result.
+"""
+
+import logging
+import math
+import pickle
+import sys
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple
+
+import dask
+import psutil
+from dask.system import CPU_COUNT
+from distributed import Client, Future, LocalCluster
+from distributed.scheduler import KilledWorker
+from distributed.security import Security
+from distributed.system import MEMORY_LIMIT
+from distributed.versions import VersionMismatchWarning
+
+from cotejo.errors import StageError
+from cotejo.execution.trainer import Function, describe_code
+from cotejo.execution.words import DATA_FILES, DIED, RAISED, REFUSED, RESULT, SEND_DATA, Answer, Data, Order
+from cotejo.execution.worker import store_data, work
+from cotejo.schema import Runtime
+from cotejo.tracking.records import say_first_line
+
+#: Memory that a worker and its trainer take with a small data set; decides how many fit into a machine.
+WORKER_BYTES = 3 * 2**29
+#: Deaths with a task after which it is given up: one is bad luck, the fifth is the task's memory.
+MOST_DEATHS = 5
+#: Seconds between two looks at whether the scheduler is still there, and at whether it has workers (again).
+PATIENCE_S, DROUGHT_S, DROUGHT_AGAIN_S = 1.0, 10.0, 50.0
+CONNECT_TIMEOUT_S = 10
+#: dask gives each of these a level of its own.
+LOGGERS = ("distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application")
+
+
+class Died(NamedTuple):
+    """The outcome of a task that too many trainers or workers have died with."""
+
+    reason: str
+
+
+class _Task:
+    """A task that isn't done: its place, what is sent of it, and how often somebody died with it."""
+
+    def __init__(self, place: int, content: bytes) -> None:
+        self.place = place
+        self.content = content
+        self.sent_s = 0.0
+        self.has_begun = False
+        self.deaths = 0
+        self.last_death = "its worker has gone"
+
+
+class Executor:
+    """Runs tasks on dask's workers.
+
+    Args:
+        client: Connected to the scheduler.
+        data: The images of all tasks.
+        gpus_per_task: GPU slots that a task takes.
+    """
+
+    def __init__(self, client: Client, data: Data, gpus_per_task: int) -> None:
+        self.client = client
+        self.data = data
+        self.gpus_per_task = gpus_per_task
+        self.topic = f"cotejo-{uuid.uuid4().hex}"
+        # what a token's sending says: nothing (it begins), bytes (how far it is), a future (it has ended)
+        self._inbox: SimpleQueue[tuple[str, bytes | Future | None]] = SimpleQueue()
+        self._sent: dict[str, _Task] = {}
+        self._futures: dict[str, Future] = {}
+        self._supplied_s: dict[str, float] = {}
+        self._looked_s = time.monotonic()
+        client.subscribe_topic(self.topic, lambda event: self._inbox.put(event[1]))
+
+    @property
+    def num_workers(self) -> int:
+        """How many tasks can run side by side at the moment; a cluster may get other workers."""
+        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        if not self.gpus_per_task:
+            return sum(worker["nthreads"] for worker in workers)
+        slots = (worker["resources"].get("GPU", 0) // self.gpus_per_task for worker in workers)
+        return sum(min(int(slot), worker["nthreads"]) for slot, worker in zip(slots, workers, strict=True))
+
+    def run(
+        self, function: Function, tasks: Sequence[Any], setup: object, on_report: Callable[[int, Any], None]
+    ) -> Iterator[tuple[int, Any]]:
+        """Runs tasks side by side and gives each one's place and result as they end.
+
+        Args:
+            function: Importable where the trainers are.
+            tasks: Its first arguments.
+            setup: What a trainer's process is configured for; one that was configured for something else is started
+                anew.
+            on_report: Called with a task's place and what it reports, in order; a task that is done anew reports anew.
+
+        Raises:
+            StageError: The scheduler has gone, or a worker has another Cotejo.
+        """
+        settled = pickle.dumps(setup)
+        try:
+            for place, argument in enumerate(tasks):
+                self._send(_Task(place, pickle.dumps((function, argument))), settled)
+            while self._sent:
+                token, said = self._receive()
+                if (task := self._sent.get(token)) is None:  # a sending that was given up
+                    continue
+                if isinstance(said, bytes):
+                    on_report(task.place, pickle.loads(said))  # noqa: S301 - from whom we let run anything
+                elif said is None:
+                    # once more: dask has sent it to another worker, since the one that had it has gone
+                    task.deaths += task.has_begun
+                    task.has_begun = True
+                else:
+                    answer = self._read(said)
+                    self._forget(token)
+                    if answer.word == RESULT:
+                        yield task.place, pickle.loads(answer.content)  # noqa: S301
+                        continue
+                    self._see_to(answer, task)
+                    if task.deaths < MOST_DEATHS:
+                        self._send(task, settled)
+                if task.deaths >= MOST_DEATHS:
+                    self._forget(token)
+                    yield task.place, Died(f"{task.deaths} processes died with it, the last: {task.last_death}")
+        finally:
+            for token in list(self._sent):
+                self._forget(token)
+
+    def _send(self, task: _Task, setup: bytes) -> str:
+        token = uuid.uuid4().hex
+        task.has_begun, task.sent_s = False, time.monotonic()
+        order = Order(token, task.content, setup, describe_code(), self.data, self.topic)
+        resources = {"GPU": self.gpus_per_task} if self.gpus_per_task else None
+        future = self.client.submit(work, order, key=f"cotejo-{token}", pure=False, resources=resources)
+        self._sent[token], self._futures[token] = task, future
+        future.add_done_callback(lambda done: self._inbox.put((token, done)))
+        return token
+
+    def _forget(self, token: str) -> None:
+        """Has a task stopped, if it still runs, and no more heard of it."""
+        self._sent.pop(token, None)
+        if (future := self._futures.pop(token, None)) is None:
+            return
+        with suppress(Exception):  # nobody left to tell it to
+            self.client.cancel([future], force=True)
+
+    def _receive(self) -> tuple[str, bytes | Future | None]:
+        while True:
+            try:
+                return self._inbox.get(timeout=PATIENCE_S)
+            except Empty:
+                if self.client.status not in ("running", "connecting"):
+                    raise _gone(self.client) from None
+                self._look_for_workers()
+
+    def _look_for_workers(self) -> None:
+        """Says what it is waiting for, where no worker can take a task."""
+        if time.monotonic() - self._looked_s < DROUGHT_S:
+            return
+        self._looked_s = time.monotonic()
+        with suppress(OSError):  # the scheduler has gone; what is received next says so
+            if not self.num_workers:
+                slots = f" with --resources GPU={self.gpus_per_task}" if self.gpus_per_task else ""
+                print(f"waiting for workers{slots}: {_name(self.client)} has none", file=sys.stderr, flush=True)
+                self._looked_s += DROUGHT_AGAIN_S
+
+    def _read(self, future: Future) -> Answer:
+        try:
+            answer: Answer = future.result()
+        except KilledWorker as error:
+            return Answer(DIED, reason=f"the worker at {error.last_worker.address} has gone")
+        except CancelledError:
+            raise _gone(self.client) from None
+        except Exception as error:  # noqa: BLE001 - dask on a worker can't even read what it is to do
+            raise StageError(
+                f"expected the scheduler and every worker to have the same Cotejo. Received: {type(error).__name__}: "
+                f"{say_first_line(error)} from {_name(self.client)} or a worker of it. Install the same commit and "
+                "requirements.lock on all of them."
+            ) from None
+        return answer
+
+    def _see_to(self, answer: Answer, task: _Task) -> None:
+        """Does what has to be done before a task can be sent again."""
+        if answer.word == RAISED:
+            raise pickle.loads(answer.content)  # noqa: S301
+        if answer.word == REFUSED:
+            raise StageError(
+                f"expected every worker to have the same Cotejo. Received: {answer.reason} at {answer.address}, and "
+                f"{describe_code()} here. Install the same commit and requirements.lock there."
+            )
+        if answer.word == SEND_DATA and task.sent_s > self._supplied_s.get(answer.address, -math.inf):
+            if answer.address in self._supplied_s:
+                raise StageError(
+                    f"expected the images in {self.data.folder} to stay as they are. Received: others than the stage "
+                    "began with. Run `dvc repro`."
+                )
+            self._send_data(answer.address)
+        if answer.word == DIED:
+            # where a worker goes, dask suspects the tasks that wait there as well
+            task.deaths += task.has_begun
+            task.last_death = answer.reason
+
+    def _send_data(self, address: str) -> None:
+        folder = Path(self.data.folder)
+        files = {name: (folder / name).read_bytes() for name in DATA_FILES}
+        found = self.client.run(store_data, files, self.data.digest, workers=[address], on_error="return")
+        self._supplied_s[address] = time.monotonic()
+        error = found.get(address)
+        has_gone = isinstance(error, OSError) and not error.errno
+        if isinstance(error, Exception) and not has_gone:
+            raise StageError(
+                f"expected {sum(map(len, files.values())) / 1e6:.0f} MB of space for the images on the worker at "
+                f"{address}. Received: {error}. Free some, or give it {folder} as a shared folder."
+            )
+
+
+@contextmanager
+def open_executor(runtime: Runtime, threads: int, num_tasks: int, data: Data) -> Iterator[Executor]:
+    """Connects to the declared cluster, or starts workers on this machine and stops them at the end.
+
+    Args:
+        runtime: The `runtime` section.
+        threads: Of each trainer's TensorFlow.
+        num_tasks: At most so many are run side by side.
+        data: The images of all tasks.
+
+    Raises:
+        StageError: The scheduler can't be reached.
+    """
+    for name in LOGGERS:  # its words would come between ours; what matters comes back as an answer
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    settings = {
+        "distributed.comm.timeouts.connect": f"{CONNECT_TIMEOUT_S}s",
+        # these are read by the workers and the scheduler of this machine
+        "distributed.scheduler.allowed-failures": 1000,  # we count ourselves, and more exactly
+        "distributed.worker.profile.enabled": False,
+    }
+    with dask.config.set(settings), warnings.catch_warnings():
+        # an older scheduler works as a rule; a worker that could change a result is refused
+        warnings.simplefilter("ignore", VersionMismatchWarning)
+        if runtime.scheduler == "local":
+            with _start_workers(count_workers(runtime, threads, num_tasks)) as client:
+                yield Executor(client, data, gpus_per_task=0)
+            return
+        client = _connect(runtime.scheduler)
+        try:
+            yield Executor(client, data, runtime.gpus_per_task)
+        finally:
+            client.close()
+
+
+def count_workers(runtime: Runtime, threads: int, num_tasks: int) -> int:
+    """Returns how many workers this machine is given: as declared, or as many as its cores and memory allow."""
+    free = min(MEMORY_LIMIT, psutil.virtual_memory().available)
+    allowed = runtime.workers or min(CPU_COUNT // threads, free // WORKER_BYTES)
+    return max(1, min(allowed, num_tasks))
+
+
+def _connect(address: str) -> Client:
+    try:
+        return Client(address, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
+    except (OSError, ValueError, RuntimeError, TypeError) as error:
+        raise StageError(
+            f"expected a dask scheduler at runtime.scheduler in params.yaml. Received: {address}: "
+            f"{say_first_line(error)}. Start it with `dask scheduler` (docs/cluster.md), or set runtime.scheduler to "
+            "local."
+        ) from None
+
+
+@contextmanager
+def _start_workers(count: int) -> Iterator[Client]:
+    # other users of this machine reach its ports as well, and whoever talks to a scheduler can run anything
+    security = Security.temporary()
+    with (
+        _without_main(),
+        LocalCluster(
+            n_workers=count,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            memory_limit=0,  # what takes memory is the trainer
+            dashboard_address="127.0.0.1:0",  # dask serves its state in any case, at 8787 if nothing is said
+            security=security,
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster, security=security, set_as_default=False) as client,
+    ):
+        yield client
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Has processes that are spawned not import the stage's script: it would import TensorFlow in every worker."""
+    main = sys.modules["__main__"]
+    hidden: dict[str, Any] = {name: vars(main).pop(name) for name in ("__file__", "__spec__") if name in vars(main)}
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        vars(main).update(hidden)
+
+
+def _gone(client: Client) -> StageError:
+    return StageError(
+        f"expected the scheduler to stay. Received: {_name(client)} has gone. Start it and run the stage again; what "
+        "has been finished is kept."
+    )
+
+
+def _name(client: Client) -> str:
+    return str(client.scheduler.address) if client.scheduler else "the scheduler"

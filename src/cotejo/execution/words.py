@@ -1,0 +1,67 @@
+"""What a driver, a worker and its trainer say to each other."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from cotejo.schema import Base
+
+#: What a trainer says: how far it is, what came out, what its task raised.
+REPORT, RESULT, RAISED = "report", "result", "raised"
+#: What a worker says: the images aren't on its machine; its trainer has died; it has another Cotejo; the task was
+#: cancelled.
+SEND_DATA, DIED, REFUSED, UNWANTED = "send data", "died", "refused", "unwanted"
+
+
+#: What of a prepared data set a training reads; the description comes last, and says that the rest is there.
+DATA_FILES = ("train_images.npy", "train_labels.npy", "val_images.npy", "val_labels.npy", "dataset.json")
+
+
+class Data(NamedTuple):
+    """The images of a task: the folder in which they are prepared, and their digest."""
+
+    folder: str
+    digest: str
+
+    @classmethod
+    def of(cls, folder: Path, digest: str) -> "Data":
+        """Names the folder so that other processes find it."""
+        return cls(str(folder.resolve()), digest)
+
+
+class Setup(NamedTuple):
+    """What a process that trains is configured for: the `base` section, and whether batches may be split.
+
+    A batch may be split between the threads of a CPU, but not in a net that normalises by the statistics of all of it.
+    """
+
+    base: Base
+    side_by_side: bool
+
+
+class Order(NamedTuple):
+    """A task on its way. What is pickled is opened by the trainer, so that another Cotejo is refused, not crashed.
+
+    Attributes:
+        token: Names this sending of the task.
+        content: The function and its argument, pickled.
+        setup: What the trainer's process is configured for.
+        code: What the driver has, as `describe_code` says it.
+        data: The images.
+        topic: Under which the driver hears how far it is.
+    """
+
+    token: str
+    content: bytes
+    setup: bytes
+    code: str
+    data: Data
+    topic: str
+
+
+class Answer(NamedTuple):
+    """What comes back: a word, what the trainer said, why it is so, and where."""
+
+    word: str
+    content: bytes = b""
+    reason: str = ""
+    address: str = ""

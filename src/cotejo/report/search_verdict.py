@@ -1,0 +1,107 @@
+"""What a search has found, in words: for its page and for `cotejo best`."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cotejo.report.measure import Measure, find_measure
+from cotejo.report.wording import Wording
+
+#: Numbers that a sentence says in a word.
+WORDS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine", 10: "ten"}
+
+
+def say_verdict(summary: Mapping[str, Any], wording: Wording) -> str:
+    """Says whether the search has found better settings than the present ones.
+
+    Args:
+        summary: `summary.json`.
+        wording: The language's numbers.
+    """
+    measure, confirmed = find_measure(summary["metric"]), summary["confirmation"]
+    best, present = summary["best"], summary["present"]["value"]
+    if best["number"] == 0:
+        others, value = summary["num_trials"] - 1, f"{measure.say(wording, present)} {measure.name}"
+        if not others:
+            return f"The present values were the only trial: {value}."
+        return (
+            f"The present values are the best found: none of the {wording.integer(others)} other trials was better "
+            f"than their {value}."
+        )
+    if confirmed is None:
+        return (
+            f"Not confirmed: trial {best['number']} reached {measure.say(wording, best['value'])} {measure.name}, the "
+            f"present values {measure.say(wording, present)}, in one training each. Whether that is more than luck "
+            "can't be told without search.confirm_seeds."
+        )
+    return _say_confirmed(confirmed, summary, measure, wording)
+
+
+def _say_confirmed(confirmed: Mapping[str, Any], summary: Mapping[str, Any], measure: Measure, wording: Wording) -> str:
+    confidence, seeds = summary["confidence"], len(confirmed["seeds"])
+    on_seeds = f"on {WORDS.get(seeds, seeds)} fresh seeds"
+    if summary["epochs"]:  # another budget than that of the model's section
+        on_seeds += f" of {wording.integer(summary['epochs'])} epochs each"
+    unit = " points" if measure.is_share else ""
+    low, high = (measure.say_signed(wording, confirmed[end]) for end in ("low", "high"))
+    interval = f"{wording.confidence(confidence)} interval {low} to {high}"
+    gain = measure.say_difference(wording, confirmed["gain"])
+    better, worse = ("higher", "lower") if measure.is_higher_better else ("lower", "higher")
+    if confirmed["verdict"] == "real":
+        text = f"The search found better settings: {measure.name} {gain}{unit} {better}"
+    elif confirmed["verdict"] == "worse":
+        text = f"The search's winner is worse than the present values: {measure.name} {gain}{unit} {worse}"
+    else:
+        side = better if confirmed["gain"] >= 0 else worse
+        text = f"Cannot tell the search's winner from the present values: {measure.name} {gain}{unit} {side}"
+    return f"{text} {on_seeds} ({interval}; above 0 is better)."
+
+
+def say_luck(summary: Mapping[str, Any], wording: Wording) -> str | None:
+    """Says how much of the search's own value was luck; None where nothing was trained again."""
+    measure, confirmed = find_measure(summary["metric"]), summary["confirmation"]
+    if confirmed is None:
+        return None
+    searched = measure.say(wording, summary["best"]["value"])
+    fresh = measure.say(wording, sum(confirmed["best"]) / len(confirmed["best"]))
+    start = f"The search had the winner at {searched}; with fresh seeds it is {fresh} on average."
+    if confirmed["optimism"] <= 0:
+        return f"{start} Its own value didn't flatter it."
+    difference = measure.say_difference(wording, confirmed["optimism"]) + (" points" if measure.is_share else "")
+    return f"{start} The {difference} between them were luck: the best of many trials looks better than it is."
+
+
+def list_warnings(summary: Mapping[str, Any], wording: Wording) -> Iterator[str]:
+    """Says what a reader must know before relying on the result."""
+    if summary["ended_by"] == "timeout_s":
+        yield (
+            f"search.timeout_s ended the search after {wording.integer(summary['num_trials'])} trials. How many there "
+            "were depended on the clock, so another run may find something else."
+        )
+    failed, pruned = (summary["num_by_state"][state] for state in ("FAIL", "PRUNED"))
+    if failed:
+        yield (
+            f"{wording.integer(failed)} of {wording.integer(summary['num_trials'])} trials failed. The runs in MLflow "
+            "and study.log say why."
+        )
+    if summary["num_trials"] - pruned - failed < 2:
+        yield "Only one trial came to its end: nothing was compared with it over all epochs."
+
+
+def list_notes(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Says how the numbers are to be read."""
+    yield "Everything here is measured on the validation images. The test images are read by the stage evaluate alone."
+    yield (
+        "A trial's value is that of the epoch that is kept. A pruned trial shows the last value that it reported, so "
+        "it can stand above completed ones."
+    )
+    if summary["confirmation"]:
+        yield (
+            "The winner and the present values were trained again with seeds that the search had not used; the "
+            "interval is Welch's, over these seeds. They were scored on the same validation images that the winner "
+            "was chosen on: only the test images, after cotejo best --apply and dvc repro, are free of that choice."
+        )
+    if summary["importances"]:
+        yield (
+            "Importance is fANOVA over the completed trials: the share of the differences between them that a "
+            "parameter explains alone. With few completed trials it is rough."
+        )

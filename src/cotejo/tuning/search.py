@@ -1,0 +1,305 @@
+"""A search from its first trial to the confirmed gain: asks, sends out, watches, writes down."""
+
+import hashlib
+import json
+import shutil
+import sys
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from optuna.trial import FrozenTrial
+from ruamel.yaml import YAML
+from scipy import stats
+
+from cotejo.execution.executor import Died, Executor
+from cotejo.execution.words import Setup
+from cotejo.schema import Base, Net, Search
+from cotejo.tracking.children import Child, Children
+from cotejo.tracking.journal import Run
+from cotejo.tuning.progress import Board
+from cotejo.tuning.pruning import find_max_epochs, lighten
+from cotejo.tuning.space import find_present, settle
+from cotejo.tuning.study import (
+    DYING,
+    REASON,
+    Ended,
+    Outcome,
+    Proposal,
+    compute_importances,
+    find_best,
+    run_study,
+    tabulate_curves,
+    tabulate_times,
+    tabulate_trials,
+)
+from cotejo.tuning.tasks import Task, run_trial
+
+#: Optuna's words for how a trial ended, in MLflow's; only what ran to its end has finished.
+RUN_STATES = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
+
+
+class Confirmation(NamedTuple):
+    """The best values against the present ones, each trained with fresh seeds.
+
+    Attributes:
+        seeds: The seeds.
+        present: The metric of the present values, a number per seed.
+        best: That of the best ones.
+        gain: By how much the best ones are better on average; positive is better for either direction.
+        low: Lower end of its interval.
+        high: Upper end.
+        verdict: `real` (the interval is above 0), `worse` (below 0), or `cannot tell`.
+        optimism: By how much the search's best value was better than the same values are with fresh seeds: what was
+            luck on the validation images.
+    """
+
+    seeds: list[int]
+    present: list[float]
+    best: list[float]
+    gain: float
+    low: float
+    high: float
+    verdict: str
+    optimism: float
+
+
+class Searcher:
+    """Runs the trainings of a search on an executor, each with a tracked run below the stage's.
+
+    Args:
+        search: The `search` section.
+        present: The model's section.
+        base: The `base` section.
+        run: The stage's run.
+        executor: Runs them.
+        folder: A folder that outlives a kill, of this search with these inputs.
+    """
+
+    def __init__(self, search: Search, present: Net, base: Base, run: Run, executor: Executor, folder: Path) -> None:
+        self.search = search
+        self.present = present
+        self.run = run
+        self.executor = executor
+        self.folder = folder
+        side_by_side = not (present.batch_normalization or "batch_normalization" in search.space)
+        self.setup = Setup(base.model_copy(update={"threads": search.threads}), side_by_side)
+        self.max_epochs = find_max_epochs(search, present.epochs)
+        self.children = Children(run, folder)
+
+    def search_and_confirm(self, board: Board) -> tuple[Ended, Confirmation | None]:
+        """Runs the study, and confirms what it has found; raises `ModelError` as both of them do."""
+        ended = self.search_best(board)
+        return ended, self.confirm(find_best(ended.study), board)
+
+    def search_best(self, board: Board) -> Ended:
+        """Runs the study, or goes on with it.
+
+        Raises:
+            ModelError: Three trials in a row have failed in the same way, or none came to its end.
+        """
+        pruner = self.search.pruner
+
+        def run_batch(proposals: Sequence[Proposal], known: Sequence[FrozenTrial]) -> Sequence[Outcome]:
+            self._forget(len(known))
+            board.recall(known)
+            light = lighten(known, pruner) if pruner != "none" else None
+            tasks = [
+                self._describe(f"trial {number}", number, values, self.search.seed, light)
+                for number, values in proposals
+            ]
+            return self._run(tasks, board)
+
+        ended = run_study(self.search, self.present.model_dump(), run_batch, self.folder / "study.log")
+        for trial in ended.study.get_trials(deepcopy=False):
+            reason = trial.user_attrs.get(REASON, "")
+            self.children.adopt(f"trial {trial.number}", RUN_STATES[trial.state.name], reason)
+        return ended
+
+    def confirm(self, best: FrozenTrial, board: Board) -> Confirmation | None:
+        """Trains the best and the present values with fresh seeds.
+
+        Returns:
+            None if no seeds are declared, if both values are the same, or if fewer than two seeds can be trained with.
+        """
+        seeds = self.search.confirm_seeds
+        if not seeds or best.number == 0:
+            return None
+        budget = {"epochs": self.search.epochs} if self.search.epochs else {}
+        values = {"present": budget, "best": {**budget, **settle(best.params, self.search.space)}}
+        tasks = [
+            self._describe(f"confirm {which} seed {seed}", 0, values[which], seed, None)
+            for seed in seeds
+            for which in values
+        ]
+        outcomes = self._run(tasks, board)
+        scores = [
+            (seed, before.value, after.value)
+            for seed, before, after in zip(seeds, outcomes[0::2], outcomes[1::2], strict=True)
+            if before.value is not None and after.value is not None
+        ]
+        for reason in (outcome.reason for outcome in outcomes if outcome.value is None):
+            print(f"search: this seed confirms nothing: {reason}", file=sys.stderr, flush=True)
+        if len(scores) < 2:
+            return None
+        trained, present, found = zip(*scores, strict=True)
+        confirmation = compare(present, found, best.values[0], self.search)._replace(seeds=list(trained))
+        # values that some seeds can't be trained with are no gain
+        return confirmation if len(scores) == len(seeds) else confirmation._replace(verdict="cannot tell")
+
+    def _forget(self, num_known: int) -> None:
+        """Removes the checkpoints of trials that are written down."""
+        for path in self.folder.glob("trial-*"):
+            if int(path.name.split("-")[1]) < num_known:
+                shutil.rmtree(path)
+
+    def _describe(
+        self, name: str, number: int, values: dict[str, Any], seed: int, known: Sequence[FrozenTrial] | None
+    ) -> Task:
+        # a worker's own disk may hold a checkpoint of this name from another search's values
+        digest = hashlib.sha256(json.dumps([values, seed], sort_keys=True).encode()).hexdigest()[:8]
+        folder = (self.folder / f"{name.replace(' ', '-')}-{digest}").resolve()
+        return Task(
+            name, number, self.search, self.present, values, seed, self.max_epochs, known, str(folder), self.setup
+        )
+
+    def _run(self, tasks: Sequence[Task], board: Board) -> list[Outcome]:
+        outcomes: list[Outcome | None] = [None] * len(tasks)
+        with self.children.closing():
+            children = [self.children.open(task.name, {**task.values, "seed": task.seed}) for task in tasks]
+            for task in tasks:
+                board.begin(task.name, task.values)
+
+            def report(place: int, row: Mapping[str, float]) -> None:
+                children[place].log_row(row)
+                board.show(tasks[place].name, row)
+
+            for place, result in self.executor.run(run_trial, tasks, self.setup, report):
+                outcome = _give_up(tasks[place], result) if isinstance(result, Died) else result
+                outcomes[place] = outcome
+                _finish(children[place], outcome)
+                board.end(tasks[place].name, outcome)
+        return [outcome for outcome in outcomes if outcome is not None]
+
+
+def count_tasks(search: Search) -> int:
+    """Returns how many trainings of a search can run side by side."""
+    return max(search.parallel_trials, 2 * len(search.confirm_seeds))
+
+
+def _finish(child: Child, outcome: Outcome) -> None:
+    """Records what has come with the result alone, and how the training ended."""
+    for row in outcome.rows:
+        child.log_row(row)
+    if not child.run.has_ended():
+        child.run.log_tags({"trial_state": outcome.state})
+        if outcome.value is not None:
+            child.run.log_metrics({"value": outcome.value, "giga_operations": outcome.cost / 1e9})
+    child.finish(RUN_STATES[outcome.state], outcome.reason)
+
+
+def compare(present: Sequence[float], best: Sequence[float], searched: float, search: Search) -> Confirmation:
+    """Says whether the best values are better than the present ones, from trainings with fresh seeds.
+
+    Args:
+        present: The metric of the present values, by seed.
+        best: That of the best values, with the same seeds.
+        searched: What the search had found for the best values.
+        search: The `search` section.
+
+    References:
+        Welch (1947), The generalization of Student's problem when several different population variances are
+        involved, Biometrika 34.
+    """
+    sign = 1 if search.direction == "maximize" else -1
+    before, after = sign * np.array(present), sign * np.array(best)
+    gain = float(after.mean() - before.mean())
+    low = high = gain
+    has_spread = bool(np.ptp(before) or np.ptp(after))
+    if has_spread:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # one side alone may have none, and the formula holds
+            interval = stats.ttest_ind(after, before, equal_var=False).confidence_interval(search.confidence)
+        low, high = float(interval.low), float(interval.high)
+    # so few seeds that all agree to the last image say nothing of others
+    verdict = "cannot tell" if not has_spread else "real" if low > 0 else "worse" if high < 0 else "cannot tell"
+    optimism = float(sign * searched - after.mean())
+    return Confirmation(list(search.confirm_seeds), list(present), list(best), gain, low, high, verdict, optimism)
+
+
+def save_search(
+    ended: Ended, confirmation: Confirmation | None, search: Search, present: Mapping[str, Any], folder: Path
+) -> dict[str, Any]:
+    """Writes `trials.csv`, `curves.csv`, `best_params.yaml` and `summary.json`, without a clock in any of them.
+
+    Args:
+        ended: The study.
+        confirmation: What `Searcher.confirm` has found.
+        search: The `search` section.
+        present: The model's section.
+        folder: An existing folder.
+
+    Returns:
+        The content of `summary.json`.
+
+    Raises:
+        ModelError: Every trial was pruned or failed.
+    """
+    best = find_best(ended.study)
+    trials = tabulate_trials(ended.study, search, present)
+    trials.to_csv(folder / "trials.csv", index=False)
+    tabulate_curves(ended.study).to_csv(folder / "curves.csv", index=False)
+    winner = settle(best.params, search.space) if best.number else find_present(present, search.space)
+    first = trials.iloc[0]
+    summary = {
+        "model": search.model,
+        "metric": search.metric,
+        "direction": search.direction,
+        "sampler": search.sampler,
+        "pruner": search.pruner,
+        "epochs": search.epochs,
+        "num_trials": len(trials),
+        "num_by_state": {state: int((trials["state"] == state).sum()) for state in RUN_STATES},
+        "epochs_run": int(trials["epochs_run"].sum()),
+        "ended_by": ended.by,
+        "best": {"number": best.number, "value": best.values[0], "values": winner},
+        "present": {
+            "value": float(first["value"]) if first["state"] == "COMPLETE" else None,
+            "values": find_present(present, search.space),
+        },
+        "importances": compute_importances(ended.study, search.seed),
+        "confirmation": confirmation and confirmation._asdict(),
+        "confidence": search.confidence,
+    }
+    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    with (folder / "best_params.yaml").open("w", encoding="utf-8") as file:
+        metric = search.metric.removeprefix("val_").replace("_", " ")
+        file.write(f"# validation {metric} {best.values[0]:.4f}, the best of {len(trials)} trials\n")
+        YAML().dump({search.model: nest(winner)}, file)
+    return summary
+
+
+def save_times(ended: Ended, path: Path) -> None:
+    """Writes what a clock measured, apart from the rest, which is the same on every run."""
+    times = {"stage": "search", "trials": tabulate_times(ended.study)}
+    path.write_text(json.dumps(times, indent=2) + "\n", encoding="utf-8")
+
+
+def nest(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns `{"optimizer": {"name": ...}}` for `{"optimizer.name": ...}`, sorted by name."""
+    tree: dict[str, Any] = {}
+    for key, value in sorted(values.items()):
+        *path, name = key.split(".")
+        branch = tree
+        for part in path:
+            branch = branch.setdefault(part, {})
+        branch[name] = value
+    return tree
+
+
+def _give_up(task: Task, died: Died) -> Outcome:
+    reason = f"{task.name}: expected a worker to live through it. Received: {died.reason}. It may need more memory."
+    return Outcome("FAIL", None, [], 0.0, {}, reason, DYING, (time.time(), time.time()))

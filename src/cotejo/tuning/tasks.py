@@ -1,0 +1,46 @@
+"""What is sent to a worker. It imports no TensorFlow: whoever only sends needs none."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from optuna.trial import FrozenTrial
+
+from cotejo.data.splits import TrainingData
+from cotejo.execution.words import Setup
+from cotejo.schema import Net, Search
+from cotejo.tuning.study import Outcome
+
+
+class Task(NamedTuple):
+    """A training of the search.
+
+    Attributes:
+        name: The trial, in messages and in MLflow.
+        number: The trial's number.
+        search: The `search` section.
+        present: The model's section.
+        values: What the trial changes in it.
+        seed: Of the training.
+        max_epochs: The most epochs that a trial can have.
+        known: The trials that a pruner may look at; None where nothing is pruned.
+        folder: Where its checkpoints are kept, on machines that have it.
+        setup: What the process has to be configured for.
+    """
+
+    name: str
+    number: int
+    search: Search
+    present: Net
+    values: dict[str, Any]
+    seed: int
+    max_epochs: int
+    known: Sequence[FrozenTrial] | None
+    folder: str
+    setup: Setup
+
+
+def run_trial(task: Task, loaded: TrainingData, report: Callable[[Any], None]) -> Outcome:
+    """Runs a trial, on a worker."""
+    from cotejo.tuning.trial import train_trial  # imports TensorFlow, which takes seconds and 800 MB
+
+    return train_trial(task, loaded, report)

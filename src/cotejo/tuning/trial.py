@@ -1,0 +1,119 @@
+"""A trial, as a worker runs it: trains with the proposed values, and stops early where the pruner says so."""
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import tensorflow as tf
+from filelock import FileLock, Timeout
+from optuna import TrialPruned
+
+from cotejo.data.splits import TrainingData
+from cotejo.errors import ModelError, ParamsError
+from cotejo.execution.words import Setup
+from cotejo.models.arithmetic import count_operations
+from cotejo.models.families import load_family
+from cotejo.params import override_group
+from cotejo.schema import Net
+from cotejo.tracking.records import say_first_line
+from cotejo.training.callbacks import Logs
+from cotejo.training.checkpoint import Checkpoints
+from cotejo.training.fit import Job, fit
+from cotejo.training.hardware import Hardware, building, configure_hardware
+from cotejo.tuning.pruning import Judge
+from cotejo.tuning.study import MEMORY, Outcome
+from cotejo.tuning.tasks import Task
+
+#: A step back through the layers takes about twice the arithmetic of a step forward.
+PASSES = 3
+#: What a trial may fail with, in a word: a learning rate too high for this model is a result, not the search's end.
+KINDS: dict[type[Exception], str] = {
+    ParamsError: "values that don't go together",
+    ModelError: "a training that can't go on",
+    MemoryError: MEMORY,
+    tf.errors.ResourceExhaustedError: MEMORY,
+    tf.errors.OpError: "an operation that TensorFlow can't do",
+}
+
+
+def train_trial(task: Task, loaded: TrainingData, report: Callable[[Logs], None]) -> Outcome:
+    """Runs a trial, from its last checkpoint if it has one.
+
+    Args:
+        task: What to train.
+        loaded: The images.
+        report: Called with each epoch's row; with all of them, where a trial goes on.
+    """
+    began_s = time.time()
+    rows: list[Logs] = []
+    cost, value, reason, kind = 0.0, None, "", ""
+    judge = Judge(task.search, task.max_epochs, task.number, task.known) if task.known is not None else None
+    try:
+        settings = override_group(task.present, task.values, task.name)
+        hardware = _configure(task.setup)
+        with building(task.seed, hardware):
+            job = _build_job(settings, loaded)
+        cost = PASSES * len(job.train.labels) * count_operations(job.model)
+
+        def observe(row: Logs) -> None:
+            rows.append(row)
+            report(row)
+            epoch = int(row["epoch"])
+            # the last epoch is judged for the sake of later trials: it has nothing left to save
+            if judge and judge.should_prune(epoch, row[task.search.metric]) and epoch < settings.epochs:
+                raise TrialPruned
+
+        with _find_checkpoints(task) as checkpoints:
+            for row in checkpoints.last.record["rows"] if checkpoints.last else ():
+                observe(row)
+            result = fit(job, settings, task.seed, task.name, observe, hardware, checkpoints)
+        value = float(result.history[task.search.metric].iloc[result.best_epoch - 1])
+        state = "COMPLETE"
+    except TrialPruned:
+        state = "PRUNED"
+    except tuple(KINDS) as error:
+        state, reason = "FAIL", say_first_line(error)
+        kind = next(kind for failure, kind in KINDS.items() if isinstance(error, failure))
+    marks = judge.read_marks() if judge else {}
+    return Outcome(state, value, rows, cost * len(rows), dict(marks), reason, kind, (began_s, time.time()))
+
+
+@cache
+def _configure(setup: Setup) -> Hardware:
+    """Configures TensorFlow, once in a process."""
+    hardware = configure_hardware(setup.base, side_by_side=setup.side_by_side)
+    # before each trial Keras has garbage collected: TensorFlow's own objects needn't be looked at every time
+    gc.collect()
+    gc.freeze()
+    return hardware
+
+
+def _build_job(settings: Net, loaded: TrainingData) -> Job:
+    dataset = loaded.dataset
+    model = load_family(settings.architecture).build_model(settings, dataset.image_shape, dataset.num_classes)
+    return Job.of(model, loaded.train, loaded.val)
+
+
+@contextmanager
+def _find_checkpoints(task: Task) -> Iterator[Checkpoints]:
+    """Gives the trial's checkpoints; those of a folder of its own where another worker still has them, or can't.
+
+    A worker that was cut off trains on beside the one that has taken its place.
+    """
+    folder = Path(task.folder)
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        folder.mkdir(exist_ok=True)  # the folder above it is the driver's
+        lock.acquire()
+    except (Timeout, OSError):
+        with TemporaryDirectory(prefix="cotejo-") as own:
+            yield Checkpoints(Path(own), task.name)
+        return
+    try:
+        yield Checkpoints(folder, task.name)
+    finally:
+        lock.release()

@@ -1,0 +1,178 @@
+"""The page of a search: what it says first, what it holds, and that nothing leaves it."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from cotejo.data.splits import Dataset
+from cotejo.report.search_page import save_search_report
+from cotejo.report.search_verdict import list_warnings, say_luck, say_verdict
+from cotejo.report.wording import Wording
+from synthetic_search import CONFIRMATION, declare_search, write_search
+
+FACTS = {
+    "dataset": Dataset("fashion_mnist", ["a <b>", "c"], (28, 28, 1), "9f3c" * 16),
+    "git_commit": "3f9c2d18a0b74e65c1d2e3f405162738495a6b7c",
+    "dirty": False,
+}
+WORDING = Wording("en")
+
+
+class Page(HTMLParser):
+    """Collects what a page shows and what it refers to."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.texts, self.hidden = [], [], False
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.hidden = tag in ("script", "style")
+
+    def handle_endtag(self, tag):
+        self.hidden = False
+
+    def handle_data(self, data):
+        self.texts += [] if self.hidden else [data]
+
+
+def make_page(folder, num_trials=40, search=None, **summary):
+    search = search or declare_search(num_trials=num_trials)
+    write_search(folder / "in", num_trials, search, **summary)
+    save_search_report(search, folder / "in", folder / "in/times.json", FACTS, folder / "search.html", folder)
+    return (folder / "search.html").read_text()
+
+
+def read_text(html):
+    return " ".join(" ".join(Page(html).texts).split())
+
+
+def summarize(**changes):
+    known = {
+        "metric": "val_accuracy", "num_trials": 32, "ended_by": "num_trials", "confidence": 0.95,
+        "num_by_state": {"COMPLETE": 20, "PRUNED": 12, "FAIL": 0}, "best": {"number": 7, "value": 0.912},
+        "present": {"value": 0.9}, "confirmation": CONFIRMATION,
+    }  # fmt: skip
+    return {**known, **changes}
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory):
+    return make_page(tmp_path_factory.mktemp("page"))
+
+
+def test_a_confirmed_gain_is_said_with_its_interval():
+    text = say_verdict(summarize(), WORDING)
+    assert text.startswith("The search found better settings: validation accuracy 0.80 points higher on four fresh")
+    assert "(95% interval +0.30 to +1.30;" in text
+
+
+def test_an_interval_around_nothing_is_no_finding():
+    unclear = {**CONFIRMATION, "verdict": "cannot tell", "gain": -0.001, "low": -0.01, "high": 0.008}
+    text = say_verdict(summarize(confirmation=unclear), WORDING)
+    assert text.startswith("Cannot tell the search's winner from the present values: validation accuracy 0.10 points l")
+
+
+def test_a_winner_that_is_worse_with_fresh_seeds_is_said_to_be():
+    worse = {**CONFIRMATION, "verdict": "worse", "gain": -0.008, "low": -0.013, "high": -0.003}
+    assert "winner is worse than the present values" in say_verdict(summarize(confirmation=worse), WORDING)
+
+
+def test_lower_cross_entropy_is_better():
+    text = say_verdict(summarize(metric="val_cross_entropy"), WORDING)
+    assert "better settings: validation cross-entropy 0.0080 lower" in text
+    worse = {**CONFIRMATION, "verdict": "worse", "gain": -0.008}
+    text = say_verdict(summarize(metric="val_cross_entropy", confirmation=worse), WORDING)
+    assert "cross-entropy 0.0080 higher" in text
+
+
+def test_present_values_that_were_never_beaten_are_the_best_found():
+    text = say_verdict(summarize(best={"number": 0, "value": 0.9}, confirmation=None), WORDING)
+    assert text == (
+        "The present values are the best found: none of the 31 other trials reached their 90.00% validation accuracy."
+    )
+
+
+def test_without_fresh_seeds_nothing_is_claimed():
+    summary = summarize(confirmation=None)
+    assert say_verdict(summary, WORDING).startswith("Not confirmed: trial 7 reached 91.20%")
+    assert say_luck(summary, WORDING) is None
+
+
+def test_what_was_luck_is_told_from_what_was_not():
+    assert "The 0.40 points between them were luck" in say_luck(summarize(), WORDING)
+    modest = {**CONFIRMATION, "optimism": -0.001}
+    assert say_luck(summarize(confirmation=modest), WORDING).endswith("Its own value didn't flatter it.")
+
+
+def test_a_search_that_the_clock_ended_or_that_failed_says_so():
+    warnings = list(
+        list_warnings(summarize(ended_by="timeout_s", num_by_state={"COMPLETE": 1, "PRUNED": 28, "FAIL": 3}), WORDING)
+    )
+    assert len(warnings) == 3
+    assert "depended on the clock" in warnings[0]
+    assert warnings[1].startswith("3 of 32 trials failed.")
+    assert list(list_warnings(summarize(), WORDING)) == []
+
+
+def test_the_verdict_comes_before_every_table_and_figure(html):
+    verdict = re.search(r'<p class="verdict">(.+?)</p>', html)[1]
+    assert verdict.startswith("The search found better settings")
+    assert html.index(verdict) < min(html.index("<table"), html.index("<figure"))
+
+
+def test_every_figure_can_be_read_without_being_seen(html):
+    plots = [attrs for tag, attrs in Page(html).tags if tag == "div" and attrs.get("class") == "plot"]
+    assert len(plots) == 6
+    assert all(attrs["role"] == "img" and len(attrs["aria-label"]) > 40 for attrs in plots)
+    assert any("most of all learning_rate (60%), epochs (30%)" in attrs["aria-label"] for attrs in plots)
+
+
+def test_no_request_leaves_the_page(html):
+    for _, attrs in Page(html).tags:
+        for name in ("src", "href", "xlink:href"):
+            assert attrs.get(name, "#").startswith(("#", "data:image/png;base64,")), attrs
+    assert "@import" not in html
+    assert "url(http" not in html
+
+
+def test_the_table_of_values_shows_what_changes(html):
+    table = html.split("<tbody>")[1].split("</tbody>")[0]
+    rows = re.findall(r"<tr>(.+?)</tr>", table, re.DOTALL)
+    shown = {re.search(r"<code>(.+?)</code>", row)[1]: row for row in rows}
+    assert 'class="clear"><code>0.0123</code>' in shown["learning_rate"]
+    assert "<td><code>adam</code></td>\n<td><code>adam</code></td>" in shown["optimizer.name"]
+    assert "not searched beside the others" in shown["optimizer.momentum"]
+
+
+def test_a_long_search_shows_its_best_trials_and_says_where_the_others_are(tmp_path):
+    html = make_page(tmp_path, num_trials=600)
+    body = html.split("<tbody>")[2].split("</tbody>")[0]
+    values = [float(value) for value in re.findall(r'data-v="(0\.\d+)">\d\d\.\d\d%', body)]
+    states = re.findall(r"<td>(completed|pruned|failed)</td>", body)
+    assert states == ["completed"] * 152 + ["pruned"] * 48  # what was stopped early is left out first
+    assert values[:152] == sorted(values[:152], reverse=True)
+    assert "These are the best 200 of 600 trials; all stand in reports/search/trials.csv." in read_text(html)
+
+
+def test_two_aims_have_a_figure_of_their_front(tmp_path):
+    html = make_page(tmp_path, search=declare_search(sampler="nsga2", pruner="none"))
+    assert "Accuracy against arithmetic" in read_text(html)
+    assert 'id="front-' in html
+
+
+def test_present_values_that_won_leave_nothing_to_apply(tmp_path):
+    best = {"number": 0, "value": 0.9, "values": {"learning_rate": 1e-3}}
+    text = read_text(make_page(tmp_path, best=best, confirmation=None))
+    assert "The present values are the best found" in text
+    assert "cotejo best --apply # " not in text
+
+
+def test_columns_of_numbers_sort_as_numbers_where_a_trial_lacks_one(html):
+    body = html.split("<tbody>")[2].split("</tbody>")[0]
+    momentum = re.findall(r'<td>(?:adam|sgd)</td>\n<td class="n" data-v="(.*?)">(.+?)</td>', body)
+    assert len(momentum) == 40
+    assert all((value == "") == (text == "–") for value, text in momentum)
+    assert any(value == "" for value, _ in momentum)

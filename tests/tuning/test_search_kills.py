@@ -1,0 +1,289 @@
+"""A search whose workers or whose driver are killed: the same files as one that nobody disturbed."""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import mlflow
+import psutil
+import pytest
+from ruamel.yaml import YAML
+
+from copied_study import copy_study
+
+#: Every file of the search without a clock in it.
+FILES = ("trials.csv", "best_params.yaml", "summary.json", "curves.csv")
+#: With a weight decay of 10, the highest learning rates diverge; of the second batch, the pruner stops some.
+SEARCH = {
+    "num_trials": 8, "epochs": 3, "sampler": "random", "pruner": "successive_halving", "parallel_trials": 4, "seed": 0,
+    "confirm_seeds": [],
+    "space": {
+        "learning_rate": {"type": "float", "low": 1e-4, "high": 10.0, "log": True},
+        "batch_size": {"type": "choice", "choices": [64, 128]},
+    },
+}  # fmt: skip
+STATES = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
+
+
+class Ended(NamedTuple):
+    """How a process ended."""
+
+    code: int
+    said: str
+
+
+class Whole(NamedTuple):
+    """A study that nobody has disturbed, and the seconds until the first checkpoint of its search."""
+
+    folder: Path
+    start_s: float
+
+
+def configure(folder: Path, **changes: object) -> None:
+    """Declares the search, and more, in a study's params.yaml."""
+    path, yaml = folder / "params.yaml", YAML()
+    tree = yaml.load(path)
+    tree["data"]["name"] = "digits"
+    tree["transfer"]["weights"] = "random"
+    tree["lenet"].update(input_size=16, batch_size=64, learning_rate=2e-3)
+    tree["lenet"]["optimizer"]["weight_decay"] = 10.0
+    tree["search"].update({**SEARCH, **changes})
+    yaml.dump(tree, path)
+
+
+def set_workers(folder: Path, workers: int) -> None:
+    path = folder / "params.yaml"
+    path.write_text(re.sub(r"^  workers: \d+", f"  workers: {workers}", path.read_text(), flags=re.MULTILINE))
+
+
+def start(folder: Path, environment: dict[str, str]) -> subprocess.Popen:
+    """Starts the search, with what it says in a file, where a kill of the driver leaves it."""
+    with (folder / "said.log").open("w") as log:
+        return subprocess.Popen(
+            [sys.executable, "stages/search.py", "lenet"], cwd=folder, env=environment, stdout=log, stderr=log
+        )
+
+
+def finish(process: subprocess.Popen, folder: Path) -> Ended:
+    code = process.wait(timeout=300)
+    return Ended(code, (folder / "said.log").read_text())
+
+
+def search_whole(folder: Path, environment: dict[str, str]) -> str:
+    ended = finish(start(folder, environment), folder)
+    assert ended.code == 0, ended.said
+    return ended.said
+
+
+def read_files(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / "reports/search" / name).read_bytes() for name in FILES}
+
+
+def list_workers(driver: subprocess.Popen) -> list[psutil.Process]:
+    """Lists the processes that train: those below the workers' nannies."""
+    with_tensorflow = []
+    for process in psutil.Process(driver.pid).children(recursive=True):
+        try:
+            if "spawn_main" in " ".join(process.cmdline()):
+                with_tensorflow.append(process)
+        except psutil.Error:  # it has gone
+            continue
+    return with_tensorflow
+
+
+def wait_until(condition: Callable[[], object], process: subprocess.Popen, folder: Path) -> None:
+    """Waits until something is so, while the search is running."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, (folder / "said.log").read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    return list(folder.glob(".cotejo/checkpoints/search-*/trial-*/epoch-*.ckpt"))
+
+
+def count_ended(folder: Path) -> int:
+    """Counts the trials that are written down."""
+    return sum(path.read_text().count('"op_code":4') for path in folder.glob(".cotejo/checkpoints/search-*/study.log"))
+
+
+def have_gone(processes: list[psutil.Process], within_s: float) -> bool:
+    return not psutil.wait_procs(processes, timeout=within_s)[1]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory, environment):
+    """A study with its data, in which nothing has been searched."""
+    folder = copy_study(tmp_path_factory.mktemp("prepared") / "study")
+    configure(folder)
+    for script in ("stages/download.py", "stages/preprocess.py"):
+        subprocess.run([sys.executable, script], cwd=folder, env=environment, check=True)
+    for leftover in (".cotejo", "mlruns"):
+        shutil.rmtree(folder / leftover)
+    (folder / "mlflow.db").unlink()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(prepared, tmp_path_factory, environment):
+    """The study after a search by two workers that nobody has disturbed."""
+    folder = shutil.copytree(prepared, tmp_path_factory.mktemp("whole") / "study")
+    set_workers(folder, 2)
+    began_s = time.monotonic()
+    process = start(folder, environment)
+    wait_until(lambda: list_checkpoints(folder), process, folder)
+    start_s = time.monotonic() - began_s
+    ended = finish(process, folder)
+    assert ended.code == 0, ended.said
+    trials = (folder / "reports/search/trials.csv").read_text()
+    assert all(state in trials for state in STATES), f"the tests need each state: {trials}"
+    return Whole(folder, start_s)
+
+
+@pytest.fixture
+def study(prepared, tmp_path):
+    """A study with its data, to search in with two workers."""
+    folder = shutil.copytree(prepared, tmp_path / "study")
+    set_workers(folder, 2)
+    return folder
+
+
+def find_trials(folder: Path) -> dict[str, list[mlflow.entities.Run]]:
+    """Returns MLflow's runs of the trials by their names."""
+    client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("cotejo")
+    runs: dict[str, list[mlflow.entities.Run]] = {}
+    for run in client.search_runs([experiment.experiment_id]):
+        if run.info.run_name.startswith("trial "):
+            runs.setdefault(run.info.run_name, []).append(run)
+    return runs
+
+
+def check_tracked(folder: Path) -> None:
+    """Each trial has one run with its true state and each of its epochs once, below the run that ended the search."""
+    client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    runs = find_trials(folder)
+    rows = [line.split(",") for line in (folder / "reports/search/trials.csv").read_text().splitlines()[1:]]
+    assert sorted(runs) == sorted(f"trial {number}" for number, *_ in rows)
+    for number, state, value, epochs, *_ in rows:
+        (run,) = runs[f"trial {number}"]
+        assert run.info.status == STATES[state]
+        assert run.data.tags["trial_state"] == state
+        points = client.get_metric_history(run.info.run_id, "val_accuracy")
+        assert [point.step for point in points] == list(range(1, int(epochs) + 1))
+        if state == "COMPLETE":
+            assert run.data.metrics["value"] == pytest.approx(float(value))
+        assert ("error" in run.data.tags) == (state == "FAIL")
+        parent = client.get_run(run.data.tags["mlflow.parentRunId"])
+        assert (parent.data.tags["mlflow.runName"], parent.info.status) == ("search", "FINISHED")
+
+
+def test_mlflow_has_a_run_of_each_trial_with_its_true_state(whole):
+    check_tracked(whole.folder)
+    trials = find_trials(whole.folder)
+    failed = [runs[0] for runs in trials.values() if runs[0].data.tags["trial_state"] == "FAIL"]
+    assert all("expected a finite training loss. Received: " in run.data.tags["error"] for run in failed)
+    assert {run.data.params["seed"] for (run,) in trials.values()} == {"0"}
+
+
+def test_one_worker_writes_the_same_bytes(study, whole, environment):
+    set_workers(study, 1)
+    search_whole(study, environment)
+    assert read_files(study) == read_files(whole.folder)
+    check_tracked(study)
+
+
+def test_four_workers_of_which_one_is_killed_write_the_same_bytes(study, whole, environment):
+    set_workers(study, 4)
+    process = start(study, environment)
+    wait_until(lambda: list_checkpoints(study), process, study)
+    random.Random(0).choice(list_workers(process)).kill()  # noqa: S311 - no secret
+    ended = finish(process, study)
+    assert ended.code == 0, ended.said
+    assert read_files(study) == read_files(whole.folder)
+    check_tracked(study)
+
+
+def test_a_search_that_was_stopped_and_then_killed_leaves_no_process_and_changes_no_byte(study, whole, environment):
+    process = start(study, environment)
+    wait_until(lambda: list_checkpoints(study), process, study)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    began_s = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    ended = finish(process, study)
+    assert ended.code == 143, ended.said
+    assert time.monotonic() - began_s < 40
+    assert "Traceback" not in ended.said
+    assert have_gone(workers, within_s=10)
+    assert {run.info.status for runs in find_trials(study).values() for run in runs} <= set(STATES.values())
+
+    dates = {path: path.stat().st_mtime_ns for path in list_checkpoints(study)}
+    process = start(study, environment)
+    wait_until(lambda: count_ended(study) >= 4, process, study)  # the first batch
+    # an epoch that had ended isn't trained anew
+    assert all(path.stat().st_mtime_ns == date for path, date in dates.items() if path.exists())
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    assert have_gone(workers, within_s=10)
+
+    search_whole(study, environment)
+    assert read_files(study) == read_files(whole.folder)
+    check_tracked(study)
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments_change_no_byte(prepared, whole, tmp_path, environment):
+    """At least 20 kills of workers, drivers and both, at moments from a search's start to its end."""
+    expected = read_files(whole.folder)
+    moments = random.Random("search")  # noqa: S311 - moments, not secrets
+    kills: Counter[str] = Counter()
+    ends = 0
+    while sum(kills.values()) < 21 or ends == 0:
+        folder = shutil.copytree(prepared, tmp_path / str(ends))
+        set_workers(folder, 2)
+        process = start(folder, environment)
+        while (code := wait_a_little(process, whole.start_s * moments.uniform(0.2, 1.6))) != 0:
+            assert code in (None, -signal.SIGKILL), (folder / "said.log").read_text()
+            if code is None and sum(kills.values()) < 21:
+                kills[kill_some(process, moments)] += 1
+            if process.poll() is not None:
+                process = start(folder, environment)
+        ends += 1
+        assert read_files(folder) == expected
+        check_tracked(folder)
+    print(json.dumps({"kills": kills, "kills in all": sum(kills.values()), "searches ended": ends}))
+    assert len(kills) == 3
+
+
+def wait_a_little(process: subprocess.Popen, seconds: float) -> int | None:
+    try:
+        return process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def kill_some(driver: subprocess.Popen, moments: random.Random) -> str:
+    """Kills a worker, the driver, or both; returns which."""
+    workers = list_workers(driver)
+    which = moments.choice(["worker", "driver", "both"]) if workers else "driver"
+    if which != "driver":
+        moments.choice(workers).kill()
+    if which != "worker":
+        below = psutil.Process(driver.pid).children(recursive=True)
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.wait()
+        assert have_gone(below, within_s=10)
+    return which
