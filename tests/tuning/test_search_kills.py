@@ -245,6 +245,7 @@ def test_a_search_that_was_stopped_and_then_killed_leaves_no_process_and_changes
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_kills_at_random_moments_change_no_byte(prepared, whole, tmp_path, environment):
     """At least 20 kills of workers, drivers and both, at moments from a search's start to its end."""
     expected = read_files(whole.folder)
