@@ -52,10 +52,10 @@ reproduce: $(READY)  ## the study as params.yaml declares it; what is up to date
 	@$(RUN) dvc repro
 	@echo "The report: reports/comparison.html"
 
-test: $(READY)  ## the tests, two at a time: thirteen minutes on two cores
+test: $(READY)  ## the tests, two at a time: under twenty minutes on two cores
 	@$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test-slow: $(READY)  ## kill real trainings at random moments and compare bytes: eight minutes
+test-slow: $(READY)  ## kill real trainings and searches at random moments and compare bytes: twenty minutes
 	@$(RUN) pytest -m slow
 
 test-server: $(READY)  ## kill a team's MLflow server on PostgreSQL, which it installs as root: a minute and a half

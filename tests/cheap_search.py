@@ -51,7 +51,7 @@ def train(search: Search, proposal: Proposal, known: Sequence[FrozenTrial]) -> O
     settings = override_group(LENET, proposal.values, "trial")
     judge = None
     if search.pruner != "none":
-        judge = Judge(search, find_max_epochs(search, LENET.epochs), proposal.number, lighten(known))
+        judge = Judge(search, find_max_epochs(search, LENET.epochs), proposal.number, lighten(known, search.pruner))
     rows: list[dict[str, float]] = []
     best = 1 / (1 + abs(math.log10(settings.learning_rate) + 2)) - settings.dropout_rate / 10
     state, value, reason, kind = "COMPLETE", None, "", ""

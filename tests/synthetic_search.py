@@ -41,7 +41,7 @@ def write_search(folder, num_trials=40, search=None, present=PRESENT, **summary)
     best = completed.loc[(sign * completed["value"]).idxmax()]
     told = {
         "model": search.model, "metric": search.metric, "direction": search.direction, "sampler": search.sampler,
-        "pruner": search.pruner, "num_trials": num_trials,
+        "pruner": search.pruner, "epochs": search.epochs, "num_trials": num_trials,
         "num_by_state": {state: int((trials["state"] == state).sum()) for state in ("COMPLETE", "PRUNED", "FAIL")},
         "epochs_run": int(trials["epochs_run"].sum()), "ended_by": "num_trials",
         "best": {"number": int(best["number"]), "value": float(best["value"]),

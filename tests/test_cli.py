@@ -9,7 +9,7 @@ import pytest
 WINNER = "lenet:\n  batch_size: 64\n  learning_rate: 0.002\n  schedule:\n    name: cosine\n"
 PRESENT = {"batch_size": 128, "learning_rate": 0.001, "schedule.name": "constant"}
 SUMMARY = {
-    "model": "lenet", "metric": "val_accuracy", "num_trials": 32, "confidence": 0.95,
+    "model": "lenet", "metric": "val_accuracy", "epochs": 0, "num_trials": 32, "confidence": 0.95,
     "best": {"number": 7, "value": 0.912,
              "values": {"batch_size": 64, "learning_rate": 0.002, "schedule.name": "cosine"}},
     "present": {"value": 0.9, "values": PRESENT},

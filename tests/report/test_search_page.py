@@ -51,7 +51,7 @@ def read_text(html):
 
 def summarize(**changes):
     known = {
-        "metric": "val_accuracy", "num_trials": 32, "ended_by": "num_trials", "confidence": 0.95,
+        "metric": "val_accuracy", "epochs": 0, "num_trials": 32, "ended_by": "num_trials", "confidence": 0.95,
         "num_by_state": {"COMPLETE": 20, "PRUNED": 12, "FAIL": 0}, "best": {"number": 7, "value": 0.912},
         "present": {"value": 0.9}, "confirmation": CONFIRMATION,
     }  # fmt: skip
@@ -91,7 +91,8 @@ def test_lower_cross_entropy_is_better():
 def test_present_values_that_were_never_beaten_are_the_best_found():
     text = say_verdict(summarize(best={"number": 0, "value": 0.9}, confirmation=None), WORDING)
     assert text == (
-        "The present values are the best found: none of the 31 other trials reached their 90.00% validation accuracy."
+        "The present values are the best found: none of the 31 other trials was better than their "
+        "90.00% validation accuracy."
     )
 
 

@@ -119,7 +119,7 @@ def test_what_is_sent_to_workers_is_all_that_a_pruner_asks_for(pruner):
     whole, light = [], []
     for number in range(30):
         whole.append(judge_trial(search, number, whole))
-        light.append(judge_trial(search, number, lighten(light)))
+        light.append(judge_trial(search, number, lighten(light, pruner)))
     assert [trial.intermediate_values for trial in light] == [trial.intermediate_values for trial in whole]
 
 

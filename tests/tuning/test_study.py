@@ -210,7 +210,8 @@ def test_three_failures_of_a_kind_in_a_row_stop_the_search_with_their_cause(jour
             run_study(search, PRESENT, run_batch, journal)
         assert str(caught.value) == (
             "search: expected trials that can be trained. Received: 3 in a row with too little memory; the last: "
-            "trial 3: too little memory. Change search.space or the model's section in params.yaml."
+            "trial 3: too little memory. Set runtime.workers lower and remove .cotejo/checkpoints/search-* to begin "
+            "anew, or change the space."
         )
 
 
