@@ -25,11 +25,12 @@ def transfer_learn(stage: Stage) -> None:
     dataset, train_split, _ = load_training_data(DATA)
     data = Data.of(DATA, dataset.digest)
     stage.run.log_dataset(dataset.name, dataset.digest, DATA)
-    log_augmented(stage.run, settings.augmentation, train_split, dataset.class_names, STATE_FOLDER / "figures")
     with stage.checkpoint(dataset.digest, weights) as checkpoints:
         with stage.outputs(MODELS, "reports/timings/transfer-learn.json") as (folder, timings):
             trained = spread_seeds(build, settings, setup, stage.run, checkpoints, folder, data, runtime)
             save_timings(trained, stage.name, timings)
+        # after the training, which has to tell TensorFlow its threads before anything else uses it
+        log_augmented(stage.run, settings.augmentation, train_split, dataset.class_names, STATE_FOLDER / "figures")
         log_trained(trained, Path(MODELS))
 
 
