@@ -119,15 +119,8 @@ def compute_history(searched: Searched) -> HistoryInfo:
 def figure_history(searched: Searched) -> Figure:
     """Shows the trials in their order and the best so far; pruned and failed ones have marks of their own."""
     with use_style():
-        wording, measure = Wording("en"), find_measure(searched.search.metric)
-        figure = build_figure(7.2, 3.8)
-        ax = figure.subplots()
+        figure, ax = _build_frame(searched, "Trial", 8)
         draw_history(ax, compute_history(searched))
-        ax.set_xlabel("Trial")
-        ax.set_ylabel(measure.name.capitalize())
-        ax.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
-        format_axis(ax.xaxis, wording.integer)
-        format_measure(ax.yaxis, measure, wording)
         return figure
 
 
@@ -168,16 +161,22 @@ def compute_curves(searched: Searched) -> CurvesInfo:
 def figure_curves(searched: Searched) -> Figure:
     """Shows the metric of each trial by epoch; a pruned one ends in a cross where it was stopped."""
     with use_style():
-        wording, measure = Wording("en"), find_measure(searched.search.metric)
-        figure = build_figure(7.2, 3.8)
-        ax = figure.subplots()
+        figure, ax = _build_frame(searched, "Epoch", 10)
         draw_curves(ax, compute_curves(searched))
-        ax.set_xlabel("Epoch")
-        ax.set_ylabel(measure.name.capitalize())
-        ax.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
-        format_axis(ax.xaxis, wording.integer)
-        format_measure(ax.yaxis, measure, wording)
         return figure
+
+
+def _build_frame(searched: Searched, label: str, most_ticks: int) -> tuple[Figure, Axes]:
+    """Returns a figure of the metric over whole numbers, and its axes, on which nothing is drawn yet."""
+    wording, measure = Wording("en"), find_measure(searched.search.metric)
+    figure = build_figure(7.2, 3.8)
+    ax = figure.subplots()
+    ax.set_xlabel(label)
+    ax.set_ylabel(measure.name.capitalize())
+    ax.xaxis.set_major_locator(MaxNLocator(most_ticks, integer=True, min_n_ticks=1))
+    format_axis(ax.xaxis, wording.integer)
+    format_measure(ax.yaxis, measure, wording)
+    return figure, ax
 
 
 def draw_curves(ax: Axes, info: CurvesInfo) -> None:
