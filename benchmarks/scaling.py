@@ -101,7 +101,7 @@ def _measure(num_workers: int, num_samples: int, function: Callable[..., Outcome
         ):
             run = Run(Tracker(folder / "journal", None), "search", None, {})
             searcher = Searcher(
-                settings, params.lenet, params.base, run, _Redirected(executor, function), folder / "search"
+                settings, params.lenet, params.base.precision, run, _Redirected(executor, function), folder / "search"
             )
             (folder / "search").mkdir()
             needs = "tensorflow" if function is run_trial else "optuna"

@@ -108,7 +108,7 @@ def search(
         open_executor(declared.runtime, declared.search.threads, num_tasks, data) as executor,
     ):
         run = Run(Tracker(Path(place) / "journal", None), "search", None, {})
-        searcher = Searcher(declared.search, declared.present, declared.base, run, executor, Path(place))
+        searcher = Searcher(declared.search, declared.present, declared.base.precision, run, executor, Path(place))
         with suppress(ReachedError):
             searcher.search_best(board)
         total_time_s = measure_age()

@@ -12,6 +12,7 @@ from images import IMAGE_SHAPE, NUM_CLASSES, draw_images
 
 from cotejo.data.readers import LabelledImages
 from cotejo.data.splits import Dataset
+from cotejo.execution.words import Setup
 from cotejo.models.families import load_family
 from cotejo.params import load_params
 from cotejo.schema import Net
@@ -36,8 +37,7 @@ def train(net: str, num_samples: int, epochs: int, precision: str, *, has_checkp
     """Trains a net from scratch; the clock of its training stops before validation, which the opponents don't have."""
     params = load_params(["base", net])
     settings = getattr(params, net).model_copy(update={"epochs": epochs})
-    base = params.base.model_copy(update={"precision": precision})
-    hardware = configure_hardware(base, side_by_side=not settings.batch_normalization)
+    hardware = configure_hardware(Setup(params.base.threads, precision, not settings.batch_normalization))
     keras.utils.set_random_seed(0)
     split = LabelledImages(*draw_images(num_samples))
     val = LabelledImages(*draw_images(settings.batch_size))
@@ -64,7 +64,7 @@ def transfer(num_samples: int, num_val: int, epochs: int, *, is_cached: bool) ->
     """
     params = load_params(["base", "transfer"])
     settings = params.transfer.model_copy(update={"epochs": epochs})
-    hardware = configure_hardware(params.base, side_by_side=True)
+    hardware = configure_hardware(Setup.of(params.base, side_by_side=True))
     train_split, val = LabelledImages(*draw_images(num_samples)), LabelledImages(*draw_images(num_val))
     dataset = Dataset("generated", [str(label) for label in range(NUM_CLASSES)], IMAGE_SHAPE, "")
 

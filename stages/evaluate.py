@@ -6,6 +6,7 @@ import _source  # noqa: F401
 from cotejo.data.splits import load_dataset, load_split
 from cotejo.evaluation.metrics import draw_sample
 from cotejo.evaluation.summary import evaluate_model, save_evaluation
+from cotejo.execution.words import Setup
 from cotejo.report.figures.evaluation import save_evaluation_figures
 from cotejo.schema import MODELS
 from cotejo.stage import Stage, run_stage
@@ -18,7 +19,7 @@ OUTPUTS = ("reports/metrics", "reports/predictions", "reports/plots", "reports/f
 def evaluate(stage: Stage) -> None:
     """Writes reports/metrics/, reports/predictions/, reports/plots/ and reports/figures/evaluate/."""
     base, settings = stage.params.base, stage.params.evaluate
-    configure_hardware(base)
+    configure_hardware(Setup.of(base))
     dataset, test = load_dataset(DATA), load_split(DATA, "test")
     shown = draw_sample(len(test.labels), settings.grid_size, settings.sample_seed)
     with stage.outputs(*OUTPUTS) as (metrics, predictions, plots, figures):

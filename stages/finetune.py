@@ -19,14 +19,15 @@ MODELS = "models/finetune"
 def finetune(stage: Stage) -> None:
     """Writes models/finetune/ and reports/timings/finetune.json."""
     settings, runtime = stage.params.finetune, stage.params.runtime.at_home
-    setup = Setup(stage.params.base, side_by_side=True)  # batch normalisation is held in inference mode
+    base = stage.params.base
+    setup = Setup.of(base, side_by_side=True)  # batch normalisation is held in inference mode
     build = partial(prepare_finetune, settings, START.resolve())
     dataset, train_split, _ = load_training_data(DATA)
     data = Data.of(DATA, dataset.digest)
     stage.run.log_dataset(dataset.name, dataset.digest, DATA)
     with stage.checkpoint(dataset.digest, *sorted(START.rglob("model.keras"))) as checkpoints:
         with stage.outputs(MODELS, "reports/timings/finetune.json") as (folder, timings):
-            trained = spread_seeds(build, settings, setup, stage.run, checkpoints, folder, data, runtime)
+            trained = spread_seeds(build, settings, setup, base.seeds, stage.run, checkpoints, folder, data, runtime)
             save_timings(trained, stage.name, timings)
         # after the training, which has to tell TensorFlow its threads before anything else uses it
         log_augmented(stage.run, settings.augmentation, train_split, dataset.class_names, STATE_FOLDER / "figures")

@@ -24,7 +24,7 @@ def search(stage: Stage) -> None:
     stage.run.log_dataset(dataset.name, dataset.digest, DATA)
     with stage.checkpoint(dataset.digest) as folder, open_board(settings, present.epochs) as board:
         with open_executor(stage.params.runtime, settings.threads, count_tasks(settings), data) as executor:
-            searcher = Searcher(settings, present, stage.params.base, stage.run, executor, folder)
+            searcher = Searcher(settings, present, stage.params.base.precision, stage.run, executor, folder)
             ended, confirmation = searcher.search_and_confirm(board)
         with stage.outputs(*OUTPUTS) as (reports, timings, page, figures):
             save_search(ended, confirmation, settings, present.model_dump(), reports)
@@ -36,4 +36,4 @@ def search(stage: Stage) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(search, "search", sections=("base", "search", sys.argv[1]))
+    run_stage(search, "search", sections=("base.precision", "search", sys.argv[1]))

@@ -18,15 +18,15 @@ DATA = Path("data/processed")
 def train(stage: Stage) -> None:
     """Writes models/<name>/ and reports/timings/<stage>.json."""
     name = stage.name.removeprefix("train-")
-    settings, runtime = getattr(stage.params, name), stage.params.runtime
-    setup = Setup(stage.params.base, side_by_side=not settings.batch_normalization)
+    base, settings, runtime = stage.params.base, getattr(stage.params, name), stage.params.runtime
+    setup = Setup.of(base, side_by_side=not settings.batch_normalization)
     build = partial(prepare_net, settings)
     dataset, train_split, _ = load_training_data(DATA)
     data = Data.of(DATA, dataset.digest)
     stage.run.log_dataset(dataset.name, dataset.digest, DATA)
     with stage.checkpoint(dataset.digest) as checkpoints:
         with stage.outputs(f"models/{name}", f"reports/timings/{stage.name}.json") as (folder, timings):
-            trained = spread_seeds(build, settings, setup, stage.run, checkpoints, folder, data, runtime)
+            trained = spread_seeds(build, settings, setup, base.seeds, stage.run, checkpoints, folder, data, runtime)
             save_timings(trained, stage.name, timings)
         # after the training, which has to tell TensorFlow its threads before anything else uses it
         log_augmented(stage.run, settings.augmentation, train_split, dataset.class_names, STATE_FOLDER / "figures")

@@ -19,7 +19,8 @@ MODELS = "models/transfer"
 def transfer_learn(stage: Stage) -> None:
     """Writes models/transfer/ and reports/timings/transfer-learn.json."""
     settings, runtime = stage.params.transfer, stage.params.runtime.at_home
-    setup = Setup(stage.params.base, side_by_side=True)
+    base = stage.params.base
+    setup = Setup.of(base, side_by_side=True)
     weights = find_weights_file(Path("data/weights").resolve())
     build = partial(prepare_head, settings, weights, (STATE_FOLDER / "features").resolve())
     dataset, train_split, _ = load_training_data(DATA)
@@ -27,7 +28,7 @@ def transfer_learn(stage: Stage) -> None:
     stage.run.log_dataset(dataset.name, dataset.digest, DATA)
     with stage.checkpoint(dataset.digest, weights) as checkpoints:
         with stage.outputs(MODELS, "reports/timings/transfer-learn.json") as (folder, timings):
-            trained = spread_seeds(build, settings, setup, stage.run, checkpoints, folder, data, runtime)
+            trained = spread_seeds(build, settings, setup, base.seeds, stage.run, checkpoints, folder, data, runtime)
             save_timings(trained, stage.name, timings)
         # after the training, which has to tell TensorFlow its threads before anything else uses it
         log_augmented(stage.run, settings.augmentation, train_split, dataset.class_names, STATE_FOLDER / "figures")

@@ -67,7 +67,7 @@ def test_a_stage_that_succeeds_leaves_its_output_and_a_finished_run(start, folde
     assert (folder / "models/x/a").read_text() == "1"
     run = find_run(folder)
     assert run.info.status == "FINISHED"
-    assert run.data.params["base.seeds"] == "[0, 1]"
+    assert run.data.params["base.seeds"] == "[0, 1, 2]"
     assert run.data.tags["dvc.stage"] == "trial"
     assert len(run.data.tags["mlflow.source.git.commit"]) == 40
     assert run.data.metrics["wall_time_s"] > 0
@@ -213,11 +213,11 @@ def test_what_was_checkpointed_with_other_inputs_is_named_only_where_it_holds_so
     (unfinished,) = set(list_checkpoints(folder)) - {empty.name}
     params = folder / "params.yaml"
     declared = params.read_text()
-    params.write_text(declared.replace("seeds: [0, 1]", "seeds: [2]", 1))
+    params.write_text(declared.replace("seeds: [0, 1, 2]", "seeds: [2]", 1))
     said = checkpoint(start)
     assert f"remove it when it isn't wanted: .cotejo/checkpoints/{unfinished}\n" in said
     (finished,) = set(list_checkpoints(folder)) - {empty.name, unfinished}
-    params.write_text(declared.replace("seeds: [0, 1]", "seeds: [3]", 1))
+    params.write_text(declared.replace("seeds: [0, 1, 2]", "seeds: [3]", 1))
     said = checkpoint(start)
     assert unfinished in said
     assert finished not in said

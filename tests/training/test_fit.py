@@ -355,8 +355,8 @@ import numpy as np
 from sklearn.datasets import load_digits
 from cotejo.data.readers import LabelledImages
 from cotejo.data.splits import Dataset
+from cotejo.execution.words import Setup
 from cotejo.models.lenet import build_model
-from cotejo.schema import Base
 from cotejo.tracking.journal import Run
 from cotejo.tracking.sender import Tracker
 from cotejo.training.features import prepare_transfer
@@ -365,7 +365,7 @@ from cotejo.training.seeds import train_seeds
 from cotejo.training.hardware import configure_hardware
 from declared import declare
 
-hardware = configure_hardware(Base(seeds=[0, 1], threads=2, precision="float32"), side_by_side=True)
+hardware = configure_hardware(Setup(2, "float32", side_by_side=True))
 bundled = load_digits()
 images = np.rint(bundled.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
 train, val = (LabelledImages(images[part], bundled.target[part]) for part in (slice(300), slice(300, 400)))

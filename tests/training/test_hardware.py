@@ -23,12 +23,11 @@ CONFIGURE = """
 import json
 import keras
 import tensorflow as tf
-from cotejo.schema import Base
+from cotejo.execution.words import Setup
 from cotejo.training.hardware import configure_hardware
 
 def configure(threads, precision, side_by_side):
-    base = Base(seeds=[0], threads=threads, precision=precision)
-    hardware = configure_hardware(base, side_by_side=side_by_side)
+    hardware = configure_hardware(Setup(threads, precision, side_by_side))
     threading = tf.config.threading
     told = [threading.get_intra_op_parallelism_threads(), threading.get_inter_op_parallelism_threads()]
     return [*hardware[:4], hardware.strategy.num_replicas_in_sync, *told]

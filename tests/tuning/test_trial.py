@@ -67,7 +67,7 @@ def describe(folder, *, known=None, **changes):
     """Returns a task; `values` are what the trial changes."""
     values = changes.pop("values", {"learning_rate": 2e-3})
     search = declare_search(**{"pruner": "successive_halving" if known is not None else "none", **changes})
-    setup = Setup(declare("base", threads=1), True)
+    setup = Setup(1, "float32", side_by_side=True)
     return Task("trial 4", 4, search, LENET, values, 0, 3, known, str(folder), setup)
 
 

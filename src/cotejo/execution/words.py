@@ -29,13 +29,23 @@ class Data(NamedTuple):
 
 
 class Setup(NamedTuple):
-    """What a process that trains is configured for: the `base` section, and whether batches may be split.
+    """What TensorFlow is configured for, once in a process.
 
-    A batch may be split between the threads of a CPU, but not in a net that normalises by the statistics of all of it.
+    Attributes:
+        threads: Of the process; the order in which partial sums are added, and so the last bits, depend on it.
+        precision: The dtype policy: float32 | mixed_bfloat16.
+        side_by_side: Whether a batch may be split between the threads of a CPU: not in a net that normalises by the
+            statistics of all of it.
     """
 
-    base: Base
-    side_by_side: bool
+    threads: int
+    precision: str
+    side_by_side: bool = False
+
+    @classmethod
+    def of(cls, base: Base, *, side_by_side: bool = False) -> "Setup":
+        """Takes threads and precision as they are declared."""
+        return cls(base.threads, base.precision, side_by_side)
 
 
 class Order(NamedTuple):

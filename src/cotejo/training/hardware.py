@@ -11,7 +11,7 @@ import psutil
 import tensorflow as tf
 from keras.src.random import seed_generator
 
-from cotejo.schema import Base
+from cotejo.execution.words import Setup
 from cotejo.tracking.lineage import find_cpu_name
 
 
@@ -33,30 +33,27 @@ class Hardware(NamedTuple):
     strategy: tf.distribute.Strategy
 
 
-def configure_hardware(base: Base, *, side_by_side: bool = False) -> Hardware:
+def configure_hardware(setup: Setup) -> Hardware:
     """Makes TensorFlow's results a function of the seed and the declared hardware; before any other use of it.
 
     Small nets spend much of their time waiting for the slower of two threads at the end of each operation. Where the
     result allows it, each thread gets a part of the batch instead and they meet once a step.
 
     Args:
-        base: The `base` section. The order in which partial sums are added, and so the last bits of a result,
-            depends on its threads.
-        side_by_side: Whether a batch may be split between the threads of a CPU: not in a net that normalises by the
-            statistics of the whole batch.
+        setup: Threads, precision, and whether a batch may be split.
     """
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
-    num_parts = base.threads if side_by_side and not gpus else 1
-    tf.config.threading.set_intra_op_parallelism_threads(1 if num_parts > 1 else base.threads)
-    tf.config.threading.set_inter_op_parallelism_threads(base.threads)
+    num_parts = setup.threads if setup.side_by_side and not gpus else 1
+    tf.config.threading.set_intra_op_parallelism_threads(1 if num_parts > 1 else setup.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(setup.threads)
     tf.config.experimental.enable_op_determinism()
     tf.get_logger().setLevel("ERROR")  # a new model per seed and trial is meant to be traced anew
-    keras.config.set_dtype_policy(base.precision)
+    keras.config.set_dtype_policy(setup.precision)
     strategy = tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
     device = {0: "CPU", 1: "GPU"}.get(len(gpus), f"{len(gpus)} GPUs")
-    return Hardware(device, base.threads, num_parts, base.precision, strategy)
+    return Hardware(device, setup.threads, num_parts, setup.precision, strategy)
 
 
 @contextmanager

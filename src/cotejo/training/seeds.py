@@ -84,6 +84,7 @@ def spread_seeds(
     build: Build,
     settings: Training,
     setup: Setup,
+    seeds: Sequence[int],
     run: Run,
     checkpoints: Path,
     folder: Path,
@@ -97,7 +98,8 @@ def spread_seeds(
     Args:
         build: See `Build`.
         settings: The stage's section of `params.yaml`.
-        setup: What to train on; its seeds are trained.
+        setup: What a process that trains is configured for.
+        seeds: One training each.
         run: The stage's run.
         checkpoints: See `train_seeds`.
         folder: An existing folder.
@@ -108,9 +110,8 @@ def spread_seeds(
         ModelError: The loss is no longer finite, or the model can't be trained.
         StageError: The cluster can't be reached.
     """
-    threads, seeds = setup.base.threads, setup.base.seeds
-    if runtime.scheduler == "local" and count_workers(runtime, threads, len(seeds)) == 1:
-        hardware = configure_hardware(setup.base, side_by_side=setup.side_by_side)
+    if runtime.scheduler == "local" and count_workers(runtime, setup.threads, len(seeds)) == 1:
+        hardware = configure_hardware(setup)
         prepare = build(load_training_data(Path(data.folder)), hardware)
         return train_seeds(prepare, settings, seeds, hardware, run, checkpoints, folder)
     names = [f"{run.name} seed {seed}" for seed in seeds]
@@ -118,7 +119,7 @@ def spread_seeds(
         Task(seed, name, build, settings, setup, str(checkpoints.resolve()))
         for seed, name in zip(seeds, names, strict=True)
     ]
-    with open_executor(runtime, threads, len(seeds), data) as executor:
+    with open_executor(runtime, setup.threads, len(seeds), data) as executor:
 
         def run_all(watch: Watch) -> Iterator[tuple[int, Trained]]:
             def show(place: int, said: Logs | str) -> None:
@@ -177,7 +178,7 @@ def train_seeds(
 
 def run_task(task: Task, data: TrainingData, report: Callable[[Logs | str], None]) -> Trained:
     """Trains a seed, on a worker; reports its epochs, and what it has to say to a person."""
-    hardware = configure_hardware(task.setup.base, side_by_side=task.setup.side_by_side)
+    hardware = configure_hardware(task.setup)
     places = Checkpoints(Path(task.checkpoints) / f"seed-{task.seed}", task.name)
     return _train(task.build(data, hardware), task.settings, task.seed, hardware, places, report, report)
 

@@ -17,7 +17,7 @@ from scipy import stats
 
 from cotejo.execution.executor import Died, Executor
 from cotejo.execution.words import Setup
-from cotejo.schema import Base, Net, Search
+from cotejo.schema import Net, Search
 from cotejo.tracking.children import Child, Children
 from cotejo.tracking.journal import Run
 from cotejo.tuning.progress import Board
@@ -73,20 +73,22 @@ class Searcher:
     Args:
         search: The `search` section.
         present: The model's section.
-        base: The `base` section.
+        precision: Of each training: `base.precision`.
         run: The stage's run.
         executor: Runs them.
         folder: A folder that outlives a kill, of this search with these inputs.
     """
 
-    def __init__(self, search: Search, present: Net, base: Base, run: Run, executor: Executor, folder: Path) -> None:
+    def __init__(
+        self, search: Search, present: Net, precision: str, run: Run, executor: Executor, folder: Path
+    ) -> None:
         self.search = search
         self.present = present
         self.run = run
         self.executor = executor
         self.folder = folder
         side_by_side = not (present.batch_normalization or "batch_normalization" in search.space)
-        self.setup = Setup(base.model_copy(update={"threads": search.threads}), side_by_side)
+        self.setup = Setup(search.threads, precision, side_by_side)
         self.max_epochs = find_max_epochs(search, present.epochs)
         self.children = Children(run, folder)
 

@@ -16,14 +16,13 @@ from cotejo.data.splits import TrainingData
 from cotejo.errors import ModelError, ParamsError
 from cotejo.execution.words import Setup
 from cotejo.models.arithmetic import count_operations
-from cotejo.models.families import load_family
 from cotejo.params import override_group
-from cotejo.schema import Net
 from cotejo.tracking.records import say_first_line
 from cotejo.training.callbacks import Logs
 from cotejo.training.checkpoint import Checkpoints
-from cotejo.training.fit import Job, fit
+from cotejo.training.fit import fit
 from cotejo.training.hardware import Hardware, building, configure_hardware
+from cotejo.training.nets import prepare_net
 from cotejo.tuning.pruning import Judge
 from cotejo.tuning.study import MEMORY, Outcome
 from cotejo.tuning.tasks import Task
@@ -56,7 +55,7 @@ def train_trial(task: Task, loaded: TrainingData, report: Callable[[Logs], None]
         settings = override_group(task.present, task.values, task.name)
         hardware = _configure(task.setup)
         with building(task.seed, hardware):
-            job = _build_job(settings, loaded)
+            job = prepare_net(settings, loaded, hardware)(task.seed)
         cost = PASSES * len(job.train.labels) * count_operations(job.model)
 
         def observe(row: Logs) -> None:
@@ -85,17 +84,11 @@ def train_trial(task: Task, loaded: TrainingData, report: Callable[[Logs], None]
 @cache
 def _configure(setup: Setup) -> Hardware:
     """Configures TensorFlow, once in a process."""
-    hardware = configure_hardware(setup.base, side_by_side=setup.side_by_side)
+    hardware = configure_hardware(setup)
     # before each trial Keras has garbage collected: TensorFlow's own objects needn't be looked at every time
     gc.collect()
     gc.freeze()
     return hardware
-
-
-def _build_job(settings: Net, loaded: TrainingData) -> Job:
-    dataset = loaded.dataset
-    model = load_family(settings.architecture).build_model(settings, dataset.image_shape, dataset.num_classes)
-    return Job.of(model, loaded.train, loaded.val)
 
 
 @contextmanager
