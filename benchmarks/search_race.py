@@ -1,7 +1,7 @@
 """Cotejo's search, until it has found what another one has: the stage's own parts, on workers of this machine."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
+from optuna.trial import FrozenTrial
 from sklearn.model_selection import train_test_split
 
 from cotejo.data.readers import LabelledImages, read_published
@@ -123,6 +124,9 @@ class Board:
         self.target = target
         self.trials: list[dict[str, Any]] = []
         self.is_reached = False
+
+    def recall(self, known: Sequence[FrozenTrial]) -> None:
+        """Shows nothing."""
 
     def begin(self, name: str, values: Mapping[str, Any]) -> None:
         """Shows nothing."""
