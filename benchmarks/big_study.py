@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from optuna.trial import FrozenTrial
 
+from cotejo.data.splits import Dataset
 from cotejo.params import load_params
-from cotejo.report.figures.search import save_search_figures
+from cotejo.report.search_page import save_search_report
 from cotejo.schema import FloatDimension, Search
 from cotejo.tuning.pruning import Judge, lighten
-from cotejo.tuning.search import save_search
-from cotejo.tuning.study import Ended, Outcome, Proposal, open_study, run_study, tabulate_trials
+from cotejo.tuning.search import save_search, save_times
+from cotejo.tuning.study import Ended, Outcome, Proposal, open_study, run_study
 
 NUM_EPOCHS = 10
 #: Of how many trials one is cut short.
@@ -66,13 +67,16 @@ def resume(path: str, num_trials: int, sampler: str, num_batches: int) -> dict[s
 
 
 def draw(path: str, num_trials: int) -> dict[str, Any]:
-    """Opens a study and writes its tables, importances and figures; returns the seconds."""
+    """Opens a study and writes its tables, importances, figures and page; returns the seconds."""
     search, present = declare("random", num_trials)
+    facts = {"dataset": Dataset("generated", ["a", "b"], (28, 28, 1), ""), "git_commit": None, "dirty": False}
     began_s = time.perf_counter()
-    study = open_study(search, Path(path))
-    with TemporaryDirectory() as folder:
-        summary = save_search(Ended(study, "num_trials"), None, search, present, Path(folder))
-        save_search_figures(tabulate_trials(study, search, present), summary["importances"], Path(folder))
+    ended = Ended(open_study(search, Path(path)), "num_trials")
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        save_search(ended, None, search, present, folder)
+        save_times(ended, folder / "times.json")
+        save_search_report(search, folder, folder / "times.json", facts, folder / "search.html", folder)
     return {"total_time_s": time.perf_counter() - began_s}
 
 
