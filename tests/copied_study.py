@@ -2,6 +2,8 @@
 
 import shutil
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -49,6 +51,24 @@ def copy_study(target: Path, tracking_timeout_s: int = 60) -> Path:
     git = ["git", "-C", str(target), "-c", "user.name=Test", "-c", "user.email=test@example.org"]
     for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "study"]):
         subprocess.run([*git, *command], check=True)
+    return target
+
+
+def prepare_study(target: Path, environment: dict[str, str], configure: Callable[[Path], None]) -> Path:
+    """Copies the study and prepares its images; of the stages that did it nothing is on record.
+
+    Args:
+        target: The folder.
+        environment: For the stages.
+        configure: Writes the study's parameters.
+    """
+    copy_study(target)
+    configure(target)
+    for script in ("stages/download.py", "stages/preprocess.py"):
+        subprocess.run([sys.executable, script], cwd=target, env=environment, check=True)
+    for leftover in (".cotejo", "mlruns"):
+        shutil.rmtree(target / leftover)
+    (target / "mlflow.db").unlink()
     return target
 
 

@@ -19,14 +19,18 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
-from copied_study import copy_study
+from copied_study import prepare_study
 
 MODELS = {"train-lenet": "lenet", "train-resnet": "resnet", "transfer-learn": "transfer", "finetune": "finetune"}
 #: Random layers, callbacks with a state and an optimizer with one in each stage, on few images.
 SETTINGS = {
     "data": {"name": "digits"},
     "base": {"seeds": [0, 1]},
-    "lenet": {"batch_size": 64, "epochs": 12, "dropout_rate": 0.2, "optimizer": {"name": "sgd", "momentum": 0.9}},
+    "lenet": {
+        "batch_size": 64, "epochs": 12, "dropout_rate": 0.2,
+        "optimizer": {"name": "sgd", "momentum": 0.9},
+        "augmentation": {"translation": 0.1},
+    },
     "resnet": {
         "input_size": 8, "batch_size": 128, "epochs": 12, "dropout_rate": 0.2,
         "schedule": {"name": "plateau", "interval_epochs": 1},
@@ -91,14 +95,7 @@ def digest_outputs(folder: Path, stage: str) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory, environment):
     """A study with its data, in which nobody has trained."""
-    folder = copy_study(tmp_path_factory.mktemp("prepared") / "study")
-    configure(folder)
-    for script in ("stages/download.py", "stages/preprocess.py"):
-        subprocess.run([sys.executable, script], cwd=folder, env=environment, check=True)
-    for leftover in (".cotejo", "mlruns"):
-        shutil.rmtree(folder / leftover)
-    (folder / "mlflow.db").unlink()
-    return folder
+    return prepare_study(tmp_path_factory.mktemp("prepared") / "study", environment, configure)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
-from copied_study import copy_study
+from copied_study import prepare_study
 
 #: Every file of the search without a clock in it.
 FILES = ("trials.csv", "best_params.yaml", "summary.json", "curves.csv")
@@ -126,14 +126,7 @@ def have_gone(processes: list[psutil.Process], within_s: float) -> bool:
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory, environment):
     """A study with its data, in which nothing has been searched."""
-    folder = copy_study(tmp_path_factory.mktemp("prepared") / "study")
-    configure(folder)
-    for script in ("stages/download.py", "stages/preprocess.py"):
-        subprocess.run([sys.executable, script], cwd=folder, env=environment, check=True)
-    for leftover in (".cotejo", "mlruns"):
-        shutil.rmtree(folder / leftover)
-    (folder / "mlflow.db").unlink()
-    return folder
+    return prepare_study(tmp_path_factory.mktemp("prepared") / "study", environment, configure)
 
 
 @pytest.fixture(scope="module")
