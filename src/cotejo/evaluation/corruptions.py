@@ -14,7 +14,7 @@ STRENGTHS: Mapping[str, tuple[float, float, float, float, float]] = {
     "blur": (0.4, 0.6, 0.7, 0.8, 1.0),  # sigma in pixels of a 32-pixel image
     "brightness": (0.05, 0.10, 0.15, 0.20, 0.30),  # added to pixels from 0 to 1
     "contrast": (0.75, 0.50, 0.40, 0.30, 0.15),  # what is left of each pixel's distance from the mean
-    "translation": (0.05, 0.10, 0.15, 0.20, 0.25),  # share of height and of width
+    "translation": (0.04, 0.07, 0.10, 0.14, 0.18),  # share of height and of width: 1 to 5 pixels of 28
 }
 CORRUPTIONS = tuple(STRENGTHS)
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -46,8 +46,11 @@ def corrupt(
     strength = STRENGTHS[corruption][severity - 1]
     if corruption == "translation":
         return _translate(images, strength, seed, indices)
-    pixels = images.astype(np.float32) / 255
-    changed = _add_noise(pixels, strength, seed, indices) if corruption == "noise" else CHANGES[corruption](pixels, strength)
+    pixels = images.astype(np.float32) / np.float32(255)
+    if corruption == "noise":
+        changed = _add_noise(pixels, strength, seed, indices)
+    else:
+        changed = CHANGES[corruption](pixels, strength)
     return np.rint(np.clip(changed, 0, 1) * 255).astype(np.uint8)
 
 
@@ -57,7 +60,7 @@ def _draw(corruption: str, seed: int, index: int) -> np.random.Generator:
 
 def _add_noise(pixels: Pixels, deviation: float, seed: int, indices: NDArray[np.int64]) -> Pixels:
     noise = [_draw("noise", seed, index).standard_normal(pixels.shape[1:], dtype=np.float32) for index in indices]
-    return pixels + deviation * np.stack(noise)
+    return pixels + np.float32(deviation) * np.stack(noise)
 
 
 def _blur(pixels: Pixels, sigma: float) -> Pixels:
@@ -72,7 +75,9 @@ def _brighten(pixels: Pixels, added: float) -> Pixels:
     value = pixels.max(axis=3, keepdims=True)
     brighter = np.minimum(value + np.float32(added), 1)
     # black has no hue: it becomes grey
-    return np.where(value > 0, pixels * (brighter / np.where(value > 0, value, 1)), brighter)
+    ratio = brighter / np.where(value > 0, value, np.float32(1))
+    brightened: Pixels = np.where(value > 0, pixels * ratio, brighter)
+    return brightened
 
 
 def _flatten(pixels: Pixels, kept: float) -> Pixels:
@@ -98,4 +103,8 @@ def _translate(images: NDArray[np.uint8], share: float, seed: int, indices: NDAr
 
 
 #: Those that draw nothing.
-CHANGES: Mapping[str, Callable[[Pixels, float], Pixels]] = {"blur": _blur, "brightness": _brighten, "contrast": _flatten}
+CHANGES: Mapping[str, Callable[[Pixels, float], Pixels]] = {
+    "blur": _blur,
+    "brightness": _brighten,
+    "contrast": _flatten,
+}

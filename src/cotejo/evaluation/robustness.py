@@ -97,13 +97,14 @@ def measure_robustness(
         _describe(f"{name} seed {seed}", folders[name] / f"seed-{seed}" / "model.keras", data, indices, settings, setup)
         for name, seed in places
     ]
-    run_all = _run_here if _has_one_place(runtime, setup, len(tasks)) else _run_elsewhere
     num_right = {}
-    for place, counts in run_all(tasks, data, setup, runtime):
+    for place, counts in _run(tasks, setup, data, runtime):
         num_right[places[place]] = counts
         _say(f"{tasks[place].name}: {counts[1:].mean() / len(indices):.4f} right of corrupted images")
     return {
-        name: summarize(np.stack([num_right[name, seed] for seed in setup.base.seeds]), len(indices), settings.confidence)
+        name: summarize(
+            np.stack([num_right[name, seed] for seed in setup.base.seeds]), len(indices), settings.confidence
+        )
         for name in folders
     }
 
@@ -126,34 +127,104 @@ def summarize(num_right: NDArray[np.int64], num_images: int, confidence: float) 
     return {"test_corrupted_accuracy": mean, "robustness": rows}
 
 
+def _describe(name: str, path: Path, data: Data, indices: NDArray[np.int64], settings: Evaluate, setup: Setup) -> Task:
+    digest = _digest(path)
+    return Task(name, str(path.resolve()), digest, data, indices, settings.batch_size, settings.sample_seed, setup)
+
+
+def _run(tasks: Sequence[Task], setup: Setup, data: Data, runtime: Runtime) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Gives each task's place and right answers as they end."""
+    threads = setup.base.threads
+    if runtime.scheduler == "local" and count_workers(runtime, threads, len(tasks)) == 1:
+        yield from ((place, _score(task)) for place, task in enumerate(tasks))
+        return
+    with open_executor(runtime, threads, len(tasks), data) as executor:
+        missing = []
+        for place, counts in _send(executor, dict(enumerate(tasks)), setup):
+            if counts is None:
+                missing.append(place)
+            else:
+                yield place, counts
+        for place, counts in _send(executor, {place: _carry(tasks[place]) for place in missing}, setup):
+            if counts is not None:  # what is carried is there
+                yield place, counts
+
+
+def _send(
+    executor: Executor, tasks: Mapping[int, Task], setup: Setup
+) -> Iterator[tuple[int, NDArray[np.int64] | None]]:
+    places = list(tasks)
+    for number, result in executor.run(score_task, list(tasks.values()), setup, lambda *_: None):
+        place = places[number]
+        if isinstance(result, Died):
+            raise ModelError(
+                f"{tasks[place].name}: expected a worker to live through it. Received: {result.reason}. It may need "
+                "more memory: set runtime.workers or evaluate.batch_size lower in params.yaml."
+            )
+        yield place, result
+
+
 def score_task(task: Task, _: TrainingData, report: Callable[[Any], None]) -> NDArray[np.int64] | None:
     """Scores a seed, on a worker.
 
     Returns:
-        Right answers, shape (len(CELLS),); None if the worker has neither been sent what it is to read nor has it.
+        Right answers, shape (len(CELLS),); None if the worker neither has what it is to read nor was sent it.
     """
     configure_hardware(task.setup.base, side_by_side=task.setup.side_by_side)
-    if task.carried is None and not _is_readable(task):
-        return None
-    return _score(task)
+    return _score(task) if task.carried or _is_readable(task) else None
 
 
 def _score(task: Task) -> NDArray[np.int64]:
-    keras.utils.clear_session()
-    if task.carried is None:
-        model = load_model(Path(task.path))
-        test = load_split(Path(task.data.folder), "test")
-        sample = LabelledImages(test.images[task.indices], test.labels[task.indices])
-    else:
-        with TemporaryDirectory() as own:
-            (path := Path(own) / "model.keras").write_bytes(task.carried.archive)
-            model = load_model(path)
-        sample = task.carried.sample
+    model, (images, labels) = (
+        _unpack(task.carried) if task.carried else (load_model(Path(task.path)), _load_sample(task))
+    )
     num_right = []
     for corruption, severity in CELLS:
-        images = sample.images
-        if severity:
-            images = corrupt(images, corruption, severity, task.seed, task.indices)
-        y_prob = predict_probabilities(model, images, task.batch_size)
-        num_right.append((y_prob.argmax(axis=1) == sample.labels).sum())
+        changed = corrupt(images, corruption, severity, task.seed, task.indices) if severity else images
+        y_prob = predict_probabilities(model, changed, task.batch_size)
+        # an answer that is no number isn't right
+        num_right.append(int(((y_prob.argmax(axis=1) == labels) & np.isfinite(y_prob).all(axis=1)).sum()))
     return np.array(num_right, dtype=np.int64)
+
+
+def _is_readable(task: Task) -> bool:
+    """Whether this machine has the very files that the driver has."""
+    folder = Path(task.data.folder)
+    try:
+        is_same = load_dataset(folder).digest == task.data.digest and _digest(Path(task.path)) == task.sha256
+        load_split(folder, "test")
+    except (DataError, ModelError):
+        return False
+    return is_same
+
+
+def _load_sample(task: Task) -> LabelledImages:
+    test = load_split(Path(task.data.folder), "test")
+    return LabelledImages(test.images[task.indices], test.labels[task.indices])
+
+
+def _carry(task: Task) -> Task:
+    return task._replace(carried=Carried(_read(Path(task.path)), _load_sample(task)))
+
+
+def _unpack(carried: Carried) -> tuple[keras.Model, LabelledImages]:
+    with TemporaryDirectory() as own:
+        (path := Path(own) / "model.keras").write_bytes(carried.archive)
+        return load_model(path), carried.sample
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(_read(path)).hexdigest()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(
+            f"{path}: expected a model saved by this study. Received: {error.strerror}. Run `dvc repro`."
+        ) from error
+
+
+def _say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
