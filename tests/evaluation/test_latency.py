@@ -14,8 +14,10 @@ from cotejo.evaluation import latency as module
 from cotejo.evaluation.latency import measure_latencies, measure_latency, save_latencies
 from cotejo.training.archive import save_model
 from cotejo.training.hardware import Hardware
+from declared import declare
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (50, 16, 16, 1), dtype=np.uint8)
+SETTINGS = declare("evaluate", batch_size=8, latency_rounds=5)
 
 
 def build_model(num_convolutions=1, filters=4):
@@ -37,7 +39,7 @@ def folders(tmp_path_factory):
 
 
 def test_a_larger_model_answers_later_and_does_fewer_images(folders):
-    measured = measure_latencies(folders, 3, IMAGES, 32, 40)
+    measured = measure_latencies(folders, 3, IMAGES, declare("evaluate", batch_size=32, latency_rounds=40))
     small, large = measured["small"], measured["large"]
     assert list(measured) == list(folders)
     assert large.latency_p50_s > 1.2 * small.latency_p50_s
@@ -87,7 +89,7 @@ def test_the_median_and_the_nineteenth_of_twenty_are_taken(monkeypatch):
 
 
 def test_what_is_written_down_says_on_what_it_was_measured(folders, tmp_path):
-    measured = measure_latencies({"small": folders["small"]}, 3, IMAGES, 8, 5)
+    measured = measure_latencies({"small": folders["small"]}, 3, IMAGES, SETTINGS)
     hardware = Hardware("CPU", 2, 1, "float32", tf.distribute.get_strategy())
     save_latencies(measured, hardware, tmp_path / "evaluate.json")
     written = json.loads((tmp_path / "evaluate.json").read_text())
@@ -101,4 +103,4 @@ def test_what_is_written_down_says_on_what_it_was_measured(folders, tmp_path):
 
 def test_a_seed_that_was_not_trained_is_refused(folders):
     with pytest.raises(ModelError, match=r"seed-4/model\.keras: expected a model saved by this study"):
-        measure_latencies(folders, 4, IMAGES, 8, 5)
+        measure_latencies(folders, 4, IMAGES, SETTINGS)

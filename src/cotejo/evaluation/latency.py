@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cotejo.evaluation.predict import predict_probabilities
+from cotejo.schema import Evaluate
 from cotejo.training.archive import load_model
 from cotejo.training.hardware import Hardware, describe_hardware
 
@@ -39,7 +40,7 @@ class Latency(NamedTuple):
 
 
 def measure_latencies(
-    folders: Mapping[str, Path], seed: int, images: NDArray[np.uint8], batch_size: int, rounds: int
+    folders: Mapping[str, Path], seed: int, images: NDArray[np.uint8], settings: Evaluate
 ) -> dict[str, Latency]:
     """Measures one seed of each model; nothing else should run meanwhile.
 
@@ -47,15 +48,15 @@ def measure_latencies(
         folders: By the model's name; hold `seed-<s>/model.keras`.
         seed: Whose model.
         images: Test images, shape (num_samples, height, width, channels).
-        batch_size: Images of a batch; all of them if there are fewer.
-        rounds: Answers for one image that are timed.
+        settings: The `evaluate` section.
 
     Raises:
         ModelError: A model is missing or damaged.
     """
+    paths = {name: folder / f"seed-{seed}" / "model.keras" for name, folder in folders.items()}
     return {
-        name: measure_latency(load_model(folder / f"seed-{seed}" / "model.keras"), images, batch_size, rounds)
-        for name, folder in folders.items()
+        name: measure_latency(load_model(path), images, settings.batch_size, settings.latency_rounds)
+        for name, path in paths.items()
     }
 
 

@@ -19,7 +19,7 @@ from cotejo.evaluation.metrics import compute_wilson_interval, draw_sample
 from cotejo.evaluation.predict import predict_probabilities
 from cotejo.execution.executor import Died, Executor, count_workers, open_executor
 from cotejo.execution.words import Data, Setup
-from cotejo.schema import Evaluate, Runtime
+from cotejo.schema import Base, Evaluate, Runtime
 from cotejo.training.archive import load_model
 from cotejo.training.hardware import configure_hardware
 
@@ -61,24 +61,18 @@ class Task(NamedTuple):
 
 
 def measure_robustness(
-    folders: Mapping[str, Path],
-    num_samples: int,
-    settings: Evaluate,
-    setup: Setup,
-    data: Data,
-    runtime: Runtime,
+    folders: Mapping[str, Path], images: Path, base: Base, settings: Evaluate, runtime: Runtime
 ) -> dict[str, dict[str, Any]]:
     """Scores every seed of every model on test images that were corrupted in every way.
 
     The numbers are the same, to the byte, wherever they are computed: in this process, or in others, where a cluster is
-    declared or this machine has room for more than one. This process must have been configured as `setup` says.
+    declared or this machine has room for more than one. This process must have been configured for `base`.
 
     Args:
         folders: By the model's name; hold `seed-<s>/model.keras`.
-        num_samples: Number of test images.
+        images: The folder that preprocess wrote.
+        base: The `base` section; its seeds are scored.
         settings: The `evaluate` section.
-        setup: Its seeds are scored.
-        data: The images.
         runtime: The `runtime` section.
 
     Returns:
@@ -90,9 +84,10 @@ def measure_robustness(
         ModelError: A model is missing, damaged or can't be run.
         StageError: The cluster can't be reached.
     """
-    sample_size = settings.corruption_samples or num_samples
-    indices = draw_sample(num_samples, sample_size, settings.sample_seed)
-    places = [(name, seed) for name in folders for seed in setup.base.seeds]
+    data, setup = Data.of(images, load_dataset(images).digest), Setup(base, side_by_side=False)
+    num_samples = len(load_split(images, "test").labels)
+    indices = draw_sample(num_samples, settings.corruption_samples or num_samples, settings.sample_seed)
+    places = [(name, seed) for name in folders for seed in base.seeds]
     tasks = [
         _describe(f"{name} seed {seed}", folders[name] / f"seed-{seed}" / "model.keras", data, indices, settings, setup)
         for name, seed in places
@@ -102,9 +97,7 @@ def measure_robustness(
         num_right[places[place]] = counts
         _say(f"{tasks[place].name}: {counts[1:].mean() / len(indices):.4f} right of corrupted images")
     return {
-        name: summarize(
-            np.stack([num_right[name, seed] for seed in setup.base.seeds]), len(indices), settings.confidence
-        )
+        name: summarize(np.stack([num_right[name, seed] for seed in base.seeds]), len(indices), settings.confidence)
         for name in folders
     }
 
@@ -175,9 +168,7 @@ def score_task(task: Task, _: TrainingData, report: Callable[[Any], None]) -> ND
 
 
 def _score(task: Task) -> NDArray[np.int64]:
-    model, (images, labels) = (
-        _unpack(task.carried) if task.carried else (load_model(Path(task.path)), _load_sample(task))
-    )
+    model, (images, labels) = _open(task)
     num_right = []
     for corruption, severity in CELLS:
         changed = corrupt(images, corruption, severity, task.seed, task.indices) if severity else images
@@ -185,6 +176,14 @@ def _score(task: Task) -> NDArray[np.int64]:
         # an answer that is no number isn't right
         num_right.append(int(((y_prob.argmax(axis=1) == labels) & np.isfinite(y_prob).all(axis=1)).sum()))
     return np.array(num_right, dtype=np.int64)
+
+
+def _open(task: Task) -> tuple[keras.Model, LabelledImages]:
+    if task.carried is None:
+        return load_model(Path(task.path)), _load_sample(task)
+    with TemporaryDirectory() as own:
+        (path := Path(own) / "model.keras").write_bytes(task.carried.archive)
+        return load_model(path), task.carried.sample
 
 
 def _is_readable(task: Task) -> bool:
@@ -205,12 +204,6 @@ def _load_sample(task: Task) -> LabelledImages:
 
 def _carry(task: Task) -> Task:
     return task._replace(carried=Carried(_read(Path(task.path)), _load_sample(task)))
-
-
-def _unpack(carried: Carried) -> tuple[keras.Model, LabelledImages]:
-    with TemporaryDirectory() as own:
-        (path := Path(own) / "model.keras").write_bytes(carried.archive)
-        return load_model(path), carried.sample
 
 
 def _digest(path: Path) -> str:
