@@ -23,6 +23,7 @@ from cotejo.evaluation.robustness import measure_robustness
 from cotejo.execution.words import Data
 from cotejo.schema import Base
 from cotejo.training.archive import save_model
+from dask_cluster import open_cluster
 from declared import declare
 
 NUM_TEST, NUM_DRAWN = 300, 203
@@ -68,8 +69,8 @@ def folders(tmp_path_factory, data):
     return {name: root / name for name in ("lenet", "resnet")}
 
 
-def measure(folders, data, workers=1, settings=SETTINGS):
-    runtime = declare("runtime", workers=workers)
+def measure(folders, data, workers=1, settings=SETTINGS, scheduler="local"):
+    runtime = declare("runtime", workers=workers, scheduler=scheduler)
     return measure_robustness(folders, data, BASE, settings, runtime)
 
 
@@ -124,11 +125,15 @@ def test_two_workers_find_the_same_to_the_byte(measured, folders, data):
     assert json.dumps(measure(folders, data, workers=2)) == json.dumps(measured)
 
 
-def test_workers_that_have_neither_images_nor_models_are_sent_them(measured, folders, data, tmp_path, monkeypatch):
+def test_a_cluster_that_has_neither_images_nor_models_is_sent_them(measured, folders, data, tmp_path, monkeypatch):
     monkeypatch.chdir(data)
     here = "/proc/self/cwd"  # a folder with the images for this process only
     monkeypatch.setattr(Data, "of", lambda _, digest: Data(here, digest))
-    assert json.dumps(measure(folders, data, workers=2)) == json.dumps(measured)
+    with open_cluster(tmp_path) as cluster:
+        cluster.start_scheduler()
+        cluster.start_worker("alone")
+        cluster.wait_for_workers(1)
+        assert json.dumps(measure(folders, data, scheduler=cluster.address)) == json.dumps(measured)
 
 
 def test_a_worker_is_killed_in_the_middle_and_the_numbers_are_the_same(measured, folders, data):
