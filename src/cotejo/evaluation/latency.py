@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cotejo.evaluation.predict import predict_probabilities
-from cotejo.schema import Evaluate
+from cotejo.schema import Evaluate, ModelName
 from cotejo.training.archive import load_model
 from cotejo.training.hardware import Hardware, describe_hardware
 
@@ -40,8 +40,8 @@ class Latency(NamedTuple):
 
 
 def measure_latencies(
-    folders: Mapping[str, Path], seed: int, images: NDArray[np.uint8], settings: Evaluate
-) -> dict[str, Latency]:
+    folders: Mapping[ModelName, Path], seed: int, images: NDArray[np.uint8], settings: Evaluate
+) -> dict[ModelName, Latency]:
     """Measures one seed of each model; nothing else should run meanwhile.
 
     Args:
@@ -80,7 +80,7 @@ def measure_latency(model: keras.Model, images: NDArray[np.uint8], batch_size: i
     return Latency(round(float(p50), 7), round(float(p95), 7), round(float(throughput), 1), len(batch), rounds)
 
 
-def save_latencies(latencies: Mapping[str, Latency], hardware: Hardware, path: Path) -> None:
+def save_latencies(latencies: Mapping[ModelName, Latency], hardware: Hardware, path: Path) -> None:
     """Writes what was measured beside what it was measured on, apart from the metrics: no two runs give the same."""
     per_model = {name: latency._asdict() for name, latency in latencies.items()}
     text = json.dumps({**describe_hardware(hardware), "per_model": per_model}, indent=2)

@@ -19,7 +19,7 @@ from cotejo.evaluation.metrics import compute_wilson_interval, draw_sample
 from cotejo.evaluation.predict import predict_probabilities
 from cotejo.execution.executor import Died, Executor, count_workers, open_executor
 from cotejo.execution.words import Data, Setup
-from cotejo.schema import Base, Evaluate, Runtime
+from cotejo.schema import Base, Evaluate, ModelName, Runtime
 from cotejo.training.archive import load_model
 from cotejo.training.hardware import configure_hardware
 
@@ -61,8 +61,8 @@ class Task(NamedTuple):
 
 
 def measure_robustness(
-    folders: Mapping[str, Path], images: Path, base: Base, settings: Evaluate, runtime: Runtime
-) -> dict[str, dict[str, Any]]:
+    folders: Mapping[ModelName, Path], images: Path, base: Base, settings: Evaluate, runtime: Runtime
+) -> dict[ModelName, dict[str, Any]]:
     """Scores every seed of every model on test images that were corrupted in every way.
 
     The numbers are the same, to the byte, wherever they are computed: in this process, or in others, where a cluster is
