@@ -40,20 +40,20 @@ def test_models_without_errors_have_nothing_to_show():
     right = np.eye(3)[None, Y_TRUE]
     assert select_errors(Y_TRUE, right, 8).size == 0
     assert select_disagreements(Y_TRUE, right, right, 8).size == 0
-    assert select_gallery(Y_TRUE, {"a": right, "b": right}, 8).size == 0
+    assert select_gallery(Y_TRUE, [right, right], 8).size == 0
 
 
 def test_the_gallery_holds_every_image_that_any_two_models_need():
     generator = np.random.default_rng(0)
     y_true = generator.integers(0, 4, 300)
-    models = {name: generator.dirichlet(np.ones(4), (seeds, 300)) for name, seeds in (("a", 1), ("b", 2), ("c", 3))}
+    models = [generator.dirichlet(np.ones(4), (num_seeds, 300)) for num_seeds in (1, 2, 3)]
     gallery = select_gallery(y_true, models, 5)
     expected = set()
-    for name, y_prob in models.items():
+    for y_prob in models:
         expected |= set(select_errors(y_true, y_prob, 5))
-        for other, other_prob in models.items():
-            if name != other:
-                expected |= set(select_disagreements(y_true, y_prob, other_prob, 5))
+        for other in models:
+            if other is not y_prob:
+                expected |= set(select_disagreements(y_true, y_prob, other, 5))
     assert gallery.tolist() == sorted(expected)
 
 

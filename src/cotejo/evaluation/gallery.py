@@ -1,7 +1,7 @@
 """Which test images are worth looking at: chosen from predictions alone, so that evaluate and compare choose alike."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,19 +53,19 @@ def select_disagreements(y_true: Ints, y_prob_a: Floats, y_prob_b: Floats, count
     return _take_highest(confidence_a + confidence_b, is_shown, count)
 
 
-def select_gallery(y_true: Ints, y_prob: Mapping[str, Floats], count: int) -> Indices:
+def select_gallery(y_true: Ints, y_prob: Sequence[Floats], count: int) -> Indices:
     """Selects every image that a report of these models may show, whichever two of them it compares.
 
     Args:
         y_true: Labels, shape (num_samples,).
-        y_prob: Probabilities by model, each of shape (num_seeds, num_samples, num_classes).
+        y_prob: Probabilities of each model, of shape (num_seeds, num_samples, num_classes).
         count: Most images of each selection.
 
     Returns:
         Sorted indices: the errors of each model and the disagreements of each ordered pair.
     """
-    chosen = [select_errors(y_true, prob, count) for prob in y_prob.values()]
-    chosen += [select_disagreements(y_true, a, b, count) for a, b in itertools.permutations(y_prob.values(), 2)]
+    chosen = [select_errors(y_true, prob, count) for prob in y_prob]
+    chosen += [select_disagreements(y_true, a, b, count) for a, b in itertools.permutations(y_prob, 2)]
     return np.unique(np.concatenate(chosen)).astype(np.int64)
 
 
