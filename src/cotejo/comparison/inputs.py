@@ -3,6 +3,7 @@
 import json
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 
 from cotejo.errors import DataError
 from cotejo.schema import MODELS
+
+#: What reading a missing or damaged file raises.
+DAMAGE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
 
 
 class ArrayFile(Mapping[str, NDArray[Any]]):
@@ -25,19 +29,19 @@ class ArrayFile(Mapping[str, NDArray[Any]]):
         """Opens the file once, so that a missing or damaged one is refused at the start.
 
         Raises:
-            OSError, ValueError, zipfile.BadZipFile: It isn't a readable `.npz` file.
+            OSError, EOFError, ValueError, zipfile.BadZipFile: It isn't a readable `.npz` file.
         """
         self._path = path
-        with np.load(path, allow_pickle=False) as arrays:
+        with _open_arrays(path) as arrays:
             self._names = tuple(arrays.files)
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         """Reads an array; raises `DataError` if it is missing or damaged."""
         try:
-            with np.load(self._path, allow_pickle=False) as arrays:
+            with _open_arrays(self._path) as arrays:
                 array: NDArray[Any] = arrays[name]
                 return array
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except DAMAGE as error:
             raise _not_evaluated(self._path, error) from error
 
     def __contains__(self, name: object) -> bool:
@@ -89,12 +93,19 @@ def load_inputs(reports: Path) -> Inputs:
             timings={path.stem: _read_json(path) for path in sorted((reports / "timings").glob("*.json"))},
             gallery=_load_gallery(reports / "gallery.npz"),
         )
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         raise _not_evaluated(reports, error) from error
 
 
+@contextmanager
+def _open_arrays(path: Path) -> Iterator[Any]:
+    # numpy, given a path, leaves a file open that turns out to be no archive
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        yield arrays
+
+
 def _load_gallery(path: Path) -> dict[int, NDArray[np.uint8]]:
-    with np.load(path, allow_pickle=False) as arrays:
+    with _open_arrays(path) as arrays:
         return dict(zip(arrays["indices"].tolist(), arrays["images"], strict=True))
 
 
