@@ -95,7 +95,7 @@ def measure_robustness(
     num_right = {}
     for place, counts in _run(tasks, setup, data, runtime):
         num_right[places[place]] = counts
-        _say(f"{tasks[place].name}: {counts[1:].mean() / len(indices):.4f} right of corrupted images")
+        _say(f"{tasks[place].name}  accuracy {counts[1:].mean() / len(indices):.4f} on corrupted images")
     return {
         name: summarize(np.stack([num_right[name, seed] for seed in base.seeds]), len(indices), settings.confidence)
         for name in folders
