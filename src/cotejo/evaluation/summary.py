@@ -27,6 +27,7 @@ from cotejo.evaluation.metrics import (
 from cotejo.evaluation.predict import predict_probabilities
 from cotejo.evaluation.trust import Trust, compute_trust, tabulate_trust
 from cotejo.evaluation.uncertainty import bootstrap_macro_f1, bootstrap_mean
+from cotejo.models.arithmetic import count_operations
 from cotejo.schema import Evaluate
 from cotejo.training.archive import load_model
 
@@ -59,6 +60,10 @@ class Evaluation(NamedTuple):
     y_prob: NDArray[np.float32]
     confusions: NDArray[np.int64]
     histories: pd.DataFrame
+
+    def list_scores(self, prefix: str) -> dict[str, float]:
+        """Returns the scores that have one number, by name with a prefix, for the tracked run."""
+        return {f"{prefix}{name}": value for name, value in self.summary.items() if isinstance(value, float)}
 
 
 def evaluate_model(folder: Path, seeds: Sequence[int], splits: Splits, settings: Evaluate) -> Evaluation:
@@ -214,4 +219,5 @@ def _measure_size(model: keras.Model, path: Path) -> dict[str, int]:
         "parameters": model.count_params(),
         "trainable_parameters": trainable,
         "size_bytes": path.stat().st_size,
+        "operations": count_operations(model),
     }
