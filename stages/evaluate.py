@@ -4,33 +4,38 @@ from pathlib import Path
 
 import _source  # noqa: F401
 from cotejo.data.splits import load_dataset, load_split
-from cotejo.evaluation.metrics import draw_sample
-from cotejo.evaluation.summary import evaluate_model, save_evaluation
+from cotejo.evaluation.gallery import save_gallery, select_gallery
+from cotejo.evaluation.latency import measure_latencies, save_latencies
+from cotejo.evaluation.robustness import measure_robustness
+from cotejo.evaluation.summary import Splits, evaluate_model, save_evaluation
 from cotejo.execution.words import Setup
 from cotejo.report.figures.evaluation import save_evaluation_figures
 from cotejo.schema import MODELS
 from cotejo.stage import Stage, run_stage
 from cotejo.training.hardware import configure_hardware
 
-DATA = Path("data/processed")
-OUTPUTS = ("reports/metrics", "reports/predictions", "reports/plots", "reports/figures/evaluate")
+DATA, FOLDERS = Path("data/processed"), {name: Path("models") / name for name in MODELS}
+TABLES = ("reports/metrics", "reports/predictions", "reports/plots")
+OUTPUTS = (*TABLES, "reports/figures/evaluate", "reports/gallery.npz", "reports/timings/evaluate.json")
 
 
 def evaluate(stage: Stage) -> None:
-    """Writes reports/metrics/, reports/predictions/, reports/plots/ and reports/figures/evaluate/."""
+    """Writes metrics/, predictions/, plots/, figures/evaluate/, gallery.npz and timings/evaluate.json in reports/."""
     base, settings = stage.params.base, stage.params.evaluate
-    configure_hardware(Setup.of(base))
-    dataset, test = load_dataset(DATA), load_split(DATA, "test")
-    shown = draw_sample(len(test.labels), settings.grid_size, settings.sample_seed)
-    with stage.outputs(*OUTPUTS) as (metrics, predictions, plots, figures):
-        for name in MODELS:
-            result = evaluate_model(Path("models") / name, base.seeds, test, dataset, settings)
-            save_evaluation(result, name, dataset.class_names, metrics, predictions, plots)
-            save_evaluation_figures(result, name, test.images, shown, dataset.class_names, figures)
-            scores = {f"{name}/{key}": value for key, value in result.summary.items() if isinstance(value, float)}
-            stage.run.log_metrics(scores, is_summary=True)
-    for folder in OUTPUTS:
-        stage.run.log_artifact(Path(folder))
+    hardware = configure_hardware(Setup.of(base))
+    splits = Splits(load_dataset(DATA), load_split(DATA, "val"), load_split(DATA, "test"))
+    with stage.outputs(*OUTPUTS) as (*tables, figures, gallery, timings):
+        results = {name: evaluate_model(folder, base.seeds, splits, settings) for name, folder in FOLDERS.items()}
+        for name, found in measure_robustness(FOLDERS, DATA, base, settings, stage.params.runtime).items():
+            results[name].summary.update(found)
+            save_evaluation(results[name], name, splits.dataset.class_names, *tables)
+            stage.run.log_metrics(results[name].list_scores(f"{name}/"), is_summary=True)
+        save_evaluation_figures(results, splits.test.images, splits.dataset.class_names, settings, figures)
+        chosen = select_gallery(splits.test.labels, [each.y_prob for each in results.values()], settings.gallery_size)
+        save_gallery(gallery, chosen, splits.test.images)
+        save_latencies(measure_latencies(FOLDERS, base.seeds[0], splits.test.images, settings), hardware, timings)
+    for path in OUTPUTS:
+        stage.run.log_artifact(Path(path))
 
 
 if __name__ == "__main__":

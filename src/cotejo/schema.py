@@ -452,6 +452,10 @@ class Evaluate(Group):
     sample_size: Count
     sample_seed: Seed
     grid_size: Annotated[int, Field(ge=1, le=100)]
+    bins: Annotated[int, Field(ge=1, le=100)]
+    gallery_size: Annotated[int, Field(ge=1, le=100)]
+    corruption_samples: Annotated[int, Field(ge=0)]
+    latency_rounds: Count
 
 
 class Compare(Group):

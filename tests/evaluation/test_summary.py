@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import bootstrap
 from sklearn.datasets import load_digits
 from sklearn.metrics import classification_report, confusion_matrix, log_loss
 from statsmodels.stats.proportion import proportion_confint
@@ -16,14 +17,17 @@ from cotejo.data.readers import LabelledImages
 from cotejo.data.splits import Dataset
 from cotejo.errors import ModelError
 from cotejo.evaluation.metrics import draw_sample
-from cotejo.evaluation.summary import evaluate_model, save_evaluation
+from cotejo.evaluation.summary import Splits, evaluate_model, save_evaluation
+from cotejo.evaluation.trust import compute_trust
+from cotejo.evaluation.uncertainty import bootstrap_macro_f1
 from cotejo.schema import Evaluate
 from cotejo.training.archive import save_model
 
 NAMES = ["zéro", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 DATASET = Dataset("digits", NAMES, (8, 8, 1), "")
+TRUST = {"bins": 12, "gallery_size": 4, "corruption_samples": 0, "latency_rounds": 2}
 #: 203 images in batches of 50: the last batch is a partial one.
-SETTINGS = Evaluate(batch_size=50, confidence=0.9, sample_size=60, sample_seed=3, grid_size=4)
+SETTINGS = Evaluate(batch_size=50, confidence=0.9, sample_size=60, sample_seed=3, grid_size=4, **TRUST)
 SEEDS = (0, 5)
 
 
@@ -35,10 +39,12 @@ def build_model(seed):
 
 
 @pytest.fixture(scope="module")
-def split():
+def splits():
     bundled = load_digits()
     images = np.rint(bundled.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
-    return LabelledImages(images[:203], bundled.target[:203].astype(np.int64))
+    labels = bundled.target.astype(np.int64)
+    test, val = LabelledImages(images[:203], labels[:203]), LabelledImages(images[300:390], labels[300:390])
+    return Splits(DATASET, val, test)
 
 
 @pytest.fixture(scope="module")
@@ -56,17 +62,17 @@ def models(tmp_path_factory):
     return folder
 
 
-def write(folder, models, split):
+def write(folder, models, splits):
     folders = {name: folder / name for name in ("metrics", "predictions", "plots")}
     for path in folders.values():
         path.mkdir(parents=True)
-    save_evaluation(evaluate_model(models, SEEDS, split, DATASET, SETTINGS), "lenet", NAMES, **folders)
+    save_evaluation(evaluate_model(models, SEEDS, splits, SETTINGS), "lenet", NAMES, **folders)
     return folder
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory, models, split):
-    return write(tmp_path_factory.mktemp("reports"), models, split)
+def written(tmp_path_factory, models, splits):
+    return write(tmp_path_factory.mktemp("reports"), models, splits)
 
 
 @pytest.fixture(scope="module")
@@ -80,13 +86,13 @@ def predictions(written):
         return dict(arrays)
 
 
-def test_every_test_image_is_scored_once_by_every_seed(predictions, models, split):
+def test_every_test_image_is_scored_once_by_every_seed(predictions, models, splits):
     np.testing.assert_array_equal(predictions["seeds"], SEEDS)
-    np.testing.assert_array_equal(predictions["y_true"], split.labels)
+    np.testing.assert_array_equal(predictions["y_true"], splits.test.labels)
     assert predictions["y_prob"].shape == (2, 203, 10)
     for seed, y_prob in zip(SEEDS, predictions["y_prob"], strict=True):
         model = keras.saving.load_model(models / f"seed-{seed}" / "model.keras")
-        np.testing.assert_allclose(y_prob, model.predict(split.images, verbose=0), atol=1e-6)
+        np.testing.assert_allclose(y_prob, model.predict(splits.test.images, verbose=0), atol=1e-6)
 
 
 def test_the_scores_of_each_seed_say_of_which_file_they_are(summary, models):
@@ -122,6 +128,33 @@ def test_the_interval_is_that_of_the_mean_accuracy_over_the_test_images(summary)
     assert (summary["test_accuracy_low"], summary["test_accuracy_high"]) == pytest.approx(expected)
 
 
+def test_macro_f1_and_loss_have_intervals_over_the_test_images(summary, predictions):
+    y_true, y_prob = predictions["y_true"], predictions["y_prob"].astype(float)
+    y_prob /= y_prob.sum(axis=2, keepdims=True)
+    losses = -np.log(y_prob[:, np.arange(203), y_true]).mean(axis=0)
+    interval = bootstrap((losses,), np.mean, method="percentile", confidence_level=0.9, rng=np.random.default_rng(1))
+    low, high = interval.confidence_interval
+    assert (summary["test_loss_low"], summary["test_loss_high"]) == pytest.approx((low, high), abs=0.08 * (high - low))
+    expected = bootstrap_macro_f1(y_true, y_prob.argmax(axis=2), 10, 0.9)
+    assert (summary["test_macro_f1_low"], summary["test_macro_f1_high"]) == expected
+    assert expected.low < summary["test_macro_f1"] < expected.high
+
+
+def test_confidence_is_held_against_accuracy_with_a_temperature_of_the_validation_images(summary, splits, models):
+    for seed, row in zip(SEEDS, summary["per_seed"], strict=True):
+        model = keras.saving.load_model(models / f"seed-{seed}" / "model.keras")
+        test, val = (model.predict(split.images, verbose=0) for split in (splits.test, splits.val))
+        expected = compute_trust(splits.test.labels, test, splits.val.labels, val, 12).scores
+        assert {name: row[name] for name in expected} == pytest.approx(expected, rel=1e-3)
+        assert row["test_nll_scaled"] < row["test_loss"]  # of random weights: anything is better
+    for name in ("test_ece", "test_ece_scaled", "test_nll_scaled", "temperature", "test_aurc"):
+        assert summary[name] == pytest.approx(np.mean([row[name] for row in summary["per_seed"]]))
+    for name in ("reliability", "reliability_scaled"):
+        assert sum(row["count"] for row in summary[name]) == 2 * 203
+        assert {round(row["high"] - row["low"], 6) for row in summary[name]} == {round(1 / 12, 6)}
+    assert summary["risk_coverage"][-1]["risk"] == pytest.approx(1 - summary["test_accuracy"])
+
+
 def test_classes_and_confusions_agree_with_scikit_learn(summary, predictions):
     y_true, y_pred = predictions["y_true"], predictions["y_prob"].argmax(axis=2)
     counts = sum(confusion_matrix(y_true, row, labels=range(10)) for row in y_pred)
@@ -137,20 +170,21 @@ def test_classes_and_confusions_agree_with_scikit_learn(summary, predictions):
 
 def test_the_kept_epoch_is_the_one_that_training_kept_whatever_its_loss(summary):
     expected = {"epochs": 3, "best_epoch": 3, "train_accuracy": 0.7, "train_cross_entropy": 0.9, "train_loss": 1.0,
-                "val_accuracy": 0.9, "val_cross_entropy": 1.25, "val_loss": 1.5}  # fmt: skip
+                "val_accuracy": 0.9, "val_cross_entropy": 1.25, "val_loss": 1.5,
+                "min_val_epoch": 2, "final_gap": pytest.approx(1.25 - 0.9)}  # fmt: skip
     for row in summary["per_seed"]:
         assert {key: row[key] for key in expected} == expected
 
 
 @pytest.mark.parametrize("kept", [None, [False, False, False], [True, False, True]])
-def test_a_history_without_one_kept_epoch_is_refused(tmp_path, models, split, kept):
+def test_a_history_without_one_kept_epoch_is_refused(tmp_path, models, splits, kept):
     shutil.copytree(models / "seed-0", tmp_path / "seed-0")
     path = tmp_path / "seed-0/history.csv"
     history = pd.read_csv(path).drop(columns="kept")
     (history if kept is None else history.assign(kept=kept)).to_csv(path, index=False)
     message = rf"history\.csv: expected one epoch marked as kept\. Received: {sum(kept or [])}"
     with pytest.raises(ModelError, match=message):
-        evaluate_model(tmp_path, [0], split, DATASET, SETTINGS)
+        evaluate_model(tmp_path, [0], splits, SETTINGS)
 
 
 def test_the_size_of_the_model_is_given(summary, models):
@@ -172,7 +206,7 @@ def test_the_tables_for_dvcs_plots_hold_every_prediction_and_every_epoch(written
     assert histories.loc[histories["kept"], "epoch"].to_list() == [3, 3]
 
 
-def test_a_second_run_writes_the_same_bytes(written, tmp_path, models, split):
+def test_a_second_run_writes_the_same_bytes(written, tmp_path, models, splits):
     def hashes(folder):
         return {
             str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.rglob("*.*")
@@ -180,18 +214,18 @@ def test_a_second_run_writes_the_same_bytes(written, tmp_path, models, split):
 
     first = hashes(written)
     assert len(first) == 5
-    assert hashes(write(tmp_path / "again", models, split)) == first
+    assert hashes(write(tmp_path / "again", models, splits)) == first
 
 
-def test_a_model_that_answers_with_no_number_is_refused(tmp_path, split, models):
+def test_a_model_that_answers_with_no_number_is_refused(tmp_path, splits, models):
     (tmp_path / "seed-0").mkdir()
     model = build_model(0)
     model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
     save_model(model, tmp_path / "seed-0/model.keras")
     with pytest.raises(ModelError, match=r"seed-0/model\.keras: expected finite probabilities. Received: NaN"):
-        evaluate_model(tmp_path, [0], split, DATASET, SETTINGS)
+        evaluate_model(tmp_path, [0], splits, SETTINGS)
 
 
-def test_a_seed_that_was_not_trained_is_refused(models, split):
+def test_a_seed_that_was_not_trained_is_refused(models, splits):
     with pytest.raises(ModelError, match=r"seed-9/model\.keras: expected a model saved by this study"):
-        evaluate_model(models, [9], split, DATASET, SETTINGS)
+        evaluate_model(models, [9], splits, SETTINGS)

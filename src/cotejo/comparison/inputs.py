@@ -1,6 +1,9 @@
-"""What compare reads: the files of evaluate and the clocks of the training stages, never a model or an image."""
+"""What compare reads: the files of evaluate and the clocks of the stages, never a model."""
 
 import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,21 +14,66 @@ from numpy.typing import NDArray
 from cotejo.errors import DataError
 from cotejo.schema import MODELS
 
+#: What reading a missing or damaged file raises.
+DAMAGE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
+
+
+class ArrayFile(Mapping[str, NDArray[Any]]):
+    """The arrays of an `.npz` file, each read anew whenever it is asked for.
+
+    The probabilities of twenty models on a million images are more than many machines can hold; compare needs them
+    one model at a time, and little of them at once.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Opens the file once, so that a missing or damaged one is refused at the start.
+
+        Raises:
+            OSError, EOFError, ValueError, zipfile.BadZipFile: It isn't a readable `.npz` file.
+        """
+        self._path = path
+        with _open_arrays(path) as arrays:
+            self._names = tuple(arrays.files)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """Reads an array; raises `DataError` if it is missing or damaged."""
+        try:
+            with _open_arrays(self._path) as arrays:
+                array: NDArray[Any] = arrays[name]
+                return array
+        except DAMAGE as error:
+            raise _not_evaluated(self._path, error) from error
+
+    def __contains__(self, name: object) -> bool:
+        """Tells without reading the array."""
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        """Gives the arrays' names."""
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        """Returns the number of arrays."""
+        return len(self._names)
+
 
 class Inputs(NamedTuple):
     """The study's results.
 
     Attributes:
         metrics: `reports/metrics/<model>.json` by model.
-        predictions: By model, `y_true` of shape (num_samples,) and `y_prob` (num_seeds, num_samples, num_classes).
+        predictions: By model, `y_true` of shape (num_samples,) and `y_prob` (num_seeds, num_samples, num_classes),
+            read from the disk each time they are asked for.
         histories: By model, a row per seed and epoch.
-        timings: `reports/timings/<stage>.json` by stage.
+        timings: `reports/timings/<stage>.json` by stage, evaluate's own among them.
+        gallery: The images of the galleries, uint8 of shape (height, width, channels), by index of the test image.
     """
 
     metrics: dict[str, dict[str, Any]]
-    predictions: dict[str, dict[str, NDArray[Any]]]
+    predictions: dict[str, Mapping[str, NDArray[Any]]]
     histories: dict[str, pd.DataFrame]
     timings: dict[str, dict[str, Any]]
+    gallery: dict[int, NDArray[np.uint8]]
 
 
 def load_inputs(reports: Path) -> Inputs:
@@ -40,14 +88,25 @@ def load_inputs(reports: Path) -> Inputs:
     try:
         return Inputs(
             metrics={name: _read_json(reports / "metrics" / f"{name}.json") for name in MODELS},
-            predictions={name: _read_arrays(reports / "predictions" / f"{name}.npz") for name in MODELS},
+            predictions={name: ArrayFile(reports / "predictions" / f"{name}.npz") for name in MODELS},
             histories={name: pd.read_csv(reports / "plots" / "histories" / f"{name}.csv") for name in MODELS},
             timings={path.stem: _read_json(path) for path in sorted((reports / "timings").glob("*.json"))},
+            gallery=_load_gallery(reports / "gallery.npz"),
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(
-            f"{reports}: expected what evaluate writes. Received: {error}. Run `dvc repro evaluate`."
-        ) from error
+    except DAMAGE as error:
+        raise _not_evaluated(reports, error) from error
+
+
+@contextmanager
+def _open_arrays(path: Path) -> Iterator[Any]:
+    # numpy, given a path, leaves a file open that turns out to be no archive
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        yield arrays
+
+
+def _load_gallery(path: Path) -> dict[int, NDArray[np.uint8]]:
+    with _open_arrays(path) as arrays:
+        return dict(zip(arrays["indices"].tolist(), arrays["images"], strict=True))
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -55,6 +114,5 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    with np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)
+def _not_evaluated(path: Path, error: Exception) -> DataError:
+    return DataError(f"{path}: expected what evaluate writes. Received: {error}. Run `dvc repro evaluate`.")

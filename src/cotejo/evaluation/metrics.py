@@ -18,6 +18,7 @@ AVERAGED = (
     "test_macro_precision", "test_macro_recall", "test_macro_f1",
     "test_weighted_precision", "test_weighted_recall", "test_weighted_f1",
     "val_accuracy", "val_cross_entropy", "val_loss", "train_accuracy", "train_cross_entropy", "train_loss",
+    "test_ece", "test_ece_scaled", "test_nll_scaled", "temperature", "test_aurc",
     "sample_right",
 )  # fmt: skip
 
@@ -108,6 +109,22 @@ def draw_sample(num_samples: int, sample_size: int, seed: int) -> NDArray[np.int
 def average_scores(per_seed: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Returns the mean over the seeds of each score that has one."""
     return {name: float(np.mean([row[name] for row in per_seed])) for name in AVERAGED}
+
+
+def compute_losses(y_true: NDArray[np.int64], y_prob: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Computes the cross-entropy of each image in nats; their mean is scikit-learn's `log_loss`.
+
+    Args:
+        y_true: Labels, shape (num_samples,).
+        y_prob: Probabilities, shape (num_samples, num_classes); rows sum to 1.
+
+    Returns:
+        Shape (num_samples,).
+    """
+    # where log_loss cuts: a 0 would cost infinitely much
+    epsilon = float(np.finfo(np.float64).eps)
+    true = y_prob[np.arange(len(y_true)), y_true].astype(np.float64)
+    return np.asarray(-np.log(np.clip(true, epsilon, 1 - epsilon)))
 
 
 def normalize_rows(y_prob: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -17,16 +17,29 @@ from cotejo.errors import ModelError
 from cotejo.evaluation.metrics import (
     average_scores,
     compute_class_scores,
+    compute_losses,
     compute_scores,
     compute_wilson_interval,
     count_confusions,
     draw_sample,
+    normalize_rows,
 )
 from cotejo.evaluation.predict import predict_probabilities
+from cotejo.evaluation.trust import Trust, compute_trust, tabulate_trust
+from cotejo.evaluation.uncertainty import bootstrap_macro_f1, bootstrap_mean
+from cotejo.models.arithmetic import count_operations
 from cotejo.schema import Evaluate
 from cotejo.training.archive import load_model
 
 CURVES = ("loss", "cross_entropy", "accuracy", "val_loss", "val_cross_entropy", "val_accuracy")
+
+
+class Splits(NamedTuple):
+    """What evaluate reads: test images for every score, validation images for nothing but the temperature."""
+
+    dataset: Dataset
+    val: LabelledImages
+    test: LabelledImages
 
 
 class Evaluation(NamedTuple):
@@ -48,43 +61,43 @@ class Evaluation(NamedTuple):
     confusions: NDArray[np.int64]
     histories: pd.DataFrame
 
+    def list_scores(self, prefix: str) -> dict[str, float]:
+        """Returns the scores that have one number, by name with a prefix, for the tracked run."""
+        return {f"{prefix}{name}": value for name, value in self.summary.items() if isinstance(value, float)}
 
-def evaluate_model(
-    folder: Path, seeds: Sequence[int], test: LabelledImages, dataset: Dataset, settings: Evaluate
-) -> Evaluation:
+
+def evaluate_model(folder: Path, seeds: Sequence[int], splits: Splits, settings: Evaluate) -> Evaluation:
     """Scores every seed of a model on all test images.
 
     Args:
         folder: Holds `seed-<s>/model.keras` and `seed-<s>/history.csv`.
         seeds: The seeds that were trained.
-        test: The test split.
-        dataset: Class names.
+        splits: The images.
         settings: The `evaluate` section.
 
     Raises:
         ModelError: A model is missing, damaged, or gives something that isn't a probability; or its history doesn't
             say which epoch was kept.
     """
-    runs = [_evaluate_seed(folder / f"seed-{seed}", seed, test, dataset, settings) for seed in seeds]
+    dataset, test = splits.dataset, splits.test
+    runs = [_evaluate_seed(folder / f"seed-{seed}", seed, splits, settings) for seed in seeds]
     y_prob = np.stack([run.y_prob for run in runs])  # (num_seeds, num_samples, num_classes)
     y_pred = y_prob.argmax(axis=2)
     confusions = count_confusions(test.labels, y_pred, dataset.num_classes)
     classes = compute_class_scores(test.labels, y_pred, dataset.class_names)
     averages = average_scores([run.scores for run in runs])
-    num_samples = len(test.labels)
-    low, high = compute_wilson_interval(averages["test_accuracy"] * num_samples, num_samples, settings.confidence)
     summary = {
         "test_accuracy": averages["test_accuracy"],
-        "test_accuracy_low": low,
-        "test_accuracy_high": high,
+        **_compute_intervals(test.labels, y_prob, averages["test_accuracy"], settings.confidence),
         "confidence": settings.confidence,
         **averages,
-        "sample_size": min(settings.sample_size, num_samples),
+        "sample_size": min(settings.sample_size, len(test.labels)),
         "num_seeds": len(runs),
         **runs[0].size,
         "per_seed": [run.scores for run in runs],
         "per_class": classes.to_dict(orient="records"),
         "confusion": {"class_names": dataset.class_names, "counts": confusions.tolist()},
+        **tabulate_trust([run.trust for run in runs], settings.bins),
     }
     histories = pd.concat([run.history for run in runs])
     return Evaluation(summary, tuple(seeds), test.labels, y_prob, confusions, histories)
@@ -130,26 +143,49 @@ class _SeedRun(NamedTuple):
     scores: dict[str, Any]
     size: dict[str, int]
     y_prob: NDArray[np.float32]
+    trust: Trust
     history: pd.DataFrame
 
 
-def _evaluate_seed(folder: Path, seed: int, test: LabelledImages, dataset: Dataset, settings: Evaluate) -> _SeedRun:
-    path = folder / "model.keras"
+def _evaluate_seed(folder: Path, seed: int, splits: Splits, settings: Evaluate) -> _SeedRun:
+    path, test = folder / "model.keras", splits.test
     model = load_model(path)
-    y_prob = predict_probabilities(model, test.images, settings.batch_size)
-    if not np.isfinite(y_prob).all():
-        raise ModelError(f"{path}: expected finite probabilities. Received: NaN or infinity. Train it again.")
+    y_prob = _predict(model, path, test, settings)
+    val_prob = _predict(model, path, splits.val, settings)
+    trust = compute_trust(test.labels, y_prob, splits.val.labels, val_prob, settings.bins)
     sample = draw_sample(len(test.labels), settings.sample_size, settings.sample_seed)
     history = _read_history(folder / "history.csv")
     scores = {
         "seed": seed,
         # so that whoever reads these numbers can say of which file they are
         "model_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        **compute_scores(test.labels, y_prob, dataset.num_classes),
+        **compute_scores(test.labels, y_prob, splits.dataset.num_classes),
+        **trust.scores,
         "sample_right": int((y_prob.argmax(axis=1) == test.labels)[sample].sum()),
-        **_describe_kept_epoch(history),
+        **_describe_training(history),
     }
-    return _SeedRun(scores, _measure_size(model, path), y_prob, history.assign(seed=seed))
+    return _SeedRun(scores, _measure_size(model, path), y_prob, trust, history.assign(seed=seed))
+
+
+def _predict(model: keras.Model, path: Path, split: LabelledImages, settings: Evaluate) -> NDArray[np.float32]:
+    y_prob = predict_probabilities(model, split.images, settings.batch_size)
+    if not np.isfinite(y_prob).all():
+        raise ModelError(f"{path}: expected finite probabilities. Received: NaN or infinity. Train it again.")
+    return y_prob
+
+
+def _compute_intervals(
+    y_true: NDArray[np.int64], y_prob: NDArray[np.float32], accuracy: float, confidence: float
+) -> dict[str, float]:
+    """Computes what other test images could have given the same seeds: of accuracy, macro F1 and loss."""
+    num_samples, num_classes = len(y_true), y_prob.shape[-1]
+    losses = np.mean([compute_losses(y_true, normalize_rows(prob)) for prob in y_prob], axis=0)
+    intervals = {
+        "test_accuracy": compute_wilson_interval(accuracy * num_samples, num_samples, confidence),
+        "test_macro_f1": bootstrap_macro_f1(y_true, y_prob.argmax(axis=2), num_classes, confidence),
+        "test_loss": bootstrap_mean(losses, confidence),
+    }
+    return {f"{name}_{end}": value for name, found in intervals.items() for end, value in found._asdict().items()}
 
 
 def _read_history(path: Path) -> pd.DataFrame:
@@ -160,8 +196,8 @@ def _read_history(path: Path) -> pd.DataFrame:
     return history
 
 
-def _describe_kept_epoch(history: pd.DataFrame) -> dict[str, Any]:
-    kept = history[history["kept"]].iloc[0]
+def _describe_training(history: pd.DataFrame) -> dict[str, Any]:
+    kept, last = history[history["kept"]].iloc[0], history.iloc[-1]
     return {
         "epochs": len(history),
         "best_epoch": int(kept["epoch"]),
@@ -171,6 +207,9 @@ def _describe_kept_epoch(history: pd.DataFrame) -> dict[str, Any]:
         "val_accuracy": float(kept["val_accuracy"]),
         "val_cross_entropy": float(kept["val_cross_entropy"]),
         "val_loss": float(kept["val_loss"]),
+        # whichever epoch was kept: when validation was at its best, and how far apart both losses were at the end
+        "min_val_epoch": int(history["epoch"].iloc[int(history["val_cross_entropy"].argmin())]),
+        "final_gap": float(last["val_cross_entropy"] - last["cross_entropy"]),
     }
 
 
@@ -180,4 +219,5 @@ def _measure_size(model: keras.Model, path: Path) -> dict[str, int]:
         "parameters": model.count_params(),
         "trainable_parameters": trainable,
         "size_bytes": path.stat().st_size,
+        "operations": count_operations(model),
     }

@@ -1,7 +1,7 @@
 """How one model answers: evaluate's figures."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,32 +10,44 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from cotejo.evaluation.metrics import draw_sample
 from cotejo.evaluation.summary import Evaluation
 from cotejo.report.figures.confusion import figure_confusion
+from cotejo.report.figures.trust import figure_reliability, figure_risk_coverage
 from cotejo.report.style import INK, VERMILLION, build_figure, cut_label, hide_frame, save_figure, use_style
+from cotejo.schema import Evaluate, ModelName
 
 Images = NDArray[np.uint8]
 Ints = NDArray[np.integer[Any]]
 
 
 def save_evaluation_figures(
-    evaluation: Evaluation, name: str, images: Images, shown: Ints, class_names: Sequence[str], folder: Path
+    evaluations: Mapping[ModelName, Evaluation],
+    images: Images,
+    class_names: Sequence[str],
+    settings: Evaluate,
+    folder: Path,
 ) -> None:
-    """Draws one model's figures: `confusion-{counts,normalized}-<name>.png` and `predictions-<name>.png`.
+    """Draws a `risk-coverage.png` of all models, and of each its confusions, predictions and reliability.
 
     Args:
-        evaluation: The model on the test images; of several seeds, the predictions of the first are shown.
-        name: The model's name.
+        evaluations: The models on the test images by name; of several seeds, the predictions of the first are shown.
         images: The test images.
-        shown: Indices of those to show with their predictions.
         class_names: Names in class order.
-        folder: Where to write to.
+        settings: How many images to show with their predictions, and which.
+        folder: Where to write to: also `confusion-{counts,normalized}-<name>.png`, `predictions-<name>.png` and
+            `reliability-<name>.png`.
     """
-    for normalized, kind in ((False, "counts"), (True, "normalized")):
-        figure = figure_confusion(evaluation.confusions, class_names, normalized=normalized, title=name)
-        save_figure(figure, folder / f"confusion-{kind}-{name}.png")
-    figure = figure_predictions(images[shown], evaluation.y_true[shown], evaluation.y_prob[0, shown], class_names)
-    save_figure(figure, folder / f"predictions-{name}.png")
+    shown = draw_sample(len(images), settings.grid_size, settings.sample_seed)
+    for name, evaluation in evaluations.items():
+        for normalized, kind in ((False, "counts"), (True, "normalized")):
+            figure = figure_confusion(evaluation.confusions, class_names, normalized=normalized, title=name)
+            save_figure(figure, folder / f"confusion-{kind}-{name}.png")
+        figure = figure_predictions(images[shown], evaluation.y_true[shown], evaluation.y_prob[0, shown], class_names)
+        save_figure(figure, folder / f"predictions-{name}.png")
+        save_figure(figure_reliability(evaluation.summary, name), folder / f"reliability-{name}.png")
+    curves: dict[str, Any] = {name: evaluation.summary["risk_coverage"] for name, evaluation in evaluations.items()}
+    save_figure(figure_risk_coverage(curves), folder / "risk-coverage.png")
 
 
 def figure_predictions(

@@ -1,0 +1,223 @@
+"""How many corrupted images a model still gets right: here, or side by side in other processes."""
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from cotejo.data.readers import LabelledImages
+from cotejo.data.splits import TrainingData, load_dataset, load_split
+from cotejo.errors import DataError, ModelError
+from cotejo.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from cotejo.evaluation.metrics import compute_wilson_interval, draw_sample
+from cotejo.evaluation.predict import predict_probabilities
+from cotejo.execution.executor import Died, Executor, count_workers, open_executor
+from cotejo.execution.words import Data, Setup
+from cotejo.schema import Base, Evaluate, ModelName, Runtime
+from cotejo.training.archive import load_model
+from cotejo.training.hardware import configure_hardware
+
+#: All sets of images that a model is scored on; the first are the images as they are.
+CELLS = (("none", 0), *((corruption, severity) for corruption in CORRUPTIONS for severity in SEVERITIES))
+
+
+class Carried(NamedTuple):
+    """What a task reads, for a worker that can't read it from its disk."""
+
+    archive: bytes
+    sample: LabelledImages
+
+
+class Task(NamedTuple):
+    """A seed of a model on all corrupted images, as another process is given it.
+
+    Attributes:
+        name: The seed, in messages.
+        path: The saved model.
+        sha256: Of that file.
+        data: The folder of the images, and their digest.
+        indices: Which test images, shape (num_images,).
+        batch_size: Images that are predicted at once.
+        seed: Of what the corruptions draw.
+        setup: What the process has to be configured for.
+        carried: None where path and folder are read.
+    """
+
+    name: str
+    path: str
+    sha256: str
+    data: Data
+    indices: NDArray[np.int64]
+    batch_size: int
+    seed: int
+    setup: Setup
+    carried: Carried | None = None
+
+
+def measure_robustness(
+    folders: Mapping[ModelName, Path], images: Path, base: Base, settings: Evaluate, runtime: Runtime
+) -> dict[ModelName, dict[str, Any]]:
+    """Scores every seed of every model on test images that were corrupted in every way.
+
+    The numbers are the same, to the byte, wherever they are computed: in this process, or in others, where a cluster is
+    declared or this machine has room for more than one. This process must have been configured for `base`.
+
+    Args:
+        folders: By the model's name; hold `seed-<s>/model.keras`.
+        images: The folder that preprocess wrote.
+        base: The `base` section; its seeds are scored.
+        settings: The `evaluate` section.
+        runtime: The `runtime` section.
+
+    Returns:
+        By the model's name, what its metrics hold of it: `test_corrupted_accuracy`, the mean over all corruptions and
+        severities, and `robustness`, a row (corruption, severity, accuracy, low, high) for each and one for the same
+        images uncorrupted (none, 0). An accuracy is the mean over the seeds, with Wilson's interval.
+
+    Raises:
+        ModelError: A model is missing, damaged or can't be run.
+        StageError: The cluster can't be reached.
+    """
+    data, setup = Data.of(images, load_dataset(images).digest), Setup.of(base)
+    num_samples = len(load_split(images, "test").labels)
+    indices = draw_sample(num_samples, settings.corruption_samples or num_samples, settings.sample_seed)
+    places = [(name, seed) for name in folders for seed in base.seeds]
+    tasks = [
+        _describe(f"{name} seed {seed}", folders[name] / f"seed-{seed}" / "model.keras", data, indices, settings, setup)
+        for name, seed in places
+    ]
+    num_right = {}
+    for place, counts in _run(tasks, setup, data, runtime):
+        num_right[places[place]] = counts
+        _say(f"{tasks[place].name}  accuracy {counts[1:].mean() / len(indices):.4f} on corrupted images")
+    return {
+        name: summarize(np.stack([num_right[name, seed] for seed in base.seeds]), len(indices), settings.confidence)
+        for name in folders
+    }
+
+
+def summarize(num_right: NDArray[np.int64], num_images: int, confidence: float) -> dict[str, Any]:
+    """Turns right answers into what a model's metrics hold.
+
+    Args:
+        num_right: Shape (num_seeds, len(CELLS)).
+        num_images: Images of each cell.
+        confidence: Of the intervals.
+    """
+    rows = []
+    for (corruption, severity), counts in zip(CELLS, num_right.T, strict=True):
+        right = float(counts.mean())
+        low, high = compute_wilson_interval(right, num_images, confidence)
+        accuracy = right / num_images
+        rows.append({"corruption": corruption, "severity": severity, "accuracy": accuracy, "low": low, "high": high})
+    mean = float(np.mean([row["accuracy"] for row in rows if row["severity"]]))
+    return {"test_corrupted_accuracy": mean, "robustness": rows}
+
+
+def _describe(name: str, path: Path, data: Data, indices: NDArray[np.int64], settings: Evaluate, setup: Setup) -> Task:
+    digest = _digest(path)
+    return Task(name, str(path.resolve()), digest, data, indices, settings.batch_size, settings.sample_seed, setup)
+
+
+def _run(tasks: Sequence[Task], setup: Setup, data: Data, runtime: Runtime) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Gives each task's place and right answers as they end."""
+    threads = setup.base.threads
+    if runtime.scheduler == "local" and count_workers(runtime, threads, len(tasks)) == 1:
+        yield from ((place, _score(task)) for place, task in enumerate(tasks))
+        return
+    with open_executor(runtime, threads, len(tasks), data) as executor:
+        missing = []
+        for place, counts in _send(executor, dict(enumerate(tasks)), setup):
+            if counts is None:
+                missing.append(place)
+            else:
+                yield place, counts
+        for place, counts in _send(executor, {place: _carry(tasks[place]) for place in missing}, setup):
+            if counts is not None:  # what is carried is there
+                yield place, counts
+
+
+def _send(
+    executor: Executor, tasks: Mapping[int, Task], setup: Setup
+) -> Iterator[tuple[int, NDArray[np.int64] | None]]:
+    places = list(tasks)
+    for number, result in executor.run(score_task, list(tasks.values()), setup, lambda *_: None):
+        place = places[number]
+        if isinstance(result, Died):
+            raise ModelError(
+                f"{tasks[place].name}: expected a worker to live through it. Received: {result.reason}. It may need "
+                "more memory: set runtime.workers or evaluate.batch_size lower in params.yaml."
+            )
+        yield place, result
+
+
+def score_task(task: Task, _: TrainingData, report: Callable[[Any], None]) -> NDArray[np.int64] | None:
+    """Scores a seed, on a worker.
+
+    Returns:
+        Right answers, shape (len(CELLS),); None if the worker neither has what it is to read nor was sent it.
+    """
+    configure_hardware(task.setup)
+    return _score(task) if task.carried or _is_readable(task) else None
+
+
+def _score(task: Task) -> NDArray[np.int64]:
+    model, (images, labels) = _open(task)
+    num_right = []
+    for corruption, severity in CELLS:
+        changed = corrupt(images, corruption, severity, task.seed, task.indices) if severity else images
+        y_prob = predict_probabilities(model, changed, task.batch_size)
+        # an answer that is no number isn't right
+        num_right.append(int(((y_prob.argmax(axis=1) == labels) & np.isfinite(y_prob).all(axis=1)).sum()))
+    return np.array(num_right, dtype=np.int64)
+
+
+def _open(task: Task) -> tuple[keras.Model, LabelledImages]:
+    if task.carried is None:
+        return load_model(Path(task.path)), _load_sample(task)
+    with TemporaryDirectory() as own:
+        (path := Path(own) / "model.keras").write_bytes(task.carried.archive)
+        return load_model(path), task.carried.sample
+
+
+def _is_readable(task: Task) -> bool:
+    """Whether this machine has the very files that the driver has."""
+    folder = Path(task.data.folder)
+    try:
+        is_same = load_dataset(folder).digest == task.data.digest and _digest(Path(task.path)) == task.sha256
+        load_split(folder, "test")
+    except (DataError, ModelError):
+        return False
+    return is_same
+
+
+def _load_sample(task: Task) -> LabelledImages:
+    test = load_split(Path(task.data.folder), "test")
+    return LabelledImages(test.images[task.indices], test.labels[task.indices])
+
+
+def _carry(task: Task) -> Task:
+    return task._replace(carried=Carried(_read(Path(task.path)), _load_sample(task)))
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(_read(path)).hexdigest()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(
+            f"{path}: expected a model saved by this study. Received: {error.strerror}. Run `dvc repro`."
+        ) from error
+
+
+def _say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)

@@ -1,0 +1,135 @@
+"""How far scores of one model would move on other test images: percentile bootstrap, the seeds held fixed."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cotejo.evaluation.metrics import Interval
+
+#: Resamples: at least so many, and on average so many beyond each end of an interval, which is noise if few.
+MIN_RESAMPLES, RESAMPLES_BEYOND = 4000, 100
+#: Numbers that one block of resamples may hold: 32 MB of int64.
+BLOCK_SIZE = 4_000_000
+#: Width of a group of values: this share of their distance from the mean, or of the standard deviation near it.
+GROUP_WIDTH = 0.005
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.integer[Any]]
+
+
+def bootstrap_macro_f1(
+    y_true: Ints,
+    y_pred: Ints,
+    num_classes: int,
+    confidence: float,
+    *,
+    num_resamples: int | None = None,
+    seed: int = 0,
+) -> Interval:
+    """Computes an interval for the macro F1 score, the mean over the seeds.
+
+    Images that agree in the true class and in every seed's answer are interchangeable: drawing images with
+    replacement is drawing the counts of those groups from a multinomial distribution. That is the ordinary
+    bootstrap exactly, in a fraction of the time and memory.
+
+    Args:
+        y_true: Labels, shape (num_samples,), values 0 to `num_classes` - 1.
+        y_pred: Predicted labels, shape (num_seeds, num_samples).
+        num_classes: Number of classes; one without a prediction and a sample scores 0, as in `compute_scores`.
+        confidence: Between 0 and 1.
+        num_resamples: None: as many as leave 100 beyond each end of the interval, at least 4,000.
+        seed: Of the resamples.
+
+    References:
+        B. Efron and R. J. Tibshirani (1993), An Introduction to the Bootstrap, chapter 13 (percentile interval).
+    """
+    groups, sizes = _group_answers(np.vstack([y_true, y_pred]), num_classes)
+    num_seeds = len(y_pred)
+    true, predicted = np.eye(num_classes)[groups[0]], np.eye(num_classes)[groups[1:]]
+    # one matrix product counts all: images of each class, each seed's answers, and its right answers
+    columns = np.concatenate([true[None], predicted, predicted * true]).transpose(1, 0, 2).reshape(len(sizes), -1)
+
+    def compute_f1(counts: Ints) -> Floats:
+        sums = (counts.astype(np.float64) @ columns).reshape(len(counts), 1 + 2 * num_seeds, num_classes)
+        named, found = sums[:, :1] + sums[:, 1 : num_seeds + 1], sums[:, num_seeds + 1 :]
+        scores = np.divide(2 * found, named, out=np.zeros_like(found), where=named > 0)
+        return np.asarray(scores.mean(axis=(1, 2)))
+
+    return _bootstrap(compute_f1, sizes, confidence, num_resamples, seed)
+
+
+def bootstrap_mean(values: Floats, confidence: float, *, num_resamples: int | None = None, seed: int = 0) -> Interval:
+    """Computes an interval for a mean over images.
+
+    Images of nearly the same value are drawn as a group, see `group_values`: the interval is narrower than the
+    ordinary bootstrap's by less than a hundred-thousandth.
+
+    Args:
+        values: One per image, shape (num_samples,): such as the loss, a mean over the seeds.
+        confidence: Between 0 and 1.
+        num_resamples: None: as many as leave 100 beyond each end of the interval, at least 4,000.
+        seed: Of the resamples.
+    """
+    means, sizes = group_values(values)
+
+    def compute_mean(counts: Ints) -> Floats:
+        # not a matrix product, whose sums depend on the number of threads
+        return np.asarray((counts * means).sum(axis=1) / len(values))
+
+    return _bootstrap(compute_mean, sizes, confidence, num_resamples, seed)
+
+
+def group_values(values: Floats) -> tuple[Floats, NDArray[np.int64]]:
+    """Brings values that nearly agree together, each group with its exact mean.
+
+    A million losses are a million different numbers, and drawing them one by one 4,000 times takes minutes. What
+    the bootstrap of a mean sees of them is their mean, kept exactly, and the distribution around it. A group is
+    half a percent of the standard deviation wide near the mean and half a percent of the distance far from it, so
+    what the groups leave out is at most 1.3e-5 of the variance, however the values are distributed. Rounding the
+    values themselves would have no such bound: it would make the equal losses of an untrained net all the same.
+
+    Returns:
+        The groups' means and sizes, in ascending order: a thousand or two, whatever the number of values.
+    """
+    centre, spread = values.mean(), values.std()
+    if spread == 0 or np.ptp(values) == 0:
+        return np.array([centre]), np.array([len(values)], dtype=np.int64)
+    # asinh is straight near 0 and a logarithm far from it
+    steps = np.rint(np.arcsinh((values - centre) / spread) / GROUP_WIDTH).astype(np.int64)
+    steps -= steps.min()
+    sizes = np.bincount(steps)
+    means = np.bincount(steps, weights=values)[sizes > 0] / sizes[sizes > 0]
+    return means, sizes[sizes > 0]
+
+
+def choose_num_resamples(confidence: float) -> int:
+    """Returns how many resamples a percentile interval needs: the rarer what it leaves out, the more."""
+    return max(MIN_RESAMPLES, math.ceil(RESAMPLES_BEYOND / ((1 - confidence) / 2)))
+
+
+def _group_answers(answers: Ints, num_classes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Returns the different columns of an array, shape (num_rows, num_groups), and how many there are of each."""
+    codes, num_codes = np.zeros(answers.shape[1], dtype=np.int64), 1
+    for row in answers:
+        if num_codes * num_classes > np.iinfo(np.int64).max:
+            _, codes = np.unique(codes, return_inverse=True)
+            num_codes = int(codes.max()) + 1
+        codes, num_codes = codes * num_classes + row, num_codes * num_classes
+    _, first, sizes = np.unique(codes, return_index=True, return_counts=True)
+    return answers[:, first].astype(np.int64), sizes
+
+
+def _bootstrap(statistic: Any, sizes: Ints, confidence: float, num_resamples: int | None, seed: int) -> Interval:  # noqa: ANN401
+    generator = np.random.default_rng(seed)
+    num_samples, num_resamples = int(sizes.sum()), num_resamples or choose_num_resamples(confidence)
+    block = max(1, BLOCK_SIZE // len(sizes))
+    starts = range(0, num_resamples, block)
+    draws = (
+        generator.multinomial(num_samples, sizes / num_samples, size=min(block, num_resamples - start))
+        for start in starts
+    )
+    resampled = np.concatenate([statistic(counts) for counts in draws])
+    low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(low), float(high))

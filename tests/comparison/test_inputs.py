@@ -1,0 +1,74 @@
+"""What compare reads of evaluate, and what it says of a file that is missing or damaged."""
+
+import json
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from cotejo.comparison.inputs import load_inputs
+from cotejo.errors import DataError
+from cotejo.schema import MODELS
+
+
+@pytest.fixture
+def reports(tmp_path):
+    """As evaluate leaves them: probabilities of 1.6 MB for each model."""
+    for folder in ("metrics", "predictions", "plots/histories", "timings"):
+        (tmp_path / folder).mkdir(parents=True)
+    for seed, name in enumerate(MODELS):
+        (tmp_path / f"metrics/{name}.json").write_text(json.dumps({"test_accuracy": 0.9}))
+        (tmp_path / f"plots/histories/{name}.csv").write_text("epoch,seed\n1,0\n")
+        y_prob = np.random.default_rng(seed).random((2, 20_000, 10), dtype=np.float32)
+        np.savez(tmp_path / f"predictions/{name}.npz", seeds=[0, 1], y_true=np.arange(20_000) % 10, y_prob=y_prob)
+    for stage in ("evaluate", "train-lenet"):
+        (tmp_path / f"timings/{stage}.json").write_text(json.dumps({"stage": stage}))
+    images = np.arange(3 * 4, dtype=np.uint8).reshape(3, 2, 2, 1)
+    np.savez(tmp_path / "gallery.npz", indices=np.array([4, 7, 19]), images=images)
+    return tmp_path
+
+
+def test_all_files_are_read(reports):
+    inputs = load_inputs(reports)
+    assert list(inputs.metrics) == list(inputs.predictions) == list(inputs.histories) == list(MODELS)
+    assert inputs.timings == {"evaluate": {"stage": "evaluate"}, "train-lenet": {"stage": "train-lenet"}}
+    assert list(inputs.gallery) == [4, 7, 19]
+    np.testing.assert_array_equal(inputs.gallery[7], [[[4], [5]], [[6], [7]]])
+    resnet = inputs.predictions["resnet"]
+    assert set(resnet) == {"seeds", "y_true", "y_prob"}
+    np.testing.assert_array_equal(resnet["y_prob"], np.random.default_rng(1).random((2, 20_000, 10), dtype=np.float32))
+
+
+def test_the_probabilities_of_one_model_at_a_time_are_in_memory(reports):
+    tracemalloc.start()
+    inputs = load_inputs(reports)
+    for predictions in inputs.predictions.values():
+        predictions["y_prob"].argmax(axis=2)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 * 1_600_000 + 1_000_000  # four models would be 6.4 MB
+
+
+@pytest.mark.parametrize("name", ["gallery.npz", "predictions/lenet.npz", "metrics/transfer.json"])
+def test_a_missing_file_is_named_with_what_to_do(reports, name):
+    (reports / name).unlink()
+    with pytest.raises(DataError, match=rf"expected what evaluate writes\. .*{name}.* Run `dvc repro evaluate`\.$"):
+        load_inputs(reports)
+
+
+@pytest.mark.parametrize("name", ["gallery.npz", "predictions/lenet.npz"])
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 half of one"])
+def test_a_damaged_file_is_refused_at_the_start(reports, name, content):
+    (reports / name).write_bytes(content)
+    with pytest.raises(DataError, match=r"Run `dvc repro evaluate`\.$"):
+        load_inputs(reports)
+
+
+def test_damage_within_a_file_is_refused_when_it_is_read(reports):
+    path = reports / "predictions/lenet.npz"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    inputs = load_inputs(reports)
+    with pytest.raises(DataError, match=r"lenet\.npz: expected what evaluate writes\. .* Run `dvc repro evaluate`\.$"):
+        inputs.predictions["lenet"]["y_prob"]

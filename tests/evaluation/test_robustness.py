@@ -1,0 +1,186 @@
+"""How many corrupted images models get right: the same numbers here and on workers, whoever is killed."""
+
+import json
+import os
+import signal
+import threading
+import time
+
+import keras
+import numpy as np
+import psutil
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.metrics import accuracy_score
+from statsmodels.stats.proportion import proportion_confint
+
+from cotejo.data.readers import LabelledImages
+from cotejo.data.splits import load_split, save_splits
+from cotejo.errors import ModelError
+from cotejo.evaluation.corruptions import CORRUPTIONS, corrupt
+from cotejo.evaluation.metrics import draw_sample
+from cotejo.evaluation.robustness import measure_robustness
+from cotejo.execution.words import Data
+from cotejo.schema import Base
+from cotejo.training.archive import save_model
+from dask_cluster import open_cluster
+from declared import declare
+
+NUM_TEST, NUM_DRAWN = 300, 203
+#: 203 images in batches of 50: the last batch is a partial one.
+SETTINGS = declare("evaluate", batch_size=50, confidence=0.9, sample_seed=3, corruption_samples=NUM_DRAWN)
+SEEDS = (0, 5)
+BASE = Base(seeds=SEEDS, threads=1, precision="float32")
+
+
+def train(seed, images, labels):
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((8, 8, 1), dtype="uint8")
+    x = keras.layers.Conv2D(8, 3, activation="relu")(keras.layers.Rescaling(1 / 255)(inputs))
+    outputs = keras.layers.Dense(10, activation="softmax")(keras.layers.Flatten()(x))
+    model = keras.Model(inputs, outputs)
+    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+    model.fit(images, labels, batch_size=64, epochs=4, verbose=0)
+    return model
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Digits as preprocess leaves them."""
+    folder = tmp_path_factory.mktemp("processed")
+    bundled = load_digits()
+    images = np.rint(bundled.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
+    labels = bundled.target.astype(np.int64)
+    borders = {"train": slice(900), "val": slice(900, 1000), "test": slice(1000, 1000 + NUM_TEST)}
+    splits = {name: LabelledImages(images[part], labels[part]) for name, part in borders.items()}
+    save_splits(splits, folder, "digits", tuple(map(str, range(10))), {})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory, data):
+    """Two models of two seeds each, as training leaves them."""
+    root = tmp_path_factory.mktemp("models")
+    train_split = load_split(data, "train")
+    for number, name in enumerate(("lenet", "resnet")):
+        for seed in SEEDS:
+            (folder := root / name / f"seed-{seed}").mkdir(parents=True)
+            save_model(train(seed + 10 * number, *train_split), folder / "model.keras")
+    return {name: root / name for name in ("lenet", "resnet")}
+
+
+def measure(folders, data, workers=1, settings=SETTINGS, scheduler="local"):
+    runtime = declare("runtime", workers=workers, scheduler=scheduler)
+    return measure_robustness(folders, data, BASE, settings, runtime)
+
+
+@pytest.fixture(scope="module")
+def measured(folders, data):
+    return measure(folders, data)
+
+
+def test_each_number_is_the_mean_accuracy_of_the_seeds_with_wilsons_interval(measured, folders, data):
+    test = load_split(data, "test")
+    indices = draw_sample(NUM_TEST, NUM_DRAWN, 3)
+    models = [keras.saving.load_model(folders["resnet"] / f"seed-{seed}" / "model.keras") for seed in SEEDS]
+    rows = measured["resnet"]["robustness"]
+    expected_cells = [("none", 0)] + [(name, severity) for name in CORRUPTIONS for severity in (1, 2, 3, 4, 5)]
+    assert [(row["corruption"], row["severity"]) for row in rows] == expected_cells
+    for row in rows:
+        images = test.images[indices]
+        if row["severity"]:
+            images = corrupt(images, row["corruption"], row["severity"], 3, indices)
+        answers = [model.predict(images, verbose=0).argmax(axis=1) for model in models]
+        accuracy = np.mean([accuracy_score(test.labels[indices], answer) for answer in answers])
+        assert row["accuracy"] == pytest.approx(accuracy)
+        interval = proportion_confint(accuracy * NUM_DRAWN, NUM_DRAWN, alpha=0.1, method="wilson")
+        assert (row["low"], row["high"]) == pytest.approx(interval)
+    mean = np.mean([row["accuracy"] for row in rows[1:]])
+    assert measured["resnet"]["test_corrupted_accuracy"] == pytest.approx(mean)
+    assert rows[0]["accuracy"] > 0.8 > mean  # the models have learned something, and corruption costs them some of it
+
+
+def test_it_is_what_a_metrics_file_may_hold(measured):
+    assert list(measured) == ["lenet", "resnet"]
+    assert measured["lenet"] != measured["resnet"]
+    for found in measured.values():
+        assert list(found) == ["test_corrupted_accuracy", "robustness"]
+        assert json.loads(json.dumps(found, allow_nan=False)) == found
+        assert all(list(row) == ["corruption", "severity", "accuracy", "low", "high"] for row in found["robustness"])
+
+
+def test_all_test_images_are_taken_where_none_are_drawn(folders, data):
+    settings = SETTINGS.model_copy(update={"corruption_samples": 0})
+    rows = measure({"lenet": folders["lenet"]}, data, settings=settings)["lenet"]["robustness"]
+    test = load_split(data, "test")
+    answers = [
+        keras.saving.load_model(folders["lenet"] / f"seed-{seed}" / "model.keras").predict(test.images, verbose=0)
+        for seed in SEEDS
+    ]
+    accuracies = [accuracy_score(test.labels, answer.argmax(axis=1)) for answer in answers]
+    assert rows[0]["accuracy"] == pytest.approx(np.mean(accuracies))
+
+
+def test_two_workers_find_the_same_to_the_byte(measured, folders, data):
+    assert json.dumps(measure(folders, data, workers=2)) == json.dumps(measured)
+
+
+def test_a_cluster_that_has_neither_images_nor_models_is_sent_them(measured, folders, data, tmp_path, monkeypatch):
+    monkeypatch.chdir(data)
+    here = "/proc/self/cwd"  # a folder with the images for this process only
+    monkeypatch.setattr(Data, "of", lambda _, digest: Data(here, digest))
+    with open_cluster(tmp_path) as cluster:
+        cluster.start_scheduler()
+        cluster.start_worker("alone")
+        cluster.wait_for_workers(1)
+        assert json.dumps(measure(folders, data, scheduler=cluster.address)) == json.dumps(measured)
+
+
+def test_a_worker_is_killed_in_the_middle_and_the_numbers_are_the_same(measured, folders, data):
+    killed = []
+
+    def kill():
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and not killed:
+            for process in psutil.Process().children(recursive=True):
+                # one that has TensorFlow in its memory is at work
+                if is_trainer(process) and process.memory_info().rss > 500e6:
+                    killed.append(process.ppid())  # its trainer ends with it
+                    os.kill(killed[0], signal.SIGKILL)
+                    return
+            time.sleep(0.02)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    found = measure(folders, data, workers=2)
+    killer.join()
+    assert len(killed) == 1
+    assert not psutil.pid_exists(killed[0])
+    assert json.dumps(found) == json.dumps(measured)
+
+
+def is_trainer(process):
+    try:
+        return any("cotejo.execution.trainer" in part for part in process.cmdline())
+    except psutil.Error:
+        return False
+
+
+def test_a_model_that_is_missing_or_damaged_is_refused_in_one_line(data, tmp_path):
+    with pytest.raises(ModelError, match=r"seed-0/model\.keras: expected a model saved by this study") as error:
+        measure({"lenet": tmp_path}, data)
+    assert "\n" not in str(error.value)
+    for seed in SEEDS:
+        (tmp_path / f"seed-{seed}").mkdir()
+        (tmp_path / f"seed-{seed}" / "model.keras").write_bytes(b"no archive")
+    with pytest.raises(ModelError, match=r"seed-\d/model\.keras: expected a model saved by this study"):
+        measure({"lenet": tmp_path}, data)
+
+
+def test_an_answer_that_is_no_number_is_not_right(data, tmp_path):
+    model = train(0, *load_split(data, "train"))
+    model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
+    for seed in SEEDS:
+        (tmp_path / f"seed-{seed}").mkdir()
+        save_model(model, tmp_path / f"seed-{seed}" / "model.keras")
+    assert {row["accuracy"] for row in measure({"lenet": tmp_path}, data)["lenet"]["robustness"]} == {0.0}

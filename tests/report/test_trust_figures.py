@@ -1,0 +1,74 @@
+"""What the reliability and risk figures show, and that the same data give the same bytes."""
+
+import matplotlib as mpl
+import pytest
+from PIL import Image
+
+from cotejo.report.figures.trust import figure_reliability, figure_risk_coverage
+from cotejo.report.style import save_figure
+
+
+def build_bin(low, count, confidence, accuracy):
+    return {"low": low, "high": low + 0.25, "count": count, "confidence": confidence, "accuracy": accuracy}
+
+
+SUMMARY = {
+    "temperature": 1.75, "test_ece": 0.123, "test_ece_scaled": 0.0149,
+    "reliability": [build_bin(0.5, 3, 0.6, 0.4), build_bin(0.75, 4000, 0.95, 0.9)],
+    "reliability_scaled": [build_bin(0.25, 1, 0.45, 0.0), build_bin(0.5, 1200, 0.7, 0.8)],
+}  # fmt: skip
+CURVES = {
+    name: [{"coverage": step / 20, "risk": step / 100 * factor} for step in range(1, 21)]
+    for name, factor in (("lenet", 1.0), ("resnet", 0.5), ("transfer", 4.5), ("finetune", 0.0))
+}
+
+
+@pytest.fixture
+def panels():
+    figure = figure_reliability(SUMMARY, "lenet")
+    return figure, figure.axes[:2], figure.axes[2:]
+
+
+def test_the_titles_give_temperature_and_calibration_errors(panels):
+    _, panels, _ = panels
+    assert [ax.get_title(loc="left") for ax in panels] == ["lenet: as trained", "temperature 1.75"]
+    errors = [[text.get_text() for text in ax.texts] for ax in panels]
+    assert errors == [["calibration error 12.3 points"], ["calibration error 1.5 points"]]
+
+
+def test_a_gap_reaches_from_accuracy_to_confidence_and_its_hatch_tells_which_way(panels):
+    _, axes, _ = panels
+    before, after = ([bar for bar in ax.patches if bar.get_hatch()] for ax in axes)
+    ends = [[(bar.get_y(), bar.get_y() + bar.get_height()) for bar in bars] for bars in (before, after)]
+    assert ends[0] == [pytest.approx((0.4, 0.6)), pytest.approx((0.9, 0.95))]
+    assert ends[1] == [pytest.approx((0.0, 0.45)), pytest.approx((0.8, 0.7))]
+    assert before[0].get_hatch() == before[1].get_hatch() == after[0].get_hatch() != after[1].get_hatch()
+
+
+def test_the_smallest_and_the_largest_bin_are_seen(panels):
+    _, _, counts = panels
+    assert [[bar.get_height() for bar in ax.patches] for ax in counts] == [[3, 4000], [1, 1200]]
+    for ax in counts:
+        low, high = ax.get_ylim()
+        assert (low < 1, high > 4000, ax.get_yscale()) == (True, True, "log")
+
+
+def test_every_model_has_a_curve_of_its_own_colour_and_marker():
+    ax = figure_risk_coverage(CURVES).axes[0]
+    assert [line.get_label() for line in ax.lines] == list(CURVES)
+    assert len({line.get_color() for line in ax.lines}) == len({line.get_marker() for line in ax.lines}) == 4
+    for line, points in zip(ax.lines, CURVES.values(), strict=True):
+        assert list(line.get_ydata()) == [point["risk"] for point in points]
+        assert ax.get_ylim()[0] == 0
+
+
+def test_same_data_give_the_same_bytes_and_leave_the_callers_style(tmp_path):
+    style = dict(mpl.rcParams)
+    for turn in ("first", "second"):
+        save_figure(figure_reliability(SUMMARY, "lenet"), tmp_path / f"{turn}-reliability.png")
+        save_figure(figure_risk_coverage(CURVES), tmp_path / f"{turn}-risk.png")
+    for name in ("reliability", "risk"):
+        assert (tmp_path / f"first-{name}.png").read_bytes() == (tmp_path / f"second-{name}.png").read_bytes()
+        with Image.open(tmp_path / f"first-{name}.png") as image:
+            assert image.width < 1300  # a third of which is read on a page
+    assert dict(mpl.rcParams) == style
