@@ -13,7 +13,7 @@ def build_bin(low, count, confidence, accuracy):
 
 
 SUMMARY = {
-    "temperature": 1.75, "test_ece": 0.123, "test_ece_scaled": 0.0149,
+    "num_seeds": 1, "temperature": 1.75, "test_ece": 0.123, "test_ece_scaled": 0.0149,
     "reliability": [build_bin(0.5, 3, 0.6, 0.4), build_bin(0.75, 4000, 0.95, 0.9)],
     "reliability_scaled": [build_bin(0.25, 1, 0.45, 0.0), build_bin(0.5, 1200, 0.7, 0.8)],
 }  # fmt: skip
@@ -34,6 +34,11 @@ def test_the_titles_give_temperature_and_calibration_errors(panels):
     assert [ax.get_title(loc="left") for ax in panels] == ["lenet: as trained", "temperature 1.75"]
     errors = [[text.get_text() for text in ax.texts] for ax in panels]
     assert errors == [["calibration error 12.3 points"], ["calibration error 1.5 points"]]
+
+
+def test_of_several_seeds_the_numbers_are_said_to_be_means():
+    figure = figure_reliability({**SUMMARY, "num_seeds": 3}, "lenet")
+    assert figure.axes[0].texts[0].get_text() == "calibration error 12.3 points\n(mean of 3 seeds)"
 
 
 def test_a_gap_reaches_from_accuracy_to_confidence_and_its_hatch_tells_which_way(panels):

@@ -64,7 +64,7 @@ def compute_calibration_error(bins: Sequence[Bin]) -> float:
         bins: From `compute_bins`.
 
     Returns:
-        From 0, calibrated, to 1. It never exceeds what finer bins would give, so compare it at equal bins only.
+        From 0, calibrated, to 1. Splitting a bin can only raise it, so compare it at equal bins only.
 
     References:
         C. Guo et al. (2017), On calibration of modern neural networks, ICML, equation 3.

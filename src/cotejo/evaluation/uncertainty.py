@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array, hstack
 
 from cotejo.evaluation.metrics import Interval
 
@@ -46,13 +47,19 @@ def bootstrap_macro_f1(
         B. Efron and R. J. Tibshirani (1993), An Introduction to the Bootstrap, chapter 13 (percentile interval).
     """
     groups, sizes = _group_answers(np.vstack([y_true, y_pred]), num_classes)
-    num_seeds = len(y_pred)
-    true, predicted = np.eye(num_classes)[groups[0]], np.eye(num_classes)[groups[1:]]
-    # one matrix product counts all: images of each class, each seed's answers, and its right answers
-    columns = np.concatenate([true[None], predicted, predicted * true]).transpose(1, 0, 2).reshape(len(sizes), -1)
+    num_seeds, num_groups = len(y_pred), len(sizes)
+
+    def count(classes: Ints, is_counted: NDArray[np.bool_]) -> csr_array:
+        entries = (is_counted.astype(np.float64), (np.arange(num_groups), classes))
+        return csr_array(entries, shape=(num_groups, num_classes))
+
+    # one product with these columns counts all: images of each class, each seed's answers, its right answers
+    true, everything = groups[0], np.ones(num_groups, dtype=bool)
+    named_by = [count(row, everything) for row in groups]
+    columns = hstack([*named_by, *(count(row, row == true) for row in groups[1:])], format="csr")
 
     def compute_f1(counts: Ints) -> Floats:
-        sums = (counts.astype(np.float64) @ columns).reshape(len(counts), 1 + 2 * num_seeds, num_classes)
+        sums = (counts @ columns).reshape(len(counts), 1 + 2 * num_seeds, num_classes)
         named, found = sums[:, :1] + sums[:, 1 : num_seeds + 1], sums[:, num_seeds + 1 :]
         scores = np.divide(2 * found, named, out=np.zeros_like(found), where=named > 0)
         return np.asarray(scores.mean(axis=(1, 2)))

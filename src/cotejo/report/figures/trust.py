@@ -35,20 +35,23 @@ def figure_reliability(summary: Mapping[str, Any], title: str) -> Figure:
     """Shows accuracy by confidence before and after temperature scaling, and how many answers each bin holds.
 
     Args:
-        summary: With `reliability`, `reliability_scaled`, `test_ece`, `test_ece_scaled` and `temperature`.
+        summary: With `reliability`, `reliability_scaled`, `test_ece`, `test_ece_scaled`, `temperature`, `num_seeds`.
         title: Above the left panel.
     """
     panels = (
         (f"{title}: as trained", summary["reliability"], summary["test_ece"]),
         (f"temperature {summary['temperature']:.2f}", summary["reliability_scaled"], summary["test_ece_scaled"]),
     )
+    # seeds that are wrong in opposite ways look right together, so the bars can look better than this number
+    note = f"\n(mean of {summary['num_seeds']} seeds)" if summary["num_seeds"] > 1 else ""
     with use_style():
         figure = build_figure(7.4, 5.2)
         axes = figure.subplots(2, 2, sharex=True, sharey="row", height_ratios=(3.4, 1))
         for (name, bins, error), ax, below in zip(panels, axes[0], axes[1], strict=True):
             draw_reliability(ax, bins)
-            ax.set_title(name, pad=22)
-            ax.text(0, 1.03, f"calibration error {100 * error:.1f} points", transform=ax.transAxes, color=INK)
+            text = f"calibration error {100 * error:.1f} points{note}"
+            ax.set_title(name, pad=22 + 12 * text.count("\n"))
+            ax.text(0, 1.03, text, transform=ax.transAxes, color=INK)
             draw_counts(below, bins)
             below.set_xlabel("Confidence")
         axes[0, 0].set_ylabel("Right answers")
