@@ -15,6 +15,12 @@ from matplotlib.figure import Figure
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY = "#E69F00", "#56B4E9"
 INK, GREY, RULE = "#22252a", "#666b73", "#d9dbe0"
+PAPER = "#ffffff"
+# neither changes in the dark: cells of a matrix that are as opaque as their number is high, and text on the opaque ones
+DEEP, ON_DEEP = "#08519c", "#fffffe"
+#: Colours that a page gives other values in the dark, by the name of the page's variable.
+THEMED = {"paper": PAPER, "ink": INK, "grey": GREY, "rule": RULE, "blue": BLUE, "vermillion": VERMILLION,
+          "green": GREEN, "purple": PURPLE, "orange": ORANGE, "sky": SKY}  # fmt: skip
 MODEL_COLOURS = {"lenet": BLUE, "resnet": VERMILLION, "transfer": GREEN, "finetune": PURPLE}
 MODEL_MARKERS = {"lenet": "o", "resnet": "s", "transfer": "^", "finetune": "D"}
 
@@ -44,8 +50,9 @@ STYLE: Any = {
     "grid.linewidth": 0.6,
     "lines.solid_capstyle": "round",
     "legend.frameon": False,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
+    "figure.facecolor": PAPER,
+    "axes.facecolor": PAPER,
+    "savefig.facecolor": PAPER,
     "savefig.dpi": 160,
     # text stays text: it takes the page's font, can be found and copied, and makes the file small
     "svg.fonttype": "none",
@@ -101,12 +108,17 @@ def render_svg(figure: Figure, prefix: str) -> str:
     Args:
         figure: The figure.
         prefix: Put before every id, since ids of two figures in one page would otherwise collide.
+
+    Returns:
+        The element; its colours are the page's variables `--plot-ink` and so on, where it has them.
     """
     text = _draw(figure, "svg").decode("utf-8")
     text = text[text.index("<svg") :]
     text = re.sub(r'\bid="', f'id="{prefix}-', text)
     text = re.sub(r"url\(#", f"url(#{prefix}-", text)
     text = re.sub(r'href="#', f'href="#{prefix}-', text)
+    for name, colour in THEMED.items():
+        text = re.sub(f"(?<=[a-z]: ){colour}", f"var(--plot-{name},{colour})", text, flags=re.IGNORECASE)
     # the page sets the width; the view box keeps the proportions
     head, body = text.split(">", 1)
     return re.sub(r'\s(width|height)="[^"]*"', "", head) + ">" + body
