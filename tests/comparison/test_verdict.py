@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cotejo.comparison.comparison import Pair
+from cotejo.comparison.records import Pair
 from cotejo.comparison.verdict import build_comparison, decide_pair, find_answers, find_recommendations, judge_pair
 from cotejo.errors import DataError
 from synthetic_study import CLASS_NAMES, MODELS, build_inputs

@@ -8,20 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from numpy.typing import NDArray
-
 from cotejo.comparison.comparison import (
     STAGES_OF_MODEL,
-    Answer,
-    Comparison,
-    Finding,
-    Model,
-    Pair,
     build_differences,
+    build_fronts,
     build_model,
     build_pairs,
-    build_predictions,
 )
+from cotejo.comparison.predictions import Arrays, build_predictions
+from cotejo.comparison.records import Answer, Comparison, Finding, Model, Pair
 from cotejo.comparison.statistics import compute_welch_p_value
 from cotejo.errors import DataError
 
@@ -32,7 +27,7 @@ SAME_RATIO = 1.1
 def build_comparison(
     *,
     metrics: Mapping[str, Mapping[str, Any]],
-    predictions: Mapping[str, Mapping[str, NDArray[Any]]],
+    predictions: Arrays,
     timings: Mapping[str, Mapping[str, Any]],
     dataset: Mapping[str, Any],
     facts: Mapping[str, Any],
@@ -40,12 +35,14 @@ def build_comparison(
     candidate: str,
     confidence: float,
     margin: float,
+    gallery_size: int,
+    stages: Mapping[str, Sequence[str]] = STAGES_OF_MODEL,
 ) -> Comparison:
     """Compares all models and draws the conclusions.
 
     Args:
         metrics: `reports/metrics/<model>.json` by model.
-        predictions: `reports/predictions/<model>.npz` by model.
+        predictions: `reports/predictions/<model>.npz` by model; asked for one at a time.
         timings: `reports/timings/<stage>.json` by stage; one that is missing leaves its numbers out.
         dataset: `data/processed/dataset.json`.
         facts: `git_commit`, `dirty`, `params` (by dotted name), `weights`, `backbone`.
@@ -53,24 +50,28 @@ def build_comparison(
         candidate: The model that the verdict is about.
         confidence: Of every difference's interval; 1 - confidence is the level of every test.
         margin: Accuracy, as a fraction, that a reader would give up for a cheaper model.
+        gallery_size: Most errors to show of each model, and most disagreements each way of the verdict's pair.
+        stages: By model in the order of the report, the stages whose timings are its own.
 
     Raises:
         DataError: The numbers of a model are missing, or two models were tested on different images.
     """
-    names = [name for name in STAGES_OF_MODEL if name in metrics]
+    names = [name for name in stages if name in metrics]
     for name in (baseline, candidate, *names):
         if name not in metrics or name not in predictions:
             raise DataError(
                 f"Expected the metrics and predictions of {name}. Received: metrics of "
                 f"{', '.join(metrics)}; predictions of {', '.join(predictions)}. Run `dvc repro evaluate`."
             )
-    found = build_predictions({name: predictions[name] for name in names})
-    models = tuple(build_model(name, metrics[name], timings) for name in names)
-    pairs = build_pairs(found, baseline, candidate, confidence)
+    class_names = dataset["class_names"]
+    found = build_predictions(predictions, names, baseline, candidate, class_names, gallery_size)
+    models = tuple(build_model(name, metrics[name], timings, stages[name]) for name in names)
+    pairs = build_pairs(found, baseline, candidate, confidence, margin)
     comparison = Comparison(
         baseline=baseline,
         candidate=candidate,
         confidence=confidence,
+        margin=margin,
         verdict=judge_pair(pairs[0], confidence),
         cost=(),
         warnings=(),
@@ -79,7 +80,10 @@ def build_comparison(
         notes=(),
         models=models,
         pairs=pairs,
-        differences=build_differences(found, baseline, candidate, dataset["class_names"], confidence),
+        differences=build_differences(found, baseline, candidate, class_names, confidence),
+        fronts=build_fronts(models),
+        errors=found.errors,
+        disagreements=found.disagreements,
         dataset=dataset,
         facts=facts,
     )
