@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,9 @@ THEMED = {"paper": PAPER, "ink": INK, "grey": GREY, "rule": RULE, "blue": BLUE, 
           "green": GREEN, "purple": PURPLE, "orange": ORANGE, "sky": SKY}  # fmt: skip
 MODEL_COLOURS = {"lenet": BLUE, "resnet": VERMILLION, "transfer": GREEN, "finetune": PURPLE}
 MODEL_MARKERS = {"lenet": "o", "resnet": "s", "transfer": "^", "finetune": "D"}
+
+#: Looks of models that aren't those of the study, in the order in which they come.
+OTHER_LOOKS = [(colour, marker) for marker in "oPv*hX" for colour in (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)]
 
 #: Longest class name that is written along an axis; the rest is cut.
 LONGEST_LABEL = 14
@@ -75,6 +78,14 @@ def use_style() -> Iterator[None]:
 def build_figure(width: float, height: float) -> Figure:
     """Builds an empty figure of a size in inches, laid out by itself."""
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def choose_looks(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Chooses how models are drawn in every figure: a colour and a shape, so that neither has to tell them alone."""
+    others = iter(OTHER_LOOKS * (1 + len(names) // len(OTHER_LOOKS)))
+    known = all(name in MODEL_COLOURS for name in names)
+    looks = [(MODEL_COLOURS[name], MODEL_MARKERS[name]) if known else next(others) for name in names]
+    return {name: {"color": look[0], "marker": look[1]} for name, look in zip(names, looks, strict=True)}
 
 
 def hide_frame(ax: Axes) -> None:

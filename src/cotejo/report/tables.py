@@ -277,9 +277,7 @@ class _Tables:
     def _between(self, say: Callable[[float, int], str], value: float, low: float, high: float, digits: int) -> Cell:
         return Cell(say(value, digits), value, self._range(say, low, high, digits).text)
 
-    def _range(
-        self, say: Callable[[float, int], str], low: float | None, high: float | None, digits: int
-    ) -> Cell:
+    def _range(self, say: Callable[[float, int], str], low: float | None, high: float | None, digits: int) -> Cell:
         if low is None or high is None:
             return Cell(MISSING)
         return Cell(f"{say(low, digits)} {self.wording.locale['number']['to']} {say(high, digits)}", low)

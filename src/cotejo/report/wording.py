@@ -132,8 +132,8 @@ class Wording:
         return self.integer(count)
 
     def model(self, name: str) -> str:
-        """Says the name of a model."""
-        return str(self.locale["models"][name])
+        """Says the name of a model; one that isn't the study's, as it is."""
+        return str(self.locale["models"].get(name, name))
 
     def listing(self, items: Sequence[str]) -> str:
         """Joins items as a sentence does: `a, b and c`."""

@@ -6,12 +6,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cotejo.comparison.records import Comparison
-from cotejo.comparison.records import Model
+from cotejo.comparison.records import Comparison, Model
 from cotejo.comparison.verdict import decide_pair
 from cotejo.report.axes import format_numbers
 from cotejo.report.figures.intervals import draw_intervals
-from cotejo.report.style import GREY, INK, MODEL_COLOURS, PAPER, build_figure, use_style
+from cotejo.report.style import GREY, INK, PAPER, build_figure, choose_looks, use_style
 from cotejo.report.wording import Wording
 
 #: How far an interval over seeds may reach beyond everything else, as a share of that; of two seeds it is so wide
@@ -34,8 +33,9 @@ def figure_seeds(comparison: Comparison, *, language: str = "en") -> Figure:
         figure = build_figure(7.2, 0.72 * len(models) + 1.4)
         ax = figure.subplots()
         low, high = _find_limits(models)
+        looks = choose_looks([model.name for model in models])
         for place, model in enumerate(models):
-            _draw_model(ax, place, model, low, high)
+            _draw_model(ax, place, model, looks[model.name]["color"], (low, high))
         ax.set_xlim(low, high)
         ax.set_ylim(len(models) - 0.35, -0.45)
         ax.set_yticks(range(len(models)), [wording.model(model.name) for model in models])
@@ -85,8 +85,7 @@ def _find_limits(models: tuple[Model, ...]) -> tuple[float, float]:
     return low - rim, high + rim
 
 
-def _draw_model(ax: Axes, place: int, model: Model, low: float, high: float) -> None:
-    colour = MODEL_COLOURS[model.name]
+def _draw_model(ax: Axes, place: int, model: Model, colour: str, limits: tuple[float, float]) -> None:
     ax.plot([seed.test_accuracy for seed in model.seeds], [place] * len(model.seeds), "o", color=colour,
             markerfacecolor=PAPER, markersize=7, markeredgewidth=1.5, zorder=3)  # fmt: skip
     ax.plot([model.test_accuracy] * 2, [place - 0.2, place + SEEDS_AT + 0.06], color=INK, linewidth=1.4, zorder=4)
@@ -94,7 +93,7 @@ def _draw_model(ax: Axes, place: int, model: Model, low: float, high: float) -> 
             solid_capstyle="butt")  # fmt: skip
     if model.seeds_low is None or model.seeds_high is None:
         return
-    ends = (max(low, model.seeds_low), min(high, model.seeds_high))
+    ends = (max(limits[0], model.seeds_low), min(limits[1], model.seeds_high))
     ax.plot(ends, [place + SEEDS_AT] * 2, color=GREY, linewidth=1.6, solid_capstyle="butt")
     # an arrow where the interval goes on beyond the axis
     for end, true_end, marker in ((ends[0], model.seeds_low, "<"), (ends[1], model.seeds_high, ">")):

@@ -7,11 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from cotejo.comparison.records import Comparison
-from cotejo.comparison.records import Model
+from cotejo.comparison.records import Comparison, Model
 from cotejo.report.axes import format_axis, format_numbers
-from cotejo.report.figures.intervals import build_model_legend, mark_model
-from cotejo.report.style import GREY, PAPER, build_figure, use_style
+from cotejo.report.figures.intervals import build_model_legend
+from cotejo.report.style import GREY, PAPER, build_figure, choose_looks, use_style
 from cotejo.report.wording import Wording
 
 #: Times that a log axis is marked at, in seconds: the marks of a clock, not of a power of ten.
@@ -54,11 +53,12 @@ def draw_cost(ax: Axes, models: Sequence[Model], cost: str, front: Sequence[str]
     """Draws the front as a staircase, from cheap to accurate, and every model with its interval."""
     corners = sorted((getattr(model, cost), model.test_accuracy) for model in models if model.name in front)
     ax.plot(*zip(*corners, strict=True), color=GREY, linewidth=1.2, drawstyle="steps-post", zorder=1)
+    looks = choose_looks([model.name for model in models])
     for model in models:
-        look = {**mark_model(model.name), "markersize": 8.5}
+        look = looks[model.name]
         ax.plot([getattr(model, cost)] * 2, [model.test_accuracy_low, model.test_accuracy_high], color=look["color"],
                 linewidth=1.8)  # fmt: skip
-        ax.plot(getattr(model, cost), model.test_accuracy, **look,
+        ax.plot(getattr(model, cost), model.test_accuracy, **look, markersize=8.5,
                 markerfacecolor=look["color"] if model.name in front else PAPER, markeredgewidth=1.6)  # fmt: skip
 
 

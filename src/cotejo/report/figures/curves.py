@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from cotejo.comparison.records import Seed
 from cotejo.report.axes import format_axis, format_numbers
-from cotejo.report.style import BLUE, GREY, INK, MODEL_COLOURS, build_figure, use_style
+from cotejo.report.style import GREY, INK, build_figure, choose_looks, use_style
 from cotejo.report.wording import Wording
 
 Metric = Literal["cross_entropy", "accuracy"]
@@ -43,12 +43,13 @@ def figure_curves(
         axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
         for ax in axes.flat[len(histories) :]:
             ax.set_axis_off()
+        looks = choose_looks(list(histories))
         for ax, (name, history) in zip(axes.flat, histories.items(), strict=False):
-            colour = MODEL_COLOURS.get(name, BLUE)
+            colour = looks[name]["color"]
             draw_curves(ax, history, metric, colour, wording)
             if seeds:
                 draw_overfitting(ax, history, seeds[name], colour, wording)
-            ax.set_title(wording.locale["models"].get(name, name))
+            ax.set_title(wording.model(name))
         for row in axes:
             row[0].set_ylabel(wording.locale["figures"][metric])
             format_numbers(row[0].yaxis, wording)
@@ -71,9 +72,7 @@ def draw_curves(ax: Axes, history: pd.DataFrame, metric: Metric, colour: str, wo
         ax.legend(loc="upper right" if metric == "cross_entropy" else "lower right", fontsize=9.5)
 
 
-def draw_overfitting(
-    ax: Axes, history: pd.DataFrame, seeds: Sequence[Seed], colour: str, wording: Wording
-) -> None:
+def draw_overfitting(ax: Axes, history: pd.DataFrame, seeds: Sequence[Seed], colour: str, wording: Wording) -> None:
     """Marks on curves of cross-entropy the lowest validation point of each seed, and the gap where the curves end."""
     for seed in seeds:
         rows = history[history["seed"] == seed.seed].sort_values("epoch")

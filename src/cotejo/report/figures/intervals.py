@@ -1,27 +1,21 @@
-"""What several of the report's figures draw: rows of intervals, and the mark that stands for a model."""
+"""What several of the report's figures draw: rows of intervals, and a legend of models."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from cotejo.comparison.records import Model
-from cotejo.report.style import BLUE, GREY, INK, MODEL_COLOURS, MODEL_MARKERS, PAPER
+from cotejo.report.style import BLUE, GREY, INK, PAPER, choose_looks
 from cotejo.report.wording import Wording
-
-
-def mark_model(name: str) -> dict[str, Any]:
-    """Returns how a model is drawn in every figure: a colour and a shape, so that neither has to be told alone."""
-    return {"color": MODEL_COLOURS[name], "marker": MODEL_MARKERS[name], "linewidth": 1.6}
 
 
 def build_model_legend(models: Sequence[Model], wording: Wording) -> list[Line2D]:
     """Returns a legend's marks of models."""
+    looks = choose_looks([model.name for model in models])
     return [
-        Line2D([], [], **mark_model(model.name) | {"linewidth": 0}, markersize=8, label=wording.model(model.name))
-        for model in models
+        Line2D([], [], **look, linestyle="", markersize=8, label=wording.model(name)) for name, look in looks.items()
     ]
 
 
@@ -36,10 +30,10 @@ def draw_intervals(
         sides: The models that lie left and right of 0.
         wording: The language.
     """
+    looks = choose_looks(sides or ())
     for place, (_, value, low, high, is_clear) in enumerate(rows):
-        colour = GREY if not is_clear or sides is None else MODEL_COLOURS[sides[value > 0]]
-        if sides is None and is_clear:
-            colour = BLUE
+        clear = looks[sides[value > 0]]["color"] if sides else BLUE
+        colour = clear if is_clear else GREY
         ax.plot([low, high], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
         ax.plot(value, place, "o", color=colour, markerfacecolor=colour if is_clear else PAPER, markersize=7)
     ax.axvline(0, color=INK, linewidth=1)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -9,8 +10,8 @@ from matplotlib.ticker import MultipleLocator
 
 from cotejo.comparison.records import Bin, Corrupted, Model
 from cotejo.report.axes import format_axis, format_numbers
-from cotejo.report.figures.intervals import build_model_legend, mark_model
-from cotejo.report.style import GREY, MODEL_COLOURS, PAPER, build_figure, use_style
+from cotejo.report.figures.intervals import build_model_legend
+from cotejo.report.style import GREY, PAPER, build_figure, choose_looks, use_style
 from cotejo.report.wording import Wording
 
 
@@ -30,12 +31,13 @@ def figure_reliability(models: Sequence[Model], *, language: str = "en") -> Figu
         columns, rows = min(2, len(models)), math.ceil(len(models) / 2)
         figure = build_figure(3.7 * columns, 3.1 * rows + 0.3)
         axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+        looks = choose_looks([model.name for model in models])
         for ax in axes.flat[len(models) :]:
             ax.set_axis_off()
         for ax, model in zip(axes.flat, models, strict=False):
             ax.axline((0, 0), slope=1, color=GREY, linewidth=0.8)
             draw_bins(ax, model.reliability, GREY, "--", words["before_scaling"])
-            draw_bins(ax, model.reliability_scaled, MODEL_COLOURS[model.name], "-", words["after_scaling"])
+            draw_bins(ax, model.reliability_scaled, looks[model.name]["color"], "-", words["after_scaling"])
             ax.set_title(wording.model(model.name))
             ax.legend(loc="upper left", fontsize=9.5)
             ax.set(xlim=(0, 1.02), ylim=(0, 1.02))
@@ -73,10 +75,11 @@ def figure_risk(models: Sequence[Model], *, language: str = "en") -> Figure:
         wording = Wording(language)
         figure = build_figure(7.2, 3.7)
         ax = figure.subplots()
+        looks = choose_looks([model.name for model in models])
         for model in models:
             points = model.risk_coverage
             ax.plot([point.coverage for point in points], [point.risk for point in points], markevery=4, markersize=6,
-                    **mark_model(model.name), label=wording.model(model.name))  # fmt: skip
+                    **looks[model.name], label=wording.model(model.name))  # fmt: skip
         ax.legend(loc="upper left")
         ax.set_xlim(0, 1.02)
         ax.set_ylim(bottom=0)
@@ -100,6 +103,7 @@ def figure_robustness(models: Sequence[Model], *, language: str = "en") -> Figur
     """
     with use_style():
         wording = Wording(language)
+        looks = choose_looks([model.name for model in models])
         corruptions = list_corruptions(models[0].robustness)
         columns = min(3, len(corruptions) + 1)
         rows = math.ceil((len(corruptions) + 1) / columns)
@@ -107,7 +111,7 @@ def figure_robustness(models: Sequence[Model], *, language: str = "en") -> Figur
         axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
         for ax, corruption in zip(axes.flat, corruptions, strict=False):
             for model in models:
-                draw_severities(ax, model, corruption)
+                draw_severities(ax, model, corruption, looks[model.name])
             ax.set_title(wording.locale["corruptions"][corruption])
             ax.xaxis.set_major_locator(MultipleLocator(1))
             format_axis(ax.xaxis, wording.integer)
@@ -128,14 +132,13 @@ def list_corruptions(rows: Sequence[Corrupted]) -> list[str]:
     return list(dict.fromkeys(row.corruption for row in rows if row.severity))
 
 
-def draw_severities(ax: Axes, model: Model, corruption: str) -> None:
+def draw_severities(ax: Axes, model: Model, corruption: str, look: dict[str, Any]) -> None:
     """Draws one model's line from the uncorrupted images to the worst severity, in its Wilson intervals."""
     rows = sorted(
         (row for row in model.robustness if row.severity == 0 or row.corruption == corruption),
         key=lambda row: row.severity,
     )
     places = [row.severity for row in rows]
-    look = mark_model(model.name)
     ax.fill_between(places, [row.low for row in rows], [row.high for row in rows], color=look["color"], alpha=0.15,
                     linewidth=0)  # fmt: skip
     ax.plot(places, [row.accuracy for row in rows], markersize=4.5, **look)
