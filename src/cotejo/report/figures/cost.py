@@ -1,6 +1,7 @@
 """Accuracy against what it costs, with the models that no other beats in both."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
 
 from matplotlib.axes import Axes
@@ -9,14 +10,14 @@ from matplotlib.ticker import NullLocator
 
 from cotejo.comparison.records import Comparison, Model
 from cotejo.report.axes import format_axis, format_numbers
-from cotejo.report.figures.intervals import build_model_legend
+from cotejo.report.figures.intervals import draw_model_legend
 from cotejo.report.style import GREY, PAPER, build_figure, choose_looks, use_style
 from cotejo.report.wording import Wording
 
-#: Times that a log axis is marked at, in seconds: the marks of a clock, not of a power of ten.
-CLOCK_MARKS = (*(scale * 10.0**power for power in range(-6, 0) for scale in (1, 2, 5)),
-               1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400, 172800)  # fmt: skip
-MOST_MARKS = 4
+#: Times from one second on that a log axis is marked at: the marks of a clock, not of a power of ten.
+CLOCK_MARKS = (1, 3, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400, 172800)
+MOST_MARKS = 3
+ZEROS = re.compile(r"[.,]0+(?=\D)")
 
 
 def figure_cost(comparison: Comparison, *, language: str = "en") -> Figure:
@@ -45,7 +46,9 @@ def figure_cost(comparison: Comparison, *, language: str = "en") -> Figure:
         for ax in axes[:, 0]:
             format_numbers(ax.yaxis, wording, scale=100, unit=wording.locale["number"]["percent"])
             ax.set_ylabel(wording.locale["figures"]["test_accuracy"])
-        figure.legend(handles=build_model_legend(models, wording), loc="outside upper center", ncols=len(models))
+        figure.legend(
+            handles=build_model_legend(models, wording), loc="outside upper center", ncols=min(4, len(models))
+        )
         return figure
 
 
@@ -68,15 +71,23 @@ def scale_costs(ax: Axes, costs: Sequence[float], cost: str, wording: Wording) -
     low, high = min(costs) / 1.7, max(costs) * 1.7
     ax.set_xscale("log")
     ax.set_xlim(low, high)
-    known = CLOCK_MARKS if is_time else [scale * 10.0**power for power in range(16) for scale in (1, 2, 5)]
-    marks = [mark for mark in known if low <= mark <= high]
-    while len(marks) > MOST_MARKS:
-        marks = marks[::2]
-    ax.set_xticks(marks or [costs[0]])
+    ax.set_xticks(choose_marks(low, high, is_time=is_time) or [costs[0]])
     ax.xaxis.set_minor_locator(NullLocator())
     say: Callable[[float], str] = wording.compact
     if is_time:
         say = wording.duration
     elif cost.endswith("_bytes"):
         say = wording.size
-    format_axis(ax.xaxis, say)
+    # round marks need no decimals
+    format_axis(ax.xaxis, lambda value: ZEROS.sub("", say(value)))
+
+
+def choose_marks(low: float, high: float, *, is_time: bool) -> list[float]:
+    """Chooses at most `MOST_MARKS` round marks between two values of a logarithmic axis."""
+    powers = [10.0**power for power in range(-7, 16)]
+    kinds = [[scale * power for power in powers for scale in scales] for scales in ((1, 2, 5), (1, 3), (1,))]
+    if is_time:
+        kinds = [[mark for mark in kind if mark < 1] + list(CLOCK_MARKS) for kind in kinds]
+    marks = next((kind for kind in kinds if sum(low <= mark <= high for mark in kind) <= MOST_MARKS), kinds[-1])
+    shown = [mark for mark in marks if low <= mark <= high]
+    return shown[:: math.ceil(len(shown) / MOST_MARKS)] if shown else []

@@ -52,7 +52,9 @@ def figure_curves(
             ax.set_title(wording.model(name))
         for row in axes:
             row[0].set_ylabel(wording.locale["figures"][metric])
-            format_numbers(row[0].yaxis, wording)
+            percent = wording.locale["number"]["percent"]
+            is_share = metric == "accuracy"
+            format_numbers(row[0].yaxis, wording, scale=100 if is_share else 1, unit=percent if is_share else "")
         return figure
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
@@ -17,6 +18,12 @@ def build_model_legend(models: Sequence[Model], wording: Wording) -> list[Line2D
     return [
         Line2D([], [], **look, linestyle="", markersize=8, label=wording.model(name)) for name, look in looks.items()
     ]
+
+
+def draw_model_legend(figure: Figure, models: Sequence[Model], wording: Wording) -> None:
+    """Says above all panels whose mark is whose."""
+    handles = build_model_legend(models, wording)
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(4, len(models)))
 
 
 def draw_intervals(

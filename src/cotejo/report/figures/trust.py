@@ -10,7 +10,7 @@ from matplotlib.ticker import MultipleLocator
 
 from cotejo.comparison.records import Bin, Corrupted, Model
 from cotejo.report.axes import format_axis, format_numbers
-from cotejo.report.figures.intervals import build_model_legend
+from cotejo.report.figures.intervals import build_model_legend, draw_model_legend
 from cotejo.report.style import GREY, PAPER, build_figure, choose_looks, use_style
 from cotejo.report.wording import Wording
 
@@ -29,7 +29,7 @@ def figure_reliability(models: Sequence[Model], *, language: str = "en") -> Figu
         wording = Wording(language)
         words = wording.locale["figures"]
         columns, rows = min(2, len(models)), math.ceil(len(models) / 2)
-        figure = build_figure(3.7 * columns, 3.1 * rows + 0.3)
+        figure = build_figure(3.9 * columns, 2.6 * rows + 0.3)
         axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
         looks = choose_looks([model.name for model in models])
         for ax in axes.flat[len(models) :]:
@@ -79,8 +79,10 @@ def figure_risk(models: Sequence[Model], *, language: str = "en") -> Figure:
         for model in models:
             points = model.risk_coverage
             ax.plot([point.coverage for point in points], [point.risk for point in points], markevery=4, markersize=6,
-                    **looks[model.name], label=wording.model(model.name))  # fmt: skip
-        ax.legend(loc="upper left")
+                    **looks[model.name])  # fmt: skip
+        figure.legend(
+            handles=build_model_legend(models, wording), loc="outside upper center", ncols=min(4, len(models))
+        )
         ax.set_xlim(0, 1.02)
         ax.set_ylim(bottom=0)
         percent = wording.locale["number"]["percent"]
