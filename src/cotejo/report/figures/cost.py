@@ -10,7 +10,6 @@ from matplotlib.ticker import NullLocator
 
 from cotejo.comparison.records import Comparison, Model
 from cotejo.report.axes import format_axis, format_numbers
-from cotejo.report.figures.intervals import draw_model_legend
 from cotejo.report.style import GREY, PAPER, build_figure, choose_looks, use_style
 from cotejo.report.wording import Wording
 

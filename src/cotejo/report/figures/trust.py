@@ -10,7 +10,7 @@ from matplotlib.ticker import MultipleLocator
 
 from cotejo.comparison.records import Bin, Corrupted, Model
 from cotejo.report.axes import format_axis, format_numbers
-from cotejo.report.figures.intervals import build_model_legend, draw_model_legend
+from cotejo.report.figures.intervals import build_model_legend
 from cotejo.report.style import GREY, PAPER, build_figure, choose_looks, use_style
 from cotejo.report.wording import Wording
 
