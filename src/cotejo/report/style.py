@@ -27,6 +27,9 @@ MODEL_MARKERS = {"lenet": "o", "resnet": "s", "transfer": "^", "finetune": "D"}
 #: Looks of models that aren't those of the study, in the order in which they come.
 OTHER_LOOKS = [(colour, marker) for marker in "oPv*hX" for colour in (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)]
 
+#: A number of a drawing with more decimals than can be seen: a hundredth of a point is enough, and half the file.
+LONG_NUMBER = re.compile(r"\d+\.\d{3,}")
+
 #: Longest class name that is written along an axis; the rest is cut.
 LONGEST_LABEL = 14
 
@@ -130,9 +133,15 @@ def render_svg(figure: Figure, prefix: str) -> str:
     text = re.sub(r'href="#', f'href="#{prefix}-', text)
     for name, colour in THEMED.items():
         text = re.sub(f"(?<=[a-z]: ){colour}", f"var(--plot-{name},{colour})", text, flags=re.IGNORECASE)
+    text = re.sub(r"<[^>]+>", lambda tag: LONG_NUMBER.sub(_shorten, tag[0]), text)
+    text = re.sub(r"\n\s*", "\n", text)
     # the page sets the width; the view box keeps the proportions
     head, body = text.split(">", 1)
     return re.sub(r'\s(width|height)="[^"]*"', "", head) + ">" + body
+
+
+def _shorten(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
 
 
 def _draw(figure: Figure, kind: Literal["svg", "png"]) -> bytes:

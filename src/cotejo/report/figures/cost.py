@@ -10,6 +10,7 @@ from matplotlib.ticker import NullLocator
 
 from cotejo.comparison.records import Comparison, Model
 from cotejo.report.axes import format_axis, format_numbers
+from cotejo.report.figures.intervals import draw_model_legend
 from cotejo.report.style import GREY, PAPER, build_figure, choose_looks, use_style
 from cotejo.report.wording import Wording
 
@@ -45,9 +46,7 @@ def figure_cost(comparison: Comparison, *, language: str = "en") -> Figure:
         for ax in axes[:, 0]:
             format_numbers(ax.yaxis, wording, scale=100, unit=wording.locale["number"]["percent"])
             ax.set_ylabel(wording.locale["figures"]["test_accuracy"])
-        figure.legend(
-            handles=build_model_legend(models, wording), loc="outside upper center", ncols=min(4, len(models))
-        )
+        draw_model_legend(figure, models, wording)
         return figure
 
 
