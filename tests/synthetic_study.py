@@ -63,7 +63,7 @@ def build_inputs(num_samples=2000, num_seeds=2, models=MODELS, weights="imagenet
                        **{f"{name}.early_stopping.{key}": value for name in models
                           for key, value in EARLY_STOPPING.items()}},
         },
-        "baseline": "lenet", "candidate": "resnet", "confidence": 0.95, "margin": 0.5,
+        "baseline": "lenet", "candidate": "resnet", "confidence": 0.95, "margin": 0.01,
         "gallery_size": 8,
     }  # fmt: skip
 

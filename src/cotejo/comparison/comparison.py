@@ -13,7 +13,6 @@ from cotejo.comparison.records import (
     COSTS,
     Bin,
     ClassDifference,
-    Comparison,
     Confused,
     Corrupted,
     McNemar,
@@ -36,8 +35,6 @@ from cotejo.comparison.statistics import (
     compute_welch_p_value,
 )
 from cotejo.errors import DataError
-
-__all__ = ["STAGES_OF_MODEL", "Comparison", "build_differences", "build_fronts", "build_model", "build_pairs"]
 
 #: Models in the order of the study, each with the stages whose work it needs; the last one is its own.
 STAGES_OF_MODEL = {
@@ -160,12 +157,13 @@ def _build_model(
 ) -> Model:
     seeds = tuple(Seed(**{key: row[key] for key in Seed.__dataclass_fields__}) for row in metrics["per_seed"])
     confusion = metrics["confusion"]
+    tables: dict[str, Any] = {key: tuple(record(**row) for row in metrics[key]) for key, record in TABLES.items()}
     clock = timings.get("evaluate", {}).get("per_model", {}).get(name, {})
     return Model(
         name=name,
         **{key: metrics[key] for key in DIRECT},
         **{key: metrics[written] for key, written in RENAMED.items()},
-        **{key: tuple(record(**row) for row in metrics[key]) for key, record in TABLES.items()},
+        **tables,
         **{key: clock.get(key) for key in LATENCY},
         **_summarize_seeds(seeds, metrics["confidence"]),
         **_summarize_timings([timings.get(stage) for stage in stages]),
