@@ -79,8 +79,9 @@ def _find_limits(models: tuple[Model, ...]) -> tuple[float, float]:
     highs = [max(model.test_accuracy_high, *(seed.test_accuracy for seed in model.seeds)) for model in models]
     low, high = min(lows), max(highs)
     reach = MOST_REACH * (high - low)
-    low = max(low - reach, min(low, *(model.seeds_low for model in models if model.seeds_low is not None)))
-    high = min(high + reach, max(high, *(model.seeds_high for model in models if model.seeds_high is not None)))
+    seeds = [(model.seeds_low, model.seeds_high) for model in models]
+    low = max(low - reach, min([low, *(ends[0] for ends in seeds if ends[0] is not None)]))
+    high = min(high + reach, max([high, *(ends[1] for ends in seeds if ends[1] is not None)]))
     rim = 0.03 * (high - low)
     return low - rim, high + rim
 
