@@ -16,7 +16,7 @@ DEMO := data.name=digits base.seeds=[0] \
   search.num_trials=6 search.epochs=3 search.confirm_seeds=[5,6]
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo reproduce test test-slow test-server test-network check bench lock clean
+.PHONY: help setup demo reproduce test test-slow test-server test-browser test-network check bench lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ test-slow: $(READY)  ## kill real trainings and searches at random moments and c
 
 test-server: $(READY)  ## kill a team's MLflow server on PostgreSQL, which it installs as root: a minute and a half
 	@$(RUN) pytest -m server
+
+test-browser: $(READY)  ## open the report in Chromium, which it installs as root: half a minute
+	@$(RUN) pytest -m browser
 
 test-network: $(READY)  ## ask the public addresses of data and weights whether they still answer
 	@$(RUN) pytest -m network

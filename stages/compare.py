@@ -28,7 +28,7 @@ def compare(stage: Stage) -> None:
         **settings.model_dump(exclude={"language"}),
     )
     with stage.outputs(*REPORTS) as files:
-        save_report(comparison, inputs.histories, settings.language, *files)
+        save_report(comparison, inputs.histories, settings.language, *files, gallery=inputs.gallery)
     for path in REPORTS:
         stage.run.log_artifact(Path(path), "report", is_summary=True)
     stage.run.log_champion(find_champion(comparison, inputs.metrics))

@@ -19,6 +19,8 @@ import psycopg
 import pytest
 import requests
 
+from debian import install_package
+
 #: Seconds to wait for a server to answer; MLflow's first start on an empty database takes about ten.
 START_TIMEOUT_S = 60
 
@@ -146,8 +148,8 @@ def _wait_for(
 
 def _find_postgres() -> Path:
     """Returns the folder of PostgreSQL's programs."""
-    if not _list_postgres() and os.geteuid() == 0 and shutil.which("apt-get"):
-        _install_postgres()
+    if not _list_postgres():
+        install_package("postgresql")
     if not (found := _list_postgres()):
         pytest.fail(
             "expected PostgreSQL's `initdb` and `postgres`, on PATH or below /usr/lib/postgresql. Received: neither. "
@@ -161,13 +163,3 @@ def _list_postgres() -> list[Path]:
     # Debian keeps them off PATH, one folder per version
     programs = [Path(on_path)] if on_path else sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True)
     return [program.parent for program in programs]
-
-
-def _install_postgres() -> None:
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for arguments in (["update"], ["install", "--yes", "--no-install-recommends", "postgresql"]):
-        done = subprocess.run(
-            ["apt-get", "--quiet", *arguments], env=environment, capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            pytest.fail(f"PostgreSQL can't be installed: `apt-get {arguments[0]}` says {done.stderr[-1000:]}")

@@ -73,7 +73,7 @@ def test_files_hold_no_date_and_no_version(comparison, tmp_path):
 def test_the_callers_style_stays_as_it_was(comparison, tmp_path):
     with mpl.rc_context({"font.size": 31.0, "axes.grid": False}):
         before = dict(mpl.rcParams)
-        figure = f.figure_cost(comparison.models)
+        figure = f.figure_cost(comparison)
         save_figure(figure, tmp_path / "cost.svg")
         assert dict(mpl.rcParams) == before
     assert "31px" not in (tmp_path / "cost.svg").read_text()
@@ -164,7 +164,7 @@ def test_class_names_are_text_and_nothing_else(tmp_path):
 
 
 def test_ids_of_two_figures_do_not_collide(comparison):
-    one, two = (set(render_svg(f.figure_cost(comparison.models), name).split(' id="')[1:]) for name in ("a", "b"))
+    one, two = (set(render_svg(f.figure_cost(comparison), name).split(' id="')[1:]) for name in ("a", "b"))
     assert all(part.startswith("a-") for part in one)
     assert all(part.startswith("b-") for part in two)
 

@@ -1,14 +1,18 @@
 """The report: its three forms agree, in both languages, with nothing missing and nothing fetched."""
 
+import base64
+import io
 import json
 import math
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from markupsafe import escape
+from pages import Page
+from PIL import Image
 
 from cotejo.comparison.verdict import build_comparison, find_recommendations, judge_pair
 from cotejo.errors import ParamsError
@@ -16,7 +20,7 @@ from cotejo.report import figures
 from cotejo.report.figures.comparison import build_report_figures
 from cotejo.report.render import render_html, render_json, render_markdown
 from cotejo.report.wording import LANGUAGES, Wording, load_locale
-from synthetic_study import build_histories, build_inputs
+from synthetic_study import build_gallery, build_histories, build_inputs
 
 STUDIES = {
     "clear": {"resnet": 0.93},
@@ -26,29 +30,10 @@ STUDIES = {
 }
 
 
-class Page(HTMLParser):
-    """Collects what a page shows and what it refers to."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.tags, self.texts, self.open, self.style = [], [], [], []
-        self.feed(html)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        while self.open and self.open.pop() != tag:
-            pass
-
-    def handle_data(self, data):
-        hidden = {"script", "style"} & set(self.open)
-        (self.style if hidden else self.texts).append(data)
-
-    @property
-    def text(self):
-        return " ".join(" ".join(self.texts).split())
+def render(comparison, language):
+    """The page with all its figures and images."""
+    drawn = build_report_figures(comparison, build_histories(), language)
+    return render_html(comparison, drawn, language, gallery=build_gallery(comparison))
 
 
 @pytest.fixture(scope="module", params=list(STUDIES))
@@ -68,7 +53,7 @@ def language(request):
 
 @pytest.fixture(scope="module")
 def html(comparison, language):
-    return render_html(comparison, build_report_figures(comparison, build_histories(), language), language)
+    return render(comparison, language)
 
 
 def list_keys(tree, prefix=""):
@@ -93,25 +78,6 @@ def test_an_unknown_language_is_refused():
         load_locale("fr")
 
 
-def test_page_and_markdown_show_the_numbers_of_the_json(comparison, language, html):
-    numbers = json.loads(render_json(comparison))
-    wording = Wording(language)
-    page, markdown = Page(html).text, render_markdown(comparison, language)
-    for row in numbers["models"]:
-        for text in (wording.percent(row["test_accuracy"], 2), wording.number(row["test_macro_f1"], 3),
-                     wording.integer(row["parameters"]), wording.duration(row["train_time_s"]),
-                     wording.size(row["size_bytes"]), wording.number(row["sample_right"], 1)):  # fmt: skip
-            assert " ".join(text.split()) in page
-            assert text in markdown
-    for row in numbers["pairs"]:
-        interval = f"{wording.signed_points(row['low'])} … {wording.signed_points(row['high'])}"
-        assert interval in page
-        assert interval in markdown
-        assert f"| {wording.p_value(row['p_adjusted'])} |" in markdown
-    for row in numbers["differences"]:
-        assert f"{wording.signed(row['low'])} … {wording.signed(row['high'])}" in page
-
-
 def test_markdowns_verdict_is_the_pages(comparison, language, html):
     verdict = re.search(r"\*\*(.+?)\*\*", render_markdown(comparison, language)).group(1)
     assert f'<p class="verdict">{escape(verdict)}</p>' in html
@@ -120,7 +86,8 @@ def test_markdowns_verdict_is_the_pages(comparison, language, html):
 def test_verdict_comes_first_and_answers_every_question(comparison, language, html):
     text = Page(html).text
     locale = load_locale(language)
-    places = [text.index(locale["headings"][key]) for key in ("answers", "recommendations", "models", "pairs", "data")]
+    order = ("answers", "recommendations", "models", "certainty", "cost", "trust", "data", "lineage", "params")
+    places = [html.index(f'<h2 id="{key}">{locale["headings"][key]}</h2>') for key in order]
     assert places == sorted(places)
     verdict = re.search(r'<p class="verdict">(.+?)</p>', html).group(1)
     assert html.index(verdict) < html.index("<table")
@@ -128,13 +95,19 @@ def test_verdict_comes_first_and_answers_every_question(comparison, language, ht
 
 
 def test_the_decisions_of_the_pairs_follow_the_adjusted_p(comparison):
-    table = render_markdown(comparison, "en").split("### Every pair of models")[1]
-    lines = [line.split("|") for line in table.splitlines() if line.startswith("|")][2:]
-    for cells, pair in zip(lines, comparison.pairs, strict=True):
+    for cells, pair in zip(read_pairs(comparison, "en"), comparison.pairs, strict=True):
         p = pair.p_value if pair is comparison.pairs[0] else pair.p_adjusted
         winner = pair.candidate if pair.value > 0 else pair.baseline
         is_clear = p < 0.05 and (pair.low > 0 or pair.high < 0)
-        assert cells[6].strip() == (Wording("en").model(winner) if is_clear else "cannot tell")
+        assert cells[-1] == (Wording("en").model(winner) if is_clear else "cannot tell")
+
+
+def read_pairs(comparison, language):
+    """The rows of the Markdown's table of pairs."""
+    heading = load_locale(language)["headings"]["pairs"]
+    table = render_markdown(comparison, language).split(f"### {heading}")[1].split("\n###")[0]
+    rows = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("|")][2:]
+    return [[cell.strip() for cell in row] for row in rows]
 
 
 def test_headline_recommendation_and_table_agree_on_a_crowded_p(language):
@@ -144,11 +117,10 @@ def test_headline_recommendation_and_table_agree_on_a_crowded_p(language):
     )
     verdict = judge_pair(pairs[0], 0.95, 0.01)
     crowded = replace(comparison, pairs=pairs, verdict=verdict)
-    crowded = replace(crowded, recommendations=find_recommendations(crowded, 0.5))
+    crowded = replace(crowded, recommendations=find_recommendations(crowded))
     wording, markdown = Wording(language), render_markdown(crowded, language)
-    lines = [line.split("|") for line in markdown.split("### ")[-1].splitlines() if line.startswith("|")][2:]
     unclear = load_locale(language)["decisions"]["unclear"]
-    assert [cells[6].strip() for cells in lines] == ["ResNet"] + [unclear] * 5
+    assert [cells[-1] for cells in read_pairs(crowded, language)] == ["ResNet"] + [unclear] * 5
     tied = wording.listing([wording.model(name) for name in ("transfer", "finetune")])
     assert f" {tied}." in markdown
 
@@ -159,13 +131,16 @@ def test_every_interval_is_headed_by_its_own_confidence(language):
         table["confidence"] = 0.9
     comparison = build_comparison(**inputs | {"confidence": 0.995})
     wording, markdown = Wording(language), render_markdown(comparison, language)
-    page = render_html(comparison, build_report_figures(comparison, build_histories(), language), language)
-    assert markdown.count(wording.confidence(0.9)) == 1  # the table of models
+    page = render(comparison, language)
+    heads = [line for line in markdown.splitlines() if line.startswith("|") and wording.confidence(0.9) in line]
+    assert [line.count(wording.confidence(0.9)) for line in heads] == [1, 2]  # the models, and how sure they are
+    assert not any(wording.confidence(0.995) in line for line in heads)
     assert wording.confidence(0.995) in markdown
-    caption = load_locale(language)["captions"]["cost"].replace(
-        "{{ confidence | confidence }}", wording.confidence(0.9)
-    )
-    assert caption in Page(page).text.replace(" %", "\u00a0%")
+    for name, confidence in (("cost", 0.9), ("robustness", 0.9), ("pairs", 0.995)):
+        caption = load_locale(language)["captions"][name].replace(
+            "{{ confidence | confidence }}", wording.confidence(confidence)
+        )
+        assert caption in Page(page).text.replace(" %", "\u00a0%")
     assert wording.number(0.005, 3) in page
 
 
@@ -177,12 +152,16 @@ def test_every_text_of_the_figures_is_used():
 def test_the_page_fetches_nothing(html):
     page = Page(html)
     for tag, attributes in page.tags:
+        if tag == "img":
+            assert attributes.pop("src").startswith("data:image/png;base64,")
+        if tag == "link":
+            assert attributes.pop("href") == "data:,"
         for key in ("src", "srcset", "data", "action", "poster", "background"):
             assert not attributes.get(key), (tag, attributes)
         for key in ("href", "xlink:href"):
             target = attributes.get(key) or "#"
             assert target.startswith("#") or (tag == "a" and target.startswith("https://")), (tag, target)
-        assert tag not in {"link", "iframe", "object", "embed", "base", "img"}
+        assert tag not in {"iframe", "object", "embed", "base"}
         assert "url(http" not in (attributes.get("style") or "")
     styles = " ".join(page.style)
     assert not re.search(r"@import|url\(|fetch\(|https?:", styles)
@@ -202,8 +181,10 @@ def test_the_page_can_be_read_by_everyone(language, html):
     assert ("html", {"lang": language}) in page.tags
     assert tags.count("h1") == tags.count("main") == 1
     pictures = [attributes for tag, attributes in page.tags if attributes.get("role") == "img"]
-    assert len(pictures) == tags.count("svg") == 6
-    assert all(attributes["aria-label"] for attributes in pictures)
+    assert len(pictures) == tags.count("svg") == 10
+    assert all(len(attributes["aria-label"]) > 60 for attributes in pictures)
+    assert tags.count("img") > 20
+    assert all(attributes["alt"] for tag, attributes in page.tags if tag == "img")
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     named = [attributes["aria-labelledby"] for _, attributes in page.tags if "aria-labelledby" in attributes]
     assert set(named) <= set(ids)
@@ -232,7 +213,7 @@ def test_class_names_cannot_break_page_or_table():
     for table in inputs["metrics"].values():
         table["confusion"]["class_names"] = names
     comparison = build_comparison(**inputs)
-    page = render_html(comparison, build_report_figures(comparison, build_histories(), "en"), "en")
+    page = render(comparison, "en")
     assert "<script>alert" not in page
     assert page.count("<script>") == 1
     markdown = render_markdown(comparison, "en")
@@ -240,8 +221,51 @@ def test_class_names_cannot_break_page_or_table():
 
 
 def test_the_same_comparison_gives_the_same_page(comparison, language, html):
-    again = render_html(comparison, build_report_figures(comparison, build_histories(), language), language)
-    assert again == html
+    assert render(comparison, language) == html
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (160, 120, 3)])
+def test_galleries_show_the_images_themselves_and_say_what_they_are(shape):
+    comparison = build_comparison(**build_inputs(num_samples=300))
+    images = {
+        index: np.random.default_rng(index).integers(0, 256, shape, dtype=np.uint8)
+        for index in build_gallery(comparison)
+    }
+    page = render_html(comparison, {}, "en", gallery=images)
+    shown = re.findall(r'<li><img src="data:image/png;base64,([^"]+)"[^>]* alt="([^"]+)"><span><b>([^<]+)', page)
+    assert len(shown) > 20
+    for code, alt, true_class in shown:
+        index = int(re.search(r"Test image (\d+), true class", alt)[1])
+        with Image.open(io.BytesIO(base64.b64decode(code))) as picture:
+            if shape[0] == 28:
+                assert np.array_equal(np.asarray(picture), images[index][..., 0])
+            else:
+                assert picture.mode == "RGB"
+                assert picture.size == (84, 112)  # larger ones would only make the file large
+        assert alt.endswith(f"true class {true_class}")
+    only = page.split("<h3>Only ResNet is right</h3>")[1].split("<h3>")[0]
+    for true_class, answers in re.findall(r"<b>([^<]+)</b>(.*?)</span></li>", only):
+        assert f"ResNet: {true_class}, " in answers
+        assert f"LeNet: {true_class}, " not in answers
+
+
+def test_a_gallery_without_images_says_so():
+    comparison = build_comparison(**build_inputs(num_samples=300))
+    page = render_html(replace(comparison, disagreements=(), errors={"lenet": (), "resnet": ()}), {}, "es", gallery={})
+    assert "No hay ninguna imagen de prueba en la que solo acierte ResNet." in page
+    assert "No hay ninguno: LeNet acierta con todas las imágenes de prueba." in page
+
+
+def test_where_the_numbers_come_from_is_said_as_far_as_it_is_known():
+    inputs = build_inputs(num_samples=300)
+    inputs["facts"] |= {"dvc_exp_name": "quiet-mule",
+                        "mlflow_runs": {"compare": "https://mlflow.example/#/runs/1", "evaluate": "run-2"}}  # fmt: skip
+    page = render_html(build_comparison(**inputs), {}, "en", gallery={})
+    assert "<code>quiet-mule</code>" in page
+    assert '<a href="https://mlflow.example/#/runs/1" rel="noreferrer">compare</a>, evaluate <code>run-2</code>' in page
+    bare = render_html(build_comparison(**build_inputs(num_samples=300)), {}, "en", gallery={})
+    assert "DVC experiment" not in bare
+    assert "MLflow runs" not in bare
 
 
 @pytest.mark.parametrize(
@@ -260,6 +284,15 @@ def test_the_same_comparison_gives_the_same_page(comparison, language, html):
         ("signed_points", 0.02, "+2.00", "+2,00"),
         ("p_value", 0.00001, "<\u202f0.001", "<\u202f0,001"),
         ("p_equals", 0.0421, "p\u00a0=\u00a00.042", "p\u00a0=\u00a00,042"),
+        ("duration", 0.0011, "1.10\u00a0ms", "1,10\u00a0ms"),
+        ("duration", 0.0423, "42.3\u00a0ms", "42,3\u00a0ms"),
+        ("compact", 87_600_000, "87.6\u00a0M", "87,6\u00a0M"),
+        ("compact", 846_000, "846\u00a0k", "846\u00a0k"),
+        ("compact", 5_000_000, "5\u00a0M", "5\u00a0M"),
+        ("compact", 1_230_000_000, "1.23\u00a0G", "1,23\u00a0G"),
+        ("compact", 999, "999", "999"),
+        ("compact", None, "–", "–"),
+        ("model", "lenet@a1b2c3d", "lenet@a1b2c3d", "lenet@a1b2c3d"),
         ("duration", 0.844, "0.84\u00a0s", "0,84\u00a0s"),
         ("duration", 60, "1\u00a0min", "1\u00a0min"),
         ("duration", 3_725, "1\u00a0h 02\u00a0min", "1\u00a0h 02\u00a0min"),

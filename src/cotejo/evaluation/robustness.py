@@ -127,7 +127,7 @@ def _describe(name: str, path: Path, data: Data, indices: NDArray[np.int64], set
 
 def _run(tasks: Sequence[Task], setup: Setup, data: Data, runtime: Runtime) -> Iterator[tuple[int, NDArray[np.int64]]]:
     """Gives each task's place and right answers as they end."""
-    threads = setup.base.threads
+    threads = setup.threads
     if runtime.scheduler == "local" and count_workers(runtime, threads, len(tasks)) == 1:
         yield from ((place, _score(task)) for place, task in enumerate(tasks))
         return

@@ -13,18 +13,26 @@ from jinja2 import PackageLoader
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from cotejo.comparison.records import Comparison, Pair
-from cotejo.comparison.verdict import decide_pair
+from cotejo.comparison.records import Comparison
 from cotejo.report.figures.comparison import build_report_figures
+from cotejo.report.gallery import Pixels, build_galleries
 from cotejo.report.style import render_svg
-from cotejo.report.wording import build_environment, load_locale
+from cotejo.report.tables import build_tables
+from cotejo.report.wording import Wording, build_environment, load_locale
 
 #: Significant digits of a number in the JSON: more than any clock or sample holds, fewer than platforms disagree in.
 SIGNIFICANT_DIGITS = 6
 
 
 def save_report(
-    comparison: Comparison, histories: Mapping[str, pd.DataFrame], language: str, html: Path, data: Path, markdown: Path
+    comparison: Comparison,
+    histories: Mapping[str, pd.DataFrame],
+    language: str,
+    html: Path,
+    data: Path,
+    markdown: Path,
+    *,
+    gallery: Mapping[int, Pixels],
 ) -> None:
     """Writes the report in its three forms, all from the same object, so that they can't disagree.
 
@@ -36,24 +44,28 @@ def save_report(
         html: The page.
         data: The JSON file.
         markdown: The Markdown file.
+        gallery: By index the test images to show, uint8 of shape (height, width, channels).
     """
     figures = build_report_figures(comparison, histories, language)
-    html.write_text(render_html(comparison, figures, language), encoding="utf-8")
+    html.write_text(render_html(comparison, figures, language, gallery=gallery), encoding="utf-8")
     data.write_text(render_json(comparison), encoding="utf-8")
     markdown.write_text(render_markdown(comparison, language), encoding="utf-8")
 
 
-def render_html(comparison: Comparison, figures: Mapping[str, Figure], language: str) -> str:
+def render_html(
+    comparison: Comparison, figures: Mapping[str, Figure], language: str, *, gallery: Mapping[int, Pixels]
+) -> str:
     """Renders the report as one self-contained page: no request leaves it.
 
     Args:
         comparison: The comparison.
-        figures: By name accuracy, loss, confusions, f1, pairs, cost, as `build_report_figures` builds them; one that
-            is missing is left out.
+        figures: By name, as `build_report_figures` builds them; one that is missing is left out.
         language: en or es.
+        gallery: By index the test images to show, uint8 of shape (height, width, channels).
     """
     pictures = {name: Markup(render_svg(figure, name)) for name, figure in figures.items()}  # noqa: S704 - our own SVG
-    return _render("report.html.j2", comparison, language, figures=pictures)
+    galleries = build_galleries(comparison, gallery)
+    return _render("report.html.j2", comparison, language, figures=pictures, galleries=galleries)
 
 
 def render_markdown(comparison: Comparison, language: str) -> str:
@@ -93,19 +105,13 @@ def _render(template: str, comparison: Comparison, language: str, **more: Any) -
         locale=locale,
         say=say,
         find=lambda finding: say(locale["findings"][finding.key], **finding.values),
-        decide=lambda pair: say(**_decide(comparison, pair, locale)),
-        rows=_list_data(comparison),
+        tables=build_tables(comparison, Wording(language), say),
+        facts=_list_facts(comparison),
         **more,
     )
 
 
-def _decide(comparison: Comparison, pair: Pair, locale: Mapping[str, Any]) -> dict[str, Any]:
-    """Picks the words for the better model of a pair, or for that it can't be told."""
-    winner = decide_pair(comparison, pair)
-    return {"text": locale["decisions"]["better" if winner else "unclear"], "winner": winner}
-
-
-def _list_data(comparison: Comparison) -> dict[str, Any]:
+def _list_facts(comparison: Comparison) -> dict[str, Any]:
     """Picks the facts of the data and lineage that may be missing, so that templates needn't ask."""
     source = comparison.dataset.get("source") or {}
     facts = comparison.facts
@@ -115,6 +121,8 @@ def _list_data(comparison: Comparison) -> dict[str, Any]:
         "licence": source.get("licence"),
         "commit": facts.get("git_commit"),
         "is_dirty": bool(facts.get("dirty")),
+        "experiment": facts.get("dvc_exp_name"),
+        "runs": facts.get("mlflow_runs") or {},
         "weights": facts.get("weights"),
         "backbone": facts.get("backbone"),
         "params": {key: _say_value(value) for key, value in facts["params"].items()},

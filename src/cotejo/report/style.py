@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -15,8 +15,20 @@ from matplotlib.figure import Figure
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY = "#E69F00", "#56B4E9"
 INK, GREY, RULE = "#22252a", "#666b73", "#d9dbe0"
+PAPER = "#ffffff"
+# neither changes in the dark: cells of a matrix that are as opaque as their number is high, and text on the opaque ones
+DEEP, ON_DEEP = "#08519c", "#fffffe"
+#: Colours that a page gives other values in the dark, by the name of the page's variable.
+THEMED = {"paper": PAPER, "ink": INK, "grey": GREY, "rule": RULE, "blue": BLUE, "vermillion": VERMILLION,
+          "green": GREEN, "purple": PURPLE, "orange": ORANGE, "sky": SKY}  # fmt: skip
 MODEL_COLOURS = {"lenet": BLUE, "resnet": VERMILLION, "transfer": GREEN, "finetune": PURPLE}
 MODEL_MARKERS = {"lenet": "o", "resnet": "s", "transfer": "^", "finetune": "D"}
+
+#: Looks of models that aren't those of the study, in the order in which they come.
+OTHER_LOOKS = [(colour, marker) for marker in "oPv*hX" for colour in (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)]
+
+#: A number of a drawing with more decimals than can be seen: a hundredth of a point is enough, and half the file.
+LONG_NUMBER = re.compile(r"\d+\.\d{3,}")
 
 #: Longest class name that is written along an axis; the rest is cut.
 LONGEST_LABEL = 14
@@ -44,8 +56,9 @@ STYLE: Any = {
     "grid.linewidth": 0.6,
     "lines.solid_capstyle": "round",
     "legend.frameon": False,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
+    "figure.facecolor": PAPER,
+    "axes.facecolor": PAPER,
+    "savefig.facecolor": PAPER,
     "savefig.dpi": 160,
     # text stays text: it takes the page's font, can be found and copied, and makes the file small
     "svg.fonttype": "none",
@@ -68,6 +81,14 @@ def use_style() -> Iterator[None]:
 def build_figure(width: float, height: float) -> Figure:
     """Builds an empty figure of a size in inches, laid out by itself."""
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def choose_looks(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Chooses how models are drawn in every figure: a colour and a shape, so that neither has to tell them alone."""
+    others = iter(OTHER_LOOKS * (1 + len(names) // len(OTHER_LOOKS)))
+    known = all(name in MODEL_COLOURS for name in names)
+    looks = [(MODEL_COLOURS[name], MODEL_MARKERS[name]) if known else next(others) for name in names]
+    return {name: {"color": look[0], "marker": look[1]} for name, look in zip(names, looks, strict=True)}
 
 
 def hide_frame(ax: Axes) -> None:
@@ -101,15 +122,26 @@ def render_svg(figure: Figure, prefix: str) -> str:
     Args:
         figure: The figure.
         prefix: Put before every id, since ids of two figures in one page would otherwise collide.
+
+    Returns:
+        The element; its colours are the page's variables `--plot-ink` and so on, where it has them.
     """
     text = _draw(figure, "svg").decode("utf-8")
     text = text[text.index("<svg") :]
     text = re.sub(r'\bid="', f'id="{prefix}-', text)
     text = re.sub(r"url\(#", f"url(#{prefix}-", text)
     text = re.sub(r'href="#', f'href="#{prefix}-', text)
+    for name, colour in THEMED.items():
+        text = re.sub(f"(?<=[a-z]: ){colour}", f"var(--plot-{name},{colour})", text, flags=re.IGNORECASE)
+    text = re.sub(r"<[^>]+>", lambda tag: LONG_NUMBER.sub(_shorten, tag[0]), text)
+    text = re.sub(r"\n\s*", "\n", text)
     # the page sets the width; the view box keeps the proportions
     head, body = text.split(">", 1)
     return re.sub(r'\s(width|height)="[^"]*"', "", head) + ">" + body
+
+
+def _shorten(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
 
 
 def _draw(figure: Figure, kind: Literal["svg", "png"]) -> bytes:

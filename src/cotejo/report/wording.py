@@ -99,6 +99,8 @@ class Wording:
         """Says a time in the unit that suits it."""
         if seconds is None:
             return MISSING
+        if seconds < 0.1:
+            return f"{self.number(1000 * seconds, 2 if seconds < 0.01 else 1)}\u00a0ms"
         if seconds < 10:
             return f"{self.number(seconds, 2 if seconds < 1 else 1)}\u00a0s"
         whole = round(seconds)
@@ -117,9 +119,21 @@ class Wording:
                 return f"{self.number(num_bytes / scale, 0 if num_bytes >= 100 * scale else 1)}\u00a0{unit}"
         return f"{self.number(num_bytes / 1e3, 0)}\u00a0kB"
 
+    def compact(self, count: float | None) -> str:
+        """Says a count in thousands (k), millions (M) or billions of them (G), to three figures."""
+        if count is None:
+            return MISSING
+        for unit, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+            if count >= scale:
+                amount = count / scale
+                # a round one without its zeros, as the marks of an axis are
+                digits = 0 if amount >= 100 or amount == int(amount) else 1 if amount >= 10 else 2
+                return f"{self.number(amount, digits)}\u00a0{unit}"
+        return self.integer(count)
+
     def model(self, name: str) -> str:
-        """Says the name of a model."""
-        return str(self.locale["models"][name])
+        """Says the name of a model; one that isn't the study's, as it is."""
+        return str(self.locale["models"].get(name, name))
 
     def listing(self, items: Sequence[str]) -> str:
         """Joins items as a sentence does: `a, b and c`."""
@@ -155,7 +169,7 @@ def build_environment(language: str, *, autoescape: bool) -> Environment:
     )
     wording = Wording(language)
     methods = ("number", "integer", "percent", "exact", "confidence", "points", "signed_points", "signed", "ratio",
-               "p_value", "p_equals", "duration", "size", "model", "listing")  # fmt: skip
+               "p_value", "p_equals", "duration", "size", "compact", "model", "listing")  # fmt: skip
     filters: dict[str, Callable[..., Any]] = {name: getattr(wording, name) for name in methods}
     environment.filters.update(filters)
     return environment

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cotejo.report.style import INK, build_figure, cut_label, hide_frame, use_style
+from cotejo.report.style import DEEP, INK, ON_DEEP, PAPER, build_figure, cut_label, hide_frame, use_style
 
 Ints = NDArray[np.integer[Any]]
 
@@ -43,7 +44,9 @@ def draw_confusion(
     """Draws a confusion matrix; the colour is always the share of the row, `labels` are those of x and y."""
     sums = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, sums, out=np.zeros(counts.shape), where=sums > 0)
-    ax.pcolormesh(shares, cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=0.8)
+    # opacity and no scale of colours: on a dark page a cell of few images is as dark as the page
+    mesh = ax.pcolormesh(shares, cmap=ListedColormap([DEEP]), edgecolors=PAPER, linewidth=0.8, alpha=shares)
+    mesh.set_edgecolor(PAPER)
     for row, column in np.argwhere(counts > 0):
         share = shares[row, column]
         # below 1% a cell is blank: ten in a thousand says nothing and hides what does
@@ -51,7 +54,7 @@ def draw_confusion(
             continue
         text = f"{100 * share:.0f}" if normalized else f"{counts[row, column]:,}"
         ax.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=fontsize,
-                color="white" if share > 0.5 else INK)  # fmt: skip
+                color=ON_DEEP if share > 0.6 else INK)  # fmt: skip
     ticks, names = np.arange(len(class_names)) + 0.5, [cut_label(name) for name in class_names]
     ax.set_xticks(ticks, names, fontsize=fontsize + 0.5)
     if max(map(len, names)) > 2:  # digits need no slant

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cotejo.evaluation.metrics import draw_sample
 from cotejo.evaluation.summary import Evaluation
 from cotejo.report.figures.confusion import figure_confusion
-from cotejo.report.figures.trust import figure_reliability, figure_risk_coverage
+from cotejo.report.figures.reliability import figure_reliability
 from cotejo.report.style import INK, VERMILLION, build_figure, cut_label, hide_frame, save_figure, use_style
 from cotejo.schema import Evaluate, ModelName
 
@@ -28,7 +28,7 @@ def save_evaluation_figures(
     settings: Evaluate,
     folder: Path,
 ) -> None:
-    """Draws a `risk-coverage.png` of all models, and of each its confusions, predictions and reliability.
+    """Draws the confusions, predictions and reliability of each model.
 
     Args:
         evaluations: The models on the test images by name; of several seeds, the predictions of the first are shown.
@@ -46,8 +46,6 @@ def save_evaluation_figures(
         figure = figure_predictions(images[shown], evaluation.y_true[shown], evaluation.y_prob[0, shown], class_names)
         save_figure(figure, folder / f"predictions-{name}.png")
         save_figure(figure_reliability(evaluation.summary, name), folder / f"reliability-{name}.png")
-    curves: dict[str, Any] = {name: evaluation.summary["risk_coverage"] for name, evaluation in evaluations.items()}
-    save_figure(figure_risk_coverage(curves), folder / "risk-coverage.png")
 
 
 def figure_predictions(

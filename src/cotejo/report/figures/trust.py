@@ -1,132 +1,146 @@
-"""How far a model's confidence can be trusted: reliability before and after scaling, risk by coverage."""
+"""How far the models can be trusted: their confidences, what to leave to a person, and pictures of poor quality."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import MultipleLocator
 
-from cotejo.report.style import (
-    BLUE,
-    GREY,
-    INK,
-    MODEL_COLOURS,
-    MODEL_MARKERS,
-    RULE,
-    SKY,
-    VERMILLION,
-    build_figure,
-    use_style,
-)
-
-Rows = Sequence[Mapping[str, Any]]
-
-IDEAL: Any = {"color": GREY, "linewidth": 1, "linestyle": (0, (4, 3))}
-#: Confidence above accuracy, and below it: hatched too, since which way a gap goes must not hang on a colour.
-GAPS = (("too sure", VERMILLION, "////"), ("not sure enough", BLUE, "...."))
+from cotejo.comparison.records import Bin, Corrupted, Model
+from cotejo.report.axes import format_axis, format_numbers
+from cotejo.report.figures.intervals import build_model_legend
+from cotejo.report.style import GREY, PAPER, build_figure, choose_looks, use_style
+from cotejo.report.wording import Wording
 
 
-def figure_reliability(summary: Mapping[str, Any], title: str) -> Figure:
-    """Shows accuracy by confidence before and after temperature scaling, and how many answers each bin holds.
+def figure_reliability(models: Sequence[Model], *, language: str = "en") -> Figure:
+    """Shows a reliability diagram per model, before and after temperature scaling: how often right by how sure.
 
     Args:
-        summary: With `reliability`, `reliability_scaled`, `test_ece`, `test_ece_scaled`, `temperature`, `num_seeds`.
-        title: Above the left panel.
+        models: The models.
+        language: en or es.
+
+    References:
+        Guo et al., On Calibration of Modern Neural Networks (2017), figure 4.
     """
-    panels = (
-        (f"{title}: as trained", summary["reliability"], summary["test_ece"]),
-        (f"temperature {summary['temperature']:.2f}", summary["reliability_scaled"], summary["test_ece_scaled"]),
-    )
-    # seeds that are wrong in opposite ways look right together, so the bars can look better than this number
-    note = f"\n(mean of {summary['num_seeds']} seeds)" if summary["num_seeds"] > 1 else ""
     with use_style():
-        figure = build_figure(7.4, 5.2)
-        axes = figure.subplots(2, 2, sharex=True, sharey="row", height_ratios=(3.4, 1))
-        for (name, bins, error), ax, below in zip(panels, axes[0], axes[1], strict=True):
-            draw_reliability(ax, bins)
-            text = f"calibration error {100 * error:.1f} points{note}"
-            ax.set_title(name, pad=22 + 12 * text.count("\n"))
-            ax.text(0, 1.03, text, transform=ax.transAxes, color=INK)
-            draw_counts(below, bins)
-            below.set_xlabel("Confidence")
-        axes[0, 0].set_ylabel("Right answers")
-        axes[1, 0].set_ylabel("Answers")
-        handles = [
-            Line2D([], [], label="ideal", **IDEAL),
-            Patch(label="right", facecolor=SKY),
-            *(Patch(label=label, facecolor="none", edgecolor=colour, hatch=hatch) for label, colour, hatch in GAPS),
-        ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+        wording = Wording(language)
+        words = wording.locale["figures"]
+        columns, rows = min(2, len(models)), math.ceil(len(models) / 2)
+        figure = build_figure(3.9 * columns, 2.6 * rows + 0.3)
+        axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+        looks = choose_looks([model.name for model in models])
+        for ax in axes.flat[len(models) :]:
+            ax.set_axis_off()
+        for ax, model in zip(axes.flat, models, strict=False):
+            ax.axline((0, 0), slope=1, color=GREY, linewidth=0.8)
+            draw_bins(ax, model.reliability, GREY, "--", words["before_scaling"])
+            draw_bins(ax, model.reliability_scaled, looks[model.name]["color"], "-", words["after_scaling"])
+            ax.set_title(wording.model(model.name))
+            ax.legend(loc="upper left", fontsize=9.5)
+            ax.set(xlim=(0, 1.02), ylim=(0, 1.02))
+            for axis in (ax.xaxis, ax.yaxis):
+                axis.set_major_locator(MultipleLocator(0.25))
+                format_numbers(axis, wording, scale=100, unit=wording.locale["number"]["percent"])
+        for ax in axes[-1]:
+            ax.set_xlabel(words["confidence"])
+        for ax in axes[:, 0]:
+            ax.set_ylabel(words["right_share"])
         return figure
 
 
-def draw_reliability(ax: Axes, bins: Rows) -> None:
-    """Draws a bar per bin up to its accuracy, and the gap from there to its mean confidence.
+def draw_bins(ax: Axes, bins: Sequence[Bin], colour: str, line: str, label: str) -> None:
+    """Draws a dot per bin, the larger the more predictions it holds; hollow where the line is dashed."""
+    confidences, accuracies = [item.confidence for item in bins], [item.accuracy for item in bins]
+    most = max((item.count for item in bins), default=1)
+    face = colour if line == "-" else PAPER
+    ax.plot(confidences, accuracies, line, color=colour, linewidth=1.5, label=label)
+    ax.scatter(confidences, accuracies, s=[14 + 60 * item.count / most for item in bins], facecolors=face,
+               edgecolors=colour, linewidths=1.2, zorder=3)  # fmt: skip
+
+
+def figure_risk(models: Sequence[Model], *, language: str = "en") -> Figure:
+    """Shows the share of errors when a model answers its surest images alone, against how many it answers.
 
     Args:
-        ax: Where to draw.
-        bins: Rows of low, high, count, confidence, accuracy.
-    """
-    ax.plot([0, 1], [0, 1], zorder=3, **IDEAL)
-    low = np.array([each["low"] for each in bins])
-    width = np.array([each["high"] for each in bins]) - low
-    accuracy = np.array([each["accuracy"] for each in bins])
-    gap = np.array([each["confidence"] for each in bins]) - accuracy
-    ax.bar(low, accuracy, width, align="edge", color=SKY, edgecolor="white", linewidth=0.8)
-    for shown, (_, colour, hatch) in zip((gap > 0, gap <= 0), GAPS, strict=True):
-        ax.bar(low[shown], gap[shown], width[shown], bottom=accuracy[shown], align="edge", facecolor="none",
-               edgecolor=colour, hatch=hatch, linewidth=1)  # fmt: skip
-    ax.set(xlim=(0, 1), ylim=(0, 1))
-    _use_percent(ax.xaxis, ax.yaxis)
+        models: The models.
+        language: en or es.
 
-
-def draw_counts(ax: Axes, bins: Rows) -> None:
-    """Draws how many answers each bin holds, by powers of ten: a bin of four says little, and has to be seen."""
-    counts = [each["count"] for each in bins]
-    ax.bar(
-        [each["low"] for each in bins], counts, [each["high"] - each["low"] for each in bins],
-        align="edge", color=RULE, edgecolor=GREY, linewidth=0.6, log=True,
-    )  # fmt: skip
-    # a bar of one answer has a height too; a panel that shares the axis may have a higher one
-    ax.set(xlim=(0, 1), ylim=(0.5, max(ax.get_ylim()[1], 3 * max(counts))))
-    ax.yaxis.set_major_locator(LogLocator(numticks=4))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
-    ax.yaxis.set_minor_locator(NullLocator())
-    _use_percent(ax.xaxis)
-
-
-def figure_risk_coverage(curves: Mapping[str, Rows]) -> Figure:
-    """Shows how often each model errs if it answers only the images that it is surest of.
-
-    Args:
-        curves: By model, rows of coverage and risk.
+    References:
+        Geifman and El-Yaniv, Selective Classification for Deep Neural Networks (2017), figure 1.
     """
     with use_style():
-        figure = build_figure(6.4, 4.2)
+        wording = Wording(language)
+        figure = build_figure(7.2, 3.7)
         ax = figure.subplots()
-        for name, points in curves.items():
-            draw_risk_coverage(ax, name, points)
-        ax.set(xlim=(0, 1.02), xlabel="Images answered, the surest first", ylabel="Wrong answers among them")
+        looks = choose_looks([model.name for model in models])
+        for model in models:
+            points = model.risk_coverage
+            ax.plot([point.coverage for point in points], [point.risk for point in points], markevery=4, markersize=6,
+                    **looks[model.name])  # fmt: skip
+        figure.legend(
+            handles=build_model_legend(models, wording), loc="outside upper center", ncols=min(4, len(models))
+        )
+        ax.set_xlim(0, 1.02)
         ax.set_ylim(bottom=0)
-        _use_percent(ax.xaxis, ax.yaxis)
-        # beside no curve, since one of a model that errs everywhere may be anywhere
-        figure.legend(loc="outside lower center", ncols=len(curves))
+        percent = wording.locale["number"]["percent"]
+        for axis in (ax.xaxis, ax.yaxis):
+            format_numbers(axis, wording, scale=100, unit=percent)
+        ax.set_xlabel(wording.locale["figures"]["coverage"])
+        ax.set_ylabel(wording.locale["figures"]["risk"])
         return figure
 
 
-def draw_risk_coverage(ax: Axes, name: str, points: Rows) -> None:
-    """Draws one model's risk by coverage in its colour and marker."""
-    ax.plot(
-        [point["coverage"] for point in points], [point["risk"] for point in points], label=name,
-        color=MODEL_COLOURS.get(name), marker=MODEL_MARKERS.get(name), markersize=5, markevery=2, linewidth=1.8,
-    )  # fmt: skip
+def figure_robustness(models: Sequence[Model], *, language: str = "en") -> Figure:
+    """Shows accuracy against the severity of a corruption, a panel per corruption and a line per model.
+
+    Args:
+        models: The models; all have the same corruptions.
+        language: en or es.
+
+    References:
+        Hendrycks and Dietterich, Benchmarking Neural Network Robustness to Common Corruptions (2019).
+    """
+    with use_style():
+        wording = Wording(language)
+        looks = choose_looks([model.name for model in models])
+        corruptions = list_corruptions(models[0].robustness)
+        columns = min(3, len(corruptions) + 1)
+        rows = math.ceil((len(corruptions) + 1) / columns)
+        figure = build_figure(2.75 * columns, 2.5 * rows + 0.2)
+        axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+        for ax, corruption in zip(axes.flat, corruptions, strict=False):
+            for model in models:
+                draw_severities(ax, model, corruption, looks[model.name])
+            ax.set_title(wording.locale["corruptions"][corruption])
+            ax.xaxis.set_major_locator(MultipleLocator(1))
+            format_axis(ax.xaxis, wording.integer)
+            ax.tick_params(labelbottom=True)
+            ax.set_xlabel(wording.locale["figures"]["severity"])
+        # the last panel, which no corruption needs, says whose line is whose
+        for ax in axes.flat[len(corruptions) :]:
+            ax.set_axis_off()
+        axes.flat[len(corruptions)].legend(handles=build_model_legend(models, wording), loc="center", fontsize=11)
+        for ax in axes[:, 0]:
+            format_numbers(ax.yaxis, wording, scale=100, unit=wording.locale["number"]["percent"])
+            ax.set_ylabel(wording.locale["figures"]["accuracy"])
+        return figure
 
 
-def _use_percent(*axes: Axis) -> None:
-    for axis in axes:
-        axis.set_major_formatter(FuncFormatter(lambda share, _: f"{round(100 * share, 6):g}%"))
+def list_corruptions(rows: Sequence[Corrupted]) -> list[str]:
+    """Returns the names of the corruptions in their order; severity 0 is none."""
+    return list(dict.fromkeys(row.corruption for row in rows if row.severity))
+
+
+def draw_severities(ax: Axes, model: Model, corruption: str, look: dict[str, Any]) -> None:
+    """Draws one model's line from the uncorrupted images to the worst severity, in its Wilson intervals."""
+    rows = sorted(
+        (row for row in model.robustness if row.severity == 0 or row.corruption == corruption),
+        key=lambda row: row.severity,
+    )
+    places = [row.severity for row in rows]
+    ax.fill_between(places, [row.low for row in rows], [row.high for row in rows], color=look["color"], alpha=0.15,
+                    linewidth=0)  # fmt: skip
+    ax.plot(places, [row.accuracy for row in rows], markersize=4.5, **look)

@@ -1,10 +1,10 @@
-"""What the reliability and risk figures show, and that the same data give the same bytes."""
+"""What the reliability figure shows, and that the same data give the same bytes."""
 
 import matplotlib as mpl
 import pytest
 from PIL import Image
 
-from cotejo.report.figures.trust import figure_reliability, figure_risk_coverage
+from cotejo.report.figures.reliability import figure_reliability
 from cotejo.report.style import save_figure
 
 
@@ -17,11 +17,6 @@ SUMMARY = {
     "reliability": [build_bin(0.5, 3, 0.6, 0.4), build_bin(0.75, 4000, 0.95, 0.9)],
     "reliability_scaled": [build_bin(0.25, 1, 0.45, 0.0), build_bin(0.5, 1200, 0.7, 0.8)],
 }  # fmt: skip
-CURVES = {
-    name: [{"coverage": step / 20, "risk": step / 100 * factor} for step in range(1, 21)]
-    for name, factor in (("lenet", 1.0), ("resnet", 0.5), ("transfer", 4.5), ("finetune", 0.0))
-}
-
 
 @pytest.fixture
 def panels():
@@ -58,22 +53,11 @@ def test_the_smallest_and_the_largest_bin_are_seen(panels):
         assert (low < 1, high > 4000, ax.get_yscale()) == (True, True, "log")
 
 
-def test_every_model_has_a_curve_of_its_own_colour_and_marker():
-    ax = figure_risk_coverage(CURVES).axes[0]
-    assert [line.get_label() for line in ax.lines] == list(CURVES)
-    assert len({line.get_color() for line in ax.lines}) == len({line.get_marker() for line in ax.lines}) == 4
-    for line, points in zip(ax.lines, CURVES.values(), strict=True):
-        assert list(line.get_ydata()) == [point["risk"] for point in points]
-        assert ax.get_ylim()[0] == 0
-
-
 def test_same_data_give_the_same_bytes_and_leave_the_callers_style(tmp_path):
     style = dict(mpl.rcParams)
     for turn in ("first", "second"):
         save_figure(figure_reliability(SUMMARY, "lenet"), tmp_path / f"{turn}-reliability.png")
-        save_figure(figure_risk_coverage(CURVES), tmp_path / f"{turn}-risk.png")
-    for name in ("reliability", "risk"):
-        assert (tmp_path / f"first-{name}.png").read_bytes() == (tmp_path / f"second-{name}.png").read_bytes()
-        with Image.open(tmp_path / f"first-{name}.png") as image:
-            assert image.width < 1300  # a third of which is read on a page
+    assert (tmp_path / "first-reliability.png").read_bytes() == (tmp_path / "second-reliability.png").read_bytes()
+    with Image.open(tmp_path / "first-reliability.png") as image:
+        assert image.width < 1300  # a third of which is read on a page
     assert dict(mpl.rcParams) == style

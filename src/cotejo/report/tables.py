@@ -1,0 +1,305 @@
+"""The report's tables: built once, shown by the page and by its Markdown twin, so that the two can't disagree."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from cotejo.comparison.records import Comparison, Model, Pair
+from cotejo.comparison.verdict import decide_pair
+from cotejo.report.figures.trust import list_corruptions
+from cotejo.report.wording import MISSING, Wording
+
+#: The share of images, the surest ones, of which the table of trust says how many are wrong.
+COVERAGE = 0.8
+
+
+class Column(NamedTuple):
+    """A column's heading, and whether it holds numbers."""
+
+    label: str
+    is_number: bool = True
+
+
+class Cell(NamedTuple):
+    """What a cell shows.
+
+    Attributes:
+        text: Its text.
+        value: The number that it is sorted by; None for one that isn't there, and for text.
+        note: An interval or a detail below the text.
+        is_clear: Whether it stands out.
+    """
+
+    text: str
+    value: float | None = None
+    note: str = ""
+    is_clear: bool = False
+
+
+class Row(NamedTuple):
+    """A row: its heading, its cells, and whether it is one of those that the verdict is about."""
+
+    head: str
+    cells: tuple[Cell, ...]
+    is_chosen: bool = False
+
+
+class Table(NamedTuple):
+    """A table; the first column is that of the rows' headings."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+
+class _Tables:
+    """Builds the tables, a method each.
+
+    Args:
+        comparison: The comparison.
+        wording: The language.
+        say: Fills in a text of the locale.
+    """
+
+    def __init__(self, comparison: Comparison, wording: Wording, say: Callable[..., str]) -> None:
+        self.comparison, self.wording = comparison, wording
+        self._words, self._say = wording.locale["columns"], say
+
+    def models(self) -> Table:
+        """What every model scored, with its interval over the test images."""
+        w, first = self.wording, self.comparison.models[0]
+        return self._by_model(
+            [self._name("accuracy_interval", confidence=first.confidence), self._name("macro_f1"),
+             self._name("test_loss"), self._name("right", sample_size=first.sample_size)],
+            lambda m: (
+                self._between(w.percent, m.test_accuracy, m.test_accuracy_low, m.test_accuracy_high, 2),
+                self._between(w.number, m.test_macro_f1, m.test_macro_f1_low, m.test_macro_f1_high, 3),
+                self._between(w.number, m.test_loss, m.test_loss_low, m.test_loss_high, 3),
+                Cell(w.number(m.sample_right, 1), m.sample_right),
+            ),
+        )  # fmt: skip
+
+    def certainty(self) -> Table:
+        """Test-image and seed uncertainty of every model, told apart."""
+        w, confidence = self.wording, self.comparison.models[0].confidence
+        return self._by_model(
+            [self._name("mean_accuracy"), self._name("images_interval", confidence=confidence),
+             self._name("seeds_interval", confidence=confidence), self._name("seed_spread"), self._name("seeds")],
+            lambda m: (
+                Cell(w.percent(m.test_accuracy, 2), m.test_accuracy),
+                self._range(w.percent, m.test_accuracy_low, m.test_accuracy_high, 2),
+                self._range(w.percent, m.seeds_low, m.seeds_high, 2),
+                Cell(MISSING if m.seed_spread is None else w.points(m.seed_spread), m.seed_spread),
+                Cell(w.integer(len(m.seeds)), len(m.seeds)),
+            ),
+        )  # fmt: skip
+
+    def pairs(self) -> Table:
+        """Every pair with its tests and the decision."""
+        w, comparison = self.wording, self.comparison
+        locale = w.locale["decisions"]
+
+        def decide(pair: Pair) -> Cell:
+            winner = decide_pair(comparison, pair)
+            return Cell(self._say(locale["better" if winner else "unclear"], winner=winner))
+
+        return self._by_pair(
+            [self._name("difference_interval", confidence=comparison.confidence),
+             self._name("bootstrap", confidence=comparison.confidence), self._name("effect_size"),
+             self._name("p_value"), self._name("p_adjusted"), Column(self._words["decision"], is_number=False)],
+            lambda p: (
+                self._between(w.signed_points, p.value, p.low, p.high, 2),
+                self._range(w.signed_points, p.bootstrap_low, p.bootstrap_high, 2),
+                Cell(w.signed(p.effect_size), p.effect_size),
+                Cell(w.p_value(p.p_value), p.p_value),
+                Cell(w.p_value(p.p_adjusted), p.p_adjusted),
+                decide(p),
+            ),
+        )  # fmt: skip
+
+    def more_pairs(self) -> Table:
+        """What the luck of each pair is made of, what it could have found, and whether the two are as good."""
+        w = self.wording
+        return self._by_pair(
+            [self._name(key, margin=self.comparison.margin)
+             for key in ("seeds_p_value", "image_share", "detectable", "equivalence_p", "equivalence_p_adjusted")],
+            lambda p: (
+                Cell(MISSING if p.seeds_p_value is None else w.p_value(p.seeds_p_value), p.seeds_p_value),
+                Cell(w.percent(p.image_share, 0), p.image_share),
+                Cell(w.points(p.detectable), p.detectable),
+                Cell(w.p_value(p.equivalence_p), p.equivalence_p),
+                Cell(w.p_value(p.equivalence_p_adjusted), p.equivalence_p_adjusted),
+            ),
+        )  # fmt: skip
+
+    def mcnemar(self) -> Table:
+        """McNemar's exact test of every two trainings with the same place in the order of seeds."""
+        w = self.wording
+        names = ("seed_first", "seed_second", "only_first", "only_second", "p_value")
+        rows = tuple(
+            Row(
+                self._name_pair(pair),
+                (
+                    Cell(str(row.seed_candidate), row.seed_candidate),
+                    Cell(str(row.seed_baseline), row.seed_baseline),
+                    Cell(w.integer(row.only_candidate), row.only_candidate),
+                    Cell(w.integer(row.only_baseline), row.only_baseline),
+                    Cell(w.p_value(row.p_value), row.p_value),
+                ),
+                is_chosen=number == 0,
+            )
+            for number, pair in enumerate(self.comparison.pairs)
+            for row in pair.mcnemar
+        )
+        return Table((self._head("pair"), *(self._name(name) for name in names)), rows)
+
+    def cost(self) -> Table:
+        """What every model takes."""
+        w, words = self.wording, self._words
+        names = ("train_time", "epoch_time", "latency", "throughput", "parameters", "operations", "size", "memory")
+        return self._by_model(
+            [self._name(name) for name in names],
+            lambda m: (
+                Cell(w.duration(m.train_time_s), m.train_time_s),
+                Cell(w.duration(m.epoch_time_s), m.epoch_time_s),
+                Cell(w.duration(m.latency_p50_s), m.latency_p50_s,
+                     "" if m.latency_p95_s is None else f"{words['p95']} {w.duration(m.latency_p95_s)}"),
+                Cell(w.integer(m.throughput_images_per_s), m.throughput_images_per_s),
+                Cell(w.integer(m.parameters), m.parameters,
+                     "" if m.trainable_parameters == m.parameters
+                     else f"{words['trainable']} {w.integer(m.trainable_parameters)}"),
+                Cell(w.compact(m.operations), m.operations),
+                Cell(w.size(m.size_bytes), m.size_bytes),
+                Cell(w.size(m.peak_memory_bytes), m.peak_memory_bytes),
+            ),
+        )  # fmt: skip
+
+    def trust(self) -> Table:
+        """How far every model's confidences can be believed, and what poor pictures cost it."""
+        w = self.wording
+        names = ("ece", "ece_scaled", "temperature", "nll_scaled", "aurc", "surest", "corrupted")
+        return self._by_model(
+            [self._name(name, coverage=COVERAGE) for name in names],
+            lambda m: (
+                Cell(w.number(m.ece, 3), m.ece),
+                Cell(w.number(m.ece_scaled, 3), m.ece_scaled),
+                Cell(w.number(m.temperature, 2), m.temperature),
+                Cell(w.number(m.nll_scaled, 3), m.nll_scaled),
+                Cell(w.number(m.aurc, 4), m.aurc),
+                Cell(w.percent(risk := find_risk(m), 2), risk),
+                Cell(w.percent(m.corrupted_accuracy), m.corrupted_accuracy),
+            ),
+        )
+
+    def robustness(self) -> Table:
+        """The accuracy of every model at every severity of every corruption."""
+        w, models = self.wording, self.comparison.models
+        severities = sorted({row.severity for row in models[0].robustness})
+        columns = (self._head("model"), Column(self._words["corruption"], is_number=False),
+                   *(self._name("severity", severity=severity) for severity in severities))  # fmt: skip
+        rows = []
+        for model in models:
+            found = {(row.corruption if row.severity else "", row.severity): row for row in model.robustness}
+            for corruption in list_corruptions(model.robustness):
+                shown = [found[corruption if severity else "", severity] for severity in severities]
+                cells = tuple(self._between(w.percent, row.accuracy, row.low, row.high, 1) for row in shown)
+                rows.append(Row(w.model(model.name), (Cell(w.locale["corruptions"][corruption]), *cells),
+                                self._is_chosen(model.name)))  # fmt: skip
+        return Table(columns, tuple(rows))
+
+    def seeds(self) -> Table:
+        """Every training."""
+        w = self.wording
+        names = ("seed", "accuracy", "test_loss", "ece", "temperature", "epochs", "best_epoch", "min_val_epoch",
+                 "final_gap")  # fmt: skip
+        rows = tuple(
+            Row(
+                w.model(model.name),
+                (
+                    Cell(str(seed.seed), seed.seed),
+                    Cell(w.percent(seed.test_accuracy, 2), seed.test_accuracy),
+                    Cell(w.number(seed.test_loss, 3), seed.test_loss),
+                    Cell(w.number(seed.test_ece, 3), seed.test_ece),
+                    Cell(w.number(seed.temperature, 2), seed.temperature),
+                    Cell(w.integer(seed.epochs), seed.epochs),
+                    Cell(w.integer(seed.best_epoch), seed.best_epoch),
+                    Cell(w.integer(seed.min_val_epoch), seed.min_val_epoch),
+                    Cell(w.signed(seed.final_gap), seed.final_gap),
+                ),
+                self._is_chosen(model.name),
+            )
+            for model in self.comparison.models
+            for seed in model.seeds
+        )
+        return Table((self._head("model"), *(self._name(name) for name in names)), rows)
+
+    def classes(self) -> Table:
+        """F1 of every class, for the verdict's pair."""
+        w, comparison = self.wording, self.comparison
+        columns = (
+            self._head("class"), self._name("support"), self._name("f1", model=comparison.baseline),
+            self._name("f1", model=comparison.candidate),
+            self._name("f1_difference", confidence=comparison.confidence),
+        )  # fmt: skip
+        rows = tuple(
+            Row(
+                d.class_name,
+                (
+                    Cell(w.integer(d.support), d.support),
+                    Cell(w.number(d.baseline, 3), d.baseline),
+                    Cell(w.number(d.candidate, 3), d.candidate),
+                    self._between(w.signed, d.value, d.low, d.high, 3)._replace(is_clear=d.is_clear),
+                ),
+            )
+            for d in comparison.differences
+        )
+        return Table(columns, rows)
+
+    def _by_model(self, columns: Sequence[Column], fill: Callable[[Model], tuple[Cell, ...]]) -> Table:
+        rows = (Row(self.wording.model(m.name), fill(m), self._is_chosen(m.name)) for m in self.comparison.models)
+        return Table((self._head("model"), *columns), tuple(rows))
+
+    def _by_pair(self, columns: Sequence[Column], fill: Callable[[Pair], tuple[Cell, ...]]) -> Table:
+        pairs = self.comparison.pairs
+        rows = (Row(self._name_pair(pair), fill(pair), is_chosen=pair is pairs[0]) for pair in pairs)
+        return Table((self._head("pair"), *columns), tuple(rows))
+
+    def _name_pair(self, pair: Pair) -> str:
+        return f"{self.wording.model(pair.candidate)} – {self.wording.model(pair.baseline)}"
+
+    def _is_chosen(self, name: str) -> bool:
+        return name in (self.comparison.baseline, self.comparison.candidate)
+
+    def _head(self, key: str) -> Column:
+        return Column(self._words[key], is_number=False)
+
+    def _name(self, key: str, **values: Any) -> Column:  # noqa: ANN401
+        return Column(self._say(self._words[key], **values))
+
+    def _between(self, say: Callable[[float, int], str], value: float, low: float, high: float, digits: int) -> Cell:
+        return Cell(say(value, digits), value, self._range(say, low, high, digits).text)
+
+    def _range(self, say: Callable[[float, int], str], low: float | None, high: float | None, digits: int) -> Cell:
+        if low is None or high is None:
+            return Cell(MISSING)
+        return Cell(f"{say(low, digits)} {self.wording.locale['number']['to']} {say(high, digits)}", low)
+
+
+def build_tables(comparison: Comparison, wording: Wording, say: Callable[..., str]) -> dict[str, Table]:
+    """Builds the report's tables by name.
+
+    Args:
+        comparison: The comparison.
+        wording: The language.
+        say: Fills in a text of the locale: `say(text, **values)`.
+    """
+    return dict(_list_tables(_Tables(comparison, wording, say)))
+
+
+def _list_tables(tables: _Tables) -> Iterator[tuple[str, Table]]:
+    for build in (tables.models, tables.certainty, tables.pairs, tables.more_pairs, tables.mcnemar, tables.cost,
+                  tables.trust, tables.robustness, tables.seeds, tables.classes):  # fmt: skip
+        yield build.__name__, build()
+
+
+def find_risk(model: Model) -> float | None:
+    """Returns the share of errors among the surest `COVERAGE` of the images."""
+    return next((point.risk for point in model.risk_coverage if abs(point.coverage - COVERAGE) < 1e-6), None)
