@@ -45,7 +45,7 @@ def render_page(contests: dict[str, Contest], sizes: dict[str, Any], took_s: flo
     """Returns the page in Markdown.
 
     Args:
-        contests: Measurements of `lenet`, `resnet`, `transfer`, `tracking` and `scaling`.
+        contests: Measurements of `lenet`, `resnet`, `transfer` and `tracking`.
         sizes: How much was measured; see run.py.
         took_s: Seconds that it all took.
         others: Share of the processors' time that went to other processes meanwhile.
@@ -98,10 +98,6 @@ random weights), {sizes["transfer_epochs"]} epochs on {sizes["transfer"]:,} imag
 each. The time is all of it: building the nets, features, tracing, every epoch.
 
 {render_transfer(contests["transfer"])}
-
-## A search on more workers
-
-{render_scaling(contests["scaling"], sizes)}
 
 ## How it was measured
 
@@ -235,7 +231,7 @@ def render_transfer(contest: Contest) -> str:
 
 
 def render_scaling(contest: Contest, sizes: dict[str, Any]) -> str:
-    """Returns how much of their time workers spend on trials."""
+    """Returns the section about how much of their time workers spend on trials."""
     found = {name: measurements[0] for name, measurements in contest.items()}
     gain = found["real 1 4"]["total_time_s"] / found["real 2 4"]["total_time_s"]
     rows = []
@@ -245,7 +241,9 @@ def render_scaling(contest: Contest, sizes: dict[str, Any]) -> str:
         share = f"{compute_busy_share(measurement, int(count)):.0%}"
         rows.append(("LeNet" if kind == "real" else "asleep", count, at_once, *times, share))
     columns = ("trials", "workers", "proposed at once", "start, s", "search, s", "trials in all, s", "workers busy")
-    return f"""LeNet: {sizes["scaling_trials"]} trials of {sizes["scaling_epochs"]} epochs on
+    return f"""## A search on more workers
+
+LeNet: {sizes["scaling_trials"]} trials of {sizes["scaling_epochs"]} epochs on
 {sizes["scaling_samples"]:,} generated images, one thread a trial, nothing pruned. It is the same study on one worker
 and on two; two are {gain:.2f} times as fast, an efficiency of {gain / 2:.0%}.
 

@@ -1,7 +1,8 @@
 """Measures Cotejo against plain Keras and PyTorch on this machine, and writes docs/benchmarks.md: make bench.
 
 `python benchmarks/run.py --quick` tries every measurement on a few images and prints the page instead;
-`python benchmarks/run.py search` measures what the page says under "The search", and leaves the rest of it as it is.
+`python benchmarks/run.py search` measures what the page says under "The search", and leaves the rest of it as it is;
+`python benchmarks/run.py scaling` does so with "A search on more workers".
 """
 
 import json
@@ -15,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import psutil
-from page import put_section, render_page
+from page import put_section, render_page, render_scaling
 from results import Contest, Measurement, check_same_net
 from search_page import BigStudy, Race, describe, render_search
 
@@ -121,12 +122,16 @@ def measure_training(sizes: Sizes) -> str:
         "resnet": take_turns(list_resnet(sizes), sizes.rounds),
         "transfer": take_turns(list_transfer(sizes), sizes.transfer_rounds),
         "tracking": take_turns(list_tracking(sizes), sizes.tracking_rounds),
-        "scaling": take_turns(list_workers(sizes), 1),
     }
     for contest in contests.values():
         check_same_net(contest)
     others, in_all = (end - start for start, end in zip(began, read_processor_time(), strict=True))
     return render_page(contests, sizes._asdict(), time.perf_counter() - began_s, max(others / in_all, 0.0))
+
+
+def measure_scaling(sizes: Sizes, _is_kept: bool) -> str:
+    """Measures a search on more and more workers; returns the section about it."""
+    return render_scaling(take_turns(list_workers(sizes), 1), sizes._asdict())
 
 
 def measure_search(sizes: Sizes, is_kept: bool) -> str:
@@ -170,8 +175,8 @@ def measure_big_study(folder: str, sizes: Sizes) -> BigStudy:
     return BigStudy(resumed, ask("draw"), {pruner: ask("judge", pruner=pruner) for pruner in pruners})
 
 
-#: Sections that can be measured by themselves.
-SECTIONS: dict[str, Callable[[Sizes, bool], str]] = {"search": measure_search}
+#: Sections that can be measured by themselves, in the order of the page.
+SECTIONS: dict[str, Callable[[Sizes, bool], str]] = {"scaling": measure_scaling, "search": measure_search}
 
 
 def list_lenet(sizes: Sizes) -> dict[str, Opponent]:

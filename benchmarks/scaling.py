@@ -97,7 +97,7 @@ def _measure(num_workers: int, num_samples: int, function: Callable[..., Outcome
         began_s = time.perf_counter()
         with (
             open_executor(runtime, settings.threads, num_workers, _prepare(folder / "data", num_samples)) as executor,
-            open_board() as board,
+            open_board(settings, params.lenet.epochs) as board,
         ):
             run = Run(Tracker(folder / "journal", None), "search", None, {})
             searcher = Searcher(
