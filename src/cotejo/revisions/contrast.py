@@ -1,0 +1,232 @@
+"""Every revision's models in rows, and the difference of each revision from the first, by the report's statistics."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from cotejo.comparison.comparison import STAGES_OF_MODEL, Finding, Pair, Predictions, build_pairs, build_predictions
+from cotejo.comparison.statistics import adjust_holm
+from cotejo.comparison.verdict import judge_pair
+from cotejo.errors import RevisionError
+from cotejo.revisions.results import DATASET, Results
+from cotejo.tracking.dvcfiles import LOCK_FILE, Locked, is_within
+
+#: Folders of the study's code, in which a dep of a stage is a source file.
+CODE = ("src", "stages")
+MISSING = object()
+#: The method of a contrast in which there is nothing to test: a stage that wasn't run again makes the same bytes.
+IDENTICAL = "identical"
+
+
+@dataclass(frozen=True)
+class Change:
+    """A parameter of which a revision's model has another value than the first revision's; None where it has none."""
+
+    key: str
+    value: Any
+    first: Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model as one revision has it: means over its seeds. The time is None where no clock was read."""
+
+    model: str
+    revision: str
+    commit: str | None  # None for the workspace
+    test_accuracy: float
+    test_accuracy_low: float
+    test_accuracy_high: float
+    confidence: float  # of the interval around the test accuracy
+    num_seeds: int
+    test_macro_f1: float
+    train_time_s: float | None  # for finetune with transfer-learn's, where it starts from
+    parameters: int
+    changes: tuple[Change, ...]  # of all stages that the model's result hangs on
+    changed_sources: tuple[str, ...]  # their source files that aren't the first revision's
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A model in two revisions on the same test images; the difference is the revision's minus the first's."""
+
+    model: str
+    revision: str
+    first: str
+    value: float
+    low: float
+    high: float
+    p_value: float
+    p_adjusted: float  # Holm's, over all contrasts that aren't identical; the one that decides
+    method: str  # welch_t | mcnemar, see compute_accuracy_difference; or identical
+    verdict: Finding
+    winner: str | None  # None where it can't be told
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Revisions side by side.
+
+    Attributes:
+        first: The revision that the others are compared with.
+        revisions: All, the first one first.
+        confidence: Of the differences; 1 - confidence is the level of every test.
+        dataset: The name and the SHA-256 of the test images, the same for all.
+        rows: By model, then by revision.
+        contrasts: Likewise.
+        warnings: What a reader must know before believing the numbers.
+    """
+
+    first: str
+    revisions: tuple[str, ...]
+    confidence: float
+    dataset: Mapping[str, str]
+    rows: tuple[Row, ...]
+    contrasts: tuple[Contrast, ...]
+    warnings: tuple[Finding, ...]
+
+
+def build_side_by_side(found: Sequence[Results], models: Sequence[str], confidence: float) -> SideBySide:
+    """Compares every revision with the first one, model by model.
+
+    Args:
+        found: What the revisions hold, the first one first.
+        models: The models to compare.
+        confidence: Of every difference's interval.
+
+    Raises:
+        RevisionError: The revisions' models were tested on different images, or a number isn't there.
+    """
+    dataset = _check_same_images(found)
+    rows = tuple(_build_row(model, results, found[0]) for model in models for results in found)
+    pairs = [(model, pair) for model in models for pair in _build_pairs(model, found, confidence)]
+    # a pair of the same predictions is no test, and mustn't make the others' p larger
+    adjusted = iter(adjust_holm([pair.p_value for _, pair in pairs if pair.method != IDENTICAL]))
+    contrasts = tuple(
+        _judge(model, replace(pair, p_adjusted=1.0 if pair.method == IDENTICAL else next(adjusted)), confidence)
+        for model, pair in pairs
+    )
+    names = tuple(results.name for results in found)
+    warnings = tuple(_find_warnings(rows, found))
+    return SideBySide(names[0], names, confidence, dataset, rows, contrasts, warnings)
+
+
+def compute_train_time(model: str, timings: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """Returns the seconds of a model's training as the report does: the mean over seeds, of all stages it needs."""
+    times = []
+    for stage in STAGES_OF_MODEL[model]:
+        taken = [row["train_time_s"] for row in timings[stage]["per_seed"] if row.get("train_time_s") is not None]
+        if not taken:
+            return None
+        times.append(fmean(taken))
+    return sum(times)
+
+
+def _check_same_images(found: Sequence[Results]) -> dict[str, str]:
+    digests = {}
+    for results in found:
+        try:
+            digest = str(results.dataset["splits"]["test"]["digest"])
+            digests[results.name] = {"name": str(results.dataset["name"]), "digest": digest}
+        except (LookupError, TypeError):
+            raise RevisionError(
+                f"{results.name}: {DATASET}: expected what preprocess writes. Received: no digest of the test images. "
+                "Run `dvc repro preprocess` there."
+            ) from None
+    first = digests[found[0].name]
+    if any(other["digest"] != first["digest"] for other in digests.values()):
+        received = ", ".join(f"{name} {data['name']} {data['digest'][:8]}" for name, data in digests.items())
+        raise RevisionError(
+            f"expected revisions tested on the same images. Received: {received}. Compare those whose data, "
+            "preprocess.test_fraction and preprocess.seed agree."
+        )
+    return first
+
+
+def _build_row(model: str, results: Results, first: Results) -> Row:
+    metrics = results.metrics[model]
+    # evaluate reads all models, so what came before it is followed from the model's own stage
+    differing = [*_find_differing("evaluate", results, first, is_followed=False),
+                 *_find_differing(STAGES_OF_MODEL[model][-1], results, first)]  # fmt: skip
+    changes = {change.key: change for pair in differing for change in _compare_params(*pair)}
+    sources = {path for pair in differing for path in _compare_sources(*pair)}
+    direct = ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "confidence", "test_macro_f1", "parameters")
+    try:
+        return Row(
+            model=model,
+            revision=results.name,
+            commit=results.commit,
+            **{key: metrics[key] for key in direct},
+            num_seeds=len(metrics["per_seed"]),
+            train_time_s=compute_train_time(model, results.timings),
+            changes=tuple(changes[key] for key in sorted(changes)),
+            changed_sources=tuple(sorted(sources)),
+        )
+    except (LookupError, TypeError, AttributeError) as error:
+        raise RevisionError(
+            f"{results.name}: expected {model}'s metrics and timings as this version writes them. Received: "
+            f"{type(error).__name__}: {error}. Run `dvc repro evaluate` there."
+        ) from None
+
+
+def _find_differing(
+    stage: str, results: Results, first: Results, *, is_followed: bool = True
+) -> Iterator[tuple[Locked, Locked]]:
+    """Gives a stage as two revisions have it, and those before it that have made something else for it to read."""
+    for each in (results, first):
+        if stage not in each.locked:
+            raise RevisionError(
+                f"{each.name}: expected {stage} in its {LOCK_FILE}. Received: {', '.join(each.locked)}. Run "
+                "`dvc repro evaluate` there."
+            )
+    own, old = results.locked[stage], first.locked[stage]
+    yield own, old
+    read = [path for path, digest in own.deps.items() if is_followed and old.deps.get(path) != digest]
+    for maker, locked in results.locked.items():
+        if maker in first.locked and any(is_within(path, out) for path in read for out in locked.outs):
+            yield from _find_differing(maker, results, first)
+
+
+def _compare_params(own: Locked, old: Locked) -> Iterator[Change]:
+    for key in dict.fromkeys([*own.params, *old.params]):
+        if own.params.get(key, MISSING) != old.params.get(key, MISSING):
+            yield Change(key, own.params.get(key), old.params.get(key))
+
+
+def _compare_sources(own: Locked, old: Locked) -> Iterator[str]:
+    for path in dict.fromkeys([*own.deps, *old.deps]):
+        if path.split("/")[0] in CODE and own.deps.get(path) != old.deps.get(path):
+            yield path
+
+
+def _build_pairs(model: str, found: Sequence[Results], confidence: float) -> Iterator[Pair]:
+    predictions = build_predictions({results.name: results.predictions[model] for results in found})
+    first = found[0].name
+    for results in found[1:]:
+        predicted = {name: predictions.predicted[name] for name in (first, results.name)}
+        pair = build_pairs(Predictions(predictions.y_true, predicted), first, results.name, confidence)[0]
+        is_identical = np.array_equal(predicted[first], predicted[results.name])
+        yield replace(pair, low=0.0, high=0.0, p_value=1.0, method=IDENTICAL) if is_identical else pair
+
+
+def _judge(model: str, pair: Pair, confidence: float) -> Contrast:
+    """Judges by the p that Holm adjusted: none of the contrasts has been declared before the others."""
+    verdict = judge_pair(replace(pair, p_value=pair.p_adjusted), confidence)
+    is_better = verdict.key == "verdict.better"
+    if not is_better and judge_pair(pair, confidence).key == "verdict.better":
+        verdict = Finding("several", verdict.values)
+    winner = str(verdict.values["winner"]) if is_better else None
+    return Contrast(model, pair.candidate, pair.baseline, pair.value, pair.low, pair.high, pair.p_value,
+                    pair.p_adjusted, pair.method, verdict, winner)  # fmt: skip
+
+
+def _find_warnings(rows: Sequence[Row], found: Sequence[Results]) -> Iterator[Finding]:
+    if single := list(dict.fromkeys(row.revision for row in rows if row.num_seeds == 1)):
+        yield Finding("warning.single_seed", {"models": single})
+    timed = [timings for results in found for timings in results.timings.values()]
+    settings = {(timings.get("device"), timings.get("threads")) for timings in timed}
+    if len(settings) > 1 or len({timings.get("machine") for timings in timed} - {None}) > 1:
+        yield Finding("warning.machines", {})
