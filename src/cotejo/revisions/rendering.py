@@ -79,7 +79,8 @@ class _Renderer:
         parts = [f"## {self.say(title, revisions=[self.name(name) for name in compared.revisions])}"]
         if compared.contrasts:
             parts.append("\n".join(map(self._conclude, compared.contrasts)))
-        parts += [f"> ⚠ {self.say_finding(warning)}" for warning in compared.warnings]
+        mark = "> ⚠" if self.is_markdown else "⚠"
+        parts += [f"{mark} {self.say_finding(warning)}" for warning in compared.warnings]
         parts.append(self._lay_out(self._list_rows()))
         if compared.contrasts:
             num_tests = sum(found.method != IDENTICAL for found in compared.contrasts)
