@@ -24,6 +24,7 @@ def compare(stage: Stage) -> None:
         timings=inputs.timings,
         dataset=json.loads(DATASET.read_text(encoding="utf-8")),
         facts={**stage.describe_code(), "weights": transfer.weights, "backbone": transfer.backbone},
+        gallery_size=stage.params.evaluate.gallery_size,
         **settings.model_dump(exclude={"language"}),
     )
     with stage.outputs(*REPORTS) as files:

@@ -1,10 +1,12 @@
 """A made-up study, seeded: what evaluate and the training stages hand to compare, without training anything."""
 
 import hashlib
+import itertools
 
 import numpy as np
 import pandas as pd
 from sklearn import metrics as sk
+from statsmodels.stats.proportion import proportion_confint
 
 CLASS_NAMES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 #: The class that each class is most often taken for.
@@ -16,6 +18,16 @@ MODELS = {
     "transfer": (0.878, 372_938, 96.0, 0.84, 64_300.0, 2_400_000, 890e6),
     "finetune": (0.903, 372_938, 512.0, 101.5, 532.0, 2_410_000, 1.91e9),
 }
+#: Operations of one image's way, latency of one image (half and 95 in a hundred are faster), images/s of a batch.
+SERVING = {
+    "lenet": (846_000, 0.0011, 0.0015, 41_000.0),
+    "resnet": (87_600_000, 0.0042, 0.0058, 1_930.0),
+    "transfer": (23_400_000, 0.0061, 0.0083, 2_410.0),
+    "finetune": (23_400_000, 0.0061, 0.0085, 2_390.0),
+}
+CORRUPTIONS = ("noise", "blur", "brightness", "contrast", "translation")
+#: Accuracy that each step of severity takes, whatever the model.
+HARM = {"noise": 0.05, "blur": 0.07, "brightness": 0.02, "contrast": 0.03, "translation": 0.06}
 #: Columns of a history as evaluate writes it; the epoch that is kept is the last one.
 HISTORY = ["epoch", "accuracy", "cross_entropy", "loss", "val_accuracy", "val_cross_entropy", "val_loss",
            "learning_rate", "kept", "seed"]  # fmt: skip
@@ -40,7 +52,8 @@ def build_inputs(num_samples=2000, num_seeds=2, models=MODELS, weights="imagenet
     return {
         "metrics": tables,
         "predictions": predictions,
-        "timings": {STAGES[name]: _time(STAGES[name], MODELS[name], num_seeds) for name in models},
+        "timings": {STAGES[name]: _time(STAGES[name], MODELS[name], num_seeds) for name in models}
+                   | {"evaluate": _time_serving(models)},
         "dataset": build_dataset(y_true),
         "facts": {
             "git_commit": "3f9c2d18a0b74e65c1d2e3f405162738495a6b7c", "dirty": False, "stage": "compare",
@@ -50,7 +63,8 @@ def build_inputs(num_samples=2000, num_seeds=2, models=MODELS, weights="imagenet
                        **{f"{name}.early_stopping.{key}": value for name in models
                           for key, value in EARLY_STOPPING.items()}},
         },
-        "baseline": "lenet", "candidate": "resnet", "confidence": 0.95, "margin": 0.5,
+        "baseline": "lenet", "candidate": "resnet", "confidence": 0.95, "margin": 0.01,
+        "gallery_size": 8,
     }  # fmt: skip
 
 
@@ -70,6 +84,13 @@ def build_histories(num_seeds=2, models=MODELS, epochs=10):
                              epoch == epochs, seed))  # fmt: skip
         histories[name] = pd.DataFrame(rows, columns=HISTORY)
     return histories
+
+
+def build_gallery(comparison):
+    """Returns a picture for every test image that the comparison shows, by index: stripes, another width each."""
+    shown = [*comparison.disagreements, *(row for rows in comparison.errors.values() for row in rows)]
+    ramp = np.add.outer(np.arange(28), np.arange(28))
+    return {row.index: (ramp * (3 + row.index % 29) % 256).astype(np.uint8)[..., None] for row in shown}
 
 
 def build_dataset(y_true):
@@ -116,6 +137,8 @@ def _measure(name, y_true, y_prob):
     per_seed = [
         {"seed": seed, "model_sha256": digest_of(name, seed),
          "test_accuracy": value, "test_loss": 0.3 - 0.01 * seed, "test_macro_f1": value,
+         "test_ece": 0.04 + 0.001 * seed, "test_ece_scaled": 0.012, "test_nll_scaled": 0.28,
+         "temperature": 1.4 + 0.1 * seed, "test_aurc": 0.02, "min_val_epoch": 8 - seed, "final_gap": 0.12 + 0.01 * seed,
          "sample_right": 90 + seed, "epochs": 10, "best_epoch": 8 - seed, "val_accuracy": value + 0.002,
          "val_cross_entropy": 1.2 - value + 0.002 * seed, "val_loss": 1.3 - value + 0.002 * seed,
          "train_accuracy": value + 0.04, "train_cross_entropy": 0.18, "train_loss": 0.28}
@@ -124,11 +147,66 @@ def _measure(name, y_true, y_prob):
     matrix = sum(sk.confusion_matrix(y_true, row, labels=labels) for row in predicted)
     return {
         "test_accuracy": accuracy, "test_accuracy_low": accuracy - 0.006, "test_accuracy_high": accuracy + 0.006,
-        "confidence": 0.95, "test_loss": 0.3, **scores, "sample_right": 100 * accuracy, "sample_size": 100,
+        "confidence": 0.95, "test_loss": 0.3, "test_loss_low": 0.28, "test_loss_high": 0.32, **scores,
+        "test_macro_f1_low": scores["test_macro_f1"] - 0.007, "test_macro_f1_high": scores["test_macro_f1"] + 0.007,
+        "test_ece": 0.041, "test_ece_scaled": 0.012, "test_nll_scaled": 0.28, "temperature": 1.45,
+        **_measure_trust(y_true, y_prob), **_measure_robustness(accuracy, len(y_true)), "operations": SERVING[name][0],
+        "sample_right": 100 * accuracy, "sample_size": 100,
         "parameters": parameters,
         "trainable_parameters": parameters - (218_000 if name in ("transfer", "finetune") else 0),
         "size_bytes": size_bytes, "num_seeds": len(predicted), "per_seed": per_seed, "per_class": [],
         "confusion": {"class_names": CLASS_NAMES, "counts": matrix.tolist()},
+    }  # fmt: skip
+
+
+def _measure_trust(y_true, y_prob):
+    confidence, right = y_prob.max(axis=-1), y_prob.argmax(axis=-1) == y_true
+    edges = np.linspace(0, 1, 16)
+    bins = []
+    for low, high in itertools.pairwise(edges):
+        inside = (confidence > low) & (confidence <= high)
+        if inside.any():
+            bins.append(
+                {
+                    "low": float(low),
+                    "high": float(high),
+                    "count": int(inside.sum()),
+                    "confidence": float(confidence[inside].mean()),
+                    "accuracy": float(right[inside].mean()),
+                }
+            )
+    # what a temperature does to them: confidence goes halfway to the accuracy
+    scaled = [row | {"confidence": (row["confidence"] + row["accuracy"]) / 2} for row in bins]
+    order = np.argsort(-confidence, axis=-1)
+    risks = 1 - np.cumsum(np.take_along_axis(right, order, -1), axis=-1) / np.arange(1, len(y_true) + 1)
+    coverages = [step / 20 for step in range(1, 21)]
+    ends = [max(1, round(coverage * len(y_true))) - 1 for coverage in coverages]
+    return {
+        "reliability": bins, "reliability_scaled": scaled, "test_aurc": float(risks.mean()),
+        "risk_coverage": [{"coverage": coverage, "risk": float(risks[:, end].mean())}
+                          for coverage, end in zip(coverages, ends, strict=True)],
+    }  # fmt: skip
+
+
+def _measure_robustness(accuracy, num_samples):
+    def say(corruption, severity):
+        share = max(0.1, accuracy - HARM.get(corruption, 0) * severity)
+        low, high = proportion_confint(round(share * num_samples), num_samples, method="wilson")
+        return {"corruption": corruption, "severity": severity, "accuracy": share, "low": low, "high": high}
+
+    corrupted = [say(corruption, severity) for corruption in CORRUPTIONS for severity in range(1, 6)]
+    mean = float(np.mean([row["accuracy"] for row in corrupted]))
+    return {"robustness": [say("none", 0), *corrupted], "test_corrupted_accuracy": mean}
+
+
+def _time_serving(models):
+    return {
+        "machine": "AMD EPYC, 2 cores", "device": "cpu", "threads": 2,
+        "per_model": {
+            name: {"latency_p50_s": p50, "latency_p95_s": p95, "throughput_images_per_s": throughput,
+                   "batch_size": 256, "num_timed": 200}
+            for name, (_, p50, p95, throughput) in SERVING.items() if name in models
+        },
     }  # fmt: skip
 
 

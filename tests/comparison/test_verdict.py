@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from cotejo.comparison.comparison import Pair
+from cotejo.comparison.records import Pair
 from cotejo.comparison.verdict import build_comparison, decide_pair, find_answers, find_recommendations, judge_pair
 from cotejo.errors import DataError
 from synthetic_study import CLASS_NAMES, MODELS, build_inputs
@@ -25,28 +26,67 @@ def answer(comparison, question):
     return next(entry.findings for entry in comparison.answers if entry.question == question)
 
 
-def build_pair(value, low, high, p_value, method="welch_t"):
-    return Pair("lenet", "resnet", value, low, high, p_value, p_value, 9.0, method)
+def build_pair(value, low, high, p_value, margin=0.0, num_seeds=3):
+    """A pair with a 95% interval; two one-sided tests reject at 2.5% each if it lies within the margin."""
+    error = (high - low) / 2 / stats.t.ppf(0.975, 9)
+    equivalence = stats.t.sf((margin - abs(value)) / error, 9) if error else float(abs(value) >= margin)
+    return Pair(baseline="lenet", candidate="resnet", value=value, low=low, high=high, p_value=p_value,
+                p_adjusted=p_value, degrees_of_freedom=9.0, method="welch_t" if num_seeds > 1 else "mcnemar",
+                bootstrap_low=low, bootstrap_high=high, mcnemar=(), seeds_p_value=0.5 if num_seeds > 1 else None,
+                effect_size=0.1, image_share=0.5, detectable=0.03, equivalence_p=equivalence,
+                equivalence_p_adjusted=equivalence)  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("pair", "key"),
+    ("value", "low", "high", "p_value", "margin", "num_seeds", "key"),
     [
-        (build_pair(0.02, 0.01, 0.03, 0.001), "verdict.better"),
-        (build_pair(0.02, -0.01, 0.05, 0.2), "verdict.unclear"),
-        (build_pair(0.02, 0.0, 0.04, 0.05), "verdict.unclear"),
-        (build_pair(0.02, 0.001, 0.039, 0.06, "mcnemar"), "verdict.unclear_test"),
-        (build_pair(0.0, 0.0, 0.0, 1.0), "verdict.same"),
+        (0.0, 0.0, 0.0, 1.0, 0.01, 3, "same"),
+        (0.0, 0.0, 0.0, 1.0, 0.0, 1, "same"),
+        # the interval excludes 0, p is small
+        (0.02, 0.01, 0.03, 0.001, 0.0, 3, "better"),
+        (0.02, 0.01, 0.03, 0.001, 0.029, 3, "better"),
+        (0.02, 0.01, 0.03, 0.001, 0.031, 3, "better_within"),
+        (-0.02, -0.03, -0.01, 0.001, 0.031, 1, "better_within"),
+        (0.02, 0.02, 0.02, 0.0, 0.01, 3, "better"),  # nothing varies
+        (0.02, 0.02, 0.02, 0.0, 0.03, 3, "better_within"),
+        # it includes 0
+        (0.02, -0.01, 0.05, 0.2, 0.0, 3, "unclear"),
+        (0.02, 0.0, 0.04, 0.05, 0.0, 3, "unclear"),
+        (0.002, -0.004, 0.008, 0.5, 0.007, 3, "unclear"),
+        (0.002, -0.004, 0.008, 0.5, 0.009, 3, "equivalent"),
+        (-0.002, -0.008, 0.004, 0.5, 0.009, 1, "equivalent"),
+        # it excludes 0, the test doesn't agree
+        (0.02, 0.001, 0.039, 0.06, 0.01, 1, "unclear_test"),
+        (0.02, 0.001, 0.039, 0.05, 0.01, 1, "unclear_test"),
+        (0.02, 0.001, 0.039, 0.06, 0.04, 1, "equivalent"),
     ],
 )
-def test_verdict_needs_an_interval_without_0_and_a_small_p(pair, key):
-    assert judge_pair(pair, 0.95).key == key
+def test_the_verdict_follows_its_table_of_rules(value, low, high, p_value, margin, num_seeds, key):
+    pair = build_pair(value, low, high, p_value, margin, num_seeds)
+    assert judge_pair(pair, 0.95, margin).key == f"verdict.{key}"
+    turned = replace(pair, value=-value, low=-high, high=-low)
+    assert judge_pair(turned, 0.95, margin).key == f"verdict.{key}"
 
 
 def test_a_worse_candidate_turns_the_verdict_round():
-    found = judge_pair(build_pair(-0.02, -0.03, -0.01, 0.001), 0.95)
+    found = judge_pair(build_pair(-0.02, -0.03, -0.01, 0.001), 0.95, 0.01)
     assert (found.values["winner"], found.values["loser"]) == ("lenet", "resnet")
     assert (found.values["value"], found.values["low"], found.values["high"]) == (0.02, 0.01, 0.03)
+
+
+@pytest.mark.parametrize(
+    ("cheaper", "signed"), [("lenet", (-0.002, -0.008, 0.004)), ("resnet", (0.002, -0.004, 0.008))]
+)
+def test_of_two_models_that_are_as_good_the_cheaper_one_is_named_first(cheaper, signed):
+    found = judge_pair(build_pair(0.002, -0.004, 0.008, 0.5, 0.01), 0.95, 0.01, cheaper=cheaper).values
+    assert found["model"] == cheaper
+    assert {found["model"], found["other"]} == {"lenet", "resnet"}
+    assert (found["difference"], found["difference_low"], found["difference_high"]) == signed
+
+
+def test_a_verdict_knows_when_it_stands_on_one_training_each():
+    assert judge_pair(build_pair(0.02, 0.01, 0.03, 0.001, num_seeds=1), 0.95, 0.01).values["is_one_training"]
+    assert not judge_pair(build_pair(0.02, 0.01, 0.03, 0.001), 0.95, 0.01).values["is_one_training"]
 
 
 def test_only_the_verdicts_pair_counts_by_its_own_p(comparison):
@@ -54,10 +94,10 @@ def test_only_the_verdicts_pair_counts_by_its_own_p(comparison):
     pairs = tuple(
         replace(pair, value=0.02, low=0.001, high=0.039, p_value=0.02, p_adjusted=0.12) for pair in comparison.pairs
     )
-    crowded = replace(comparison, pairs=pairs, verdict=judge_pair(pairs[0], 0.95))
+    crowded = replace(comparison, pairs=pairs, verdict=judge_pair(pairs[0], 0.95, 0.01), margin=0.5)
     assert crowded.verdict.key == "verdict.better"
     assert [decide_pair(crowded, pair) for pair in pairs] == ["resnet", None, None, None, None, None]
-    accuracy, _ = find_recommendations(crowded, margin=0.5)
+    accuracy, _ = find_recommendations(crowded)
     assert accuracy.values["model"] == "resnet"
     assert accuracy.values["tied"] == ["transfer", "finetune"]
 
@@ -73,10 +113,11 @@ def test_verdict_and_cost_of_a_clear_difference(comparison):
     models = {model.name: model for model in comparison.models}
     assert comparison.verdict.key == "verdict.better"
     assert pair.value == pytest.approx(models["resnet"].test_accuracy - models["lenet"].test_accuracy)
-    cost = find(comparison.cost, "cost.time_and_parameters").values
-    assert cost["model"] == "resnet"
-    assert cost["time_ratio"] == pytest.approx(623.5 / 41.8)
-    assert cost["parameters_ratio"] == pytest.approx(227_210 / 61_706)
+    cost = find(comparison.cost, "cost.ratios").values
+    assert (cost["model"], cost["other"]) == ("resnet", "lenet")
+    assert {row["cost"]: row["ratio"] for row in cost["ratios"]} == pytest.approx({
+        "train_time_s": 623.5 / 41.8, "parameters": 227_210 / 61_706, "latency_p50_s": 0.0042 / 0.0011,
+        "operations": 87_600_000 / 846_000})  # fmt: skip
 
 
 def test_equal_models_cannot_be_told_apart():
@@ -291,7 +332,8 @@ def test_a_models_interval_keeps_the_confidence_that_it_was_computed_with():
 
 def test_without_times_cost_is_parameters():
     comparison = build_comparison(**build_inputs(num_samples=300) | {"timings": {}})
-    assert comparison.cost[0].key == "cost.parameters"
+    assert [row["cost"] for row in comparison.cost[0].values["ratios"]] == ["parameters", "operations"]
+    assert answer(comparison, "costs")[0].key == "answer.costs_untimed"
     assert comparison.recommendations[1].key == "recommend.small"
     assert answer(comparison, "slower")[0].key == "answer.no_time"
     assert find(comparison.warnings, "warning.untimed").values["models"] == list(MODELS)
@@ -319,7 +361,7 @@ def test_a_cheap_model_must_be_within_the_margin_for_certain(high, chosen):
     pair = replace(comparison.pairs[0], value=0.005, low=0.0, high=high)
     turned = replace(pair, baseline="resnet", candidate="lenet", value=-0.005, low=-high, high=0.0)
     for found in (pair, turned):
-        _, cost = find_recommendations(replace(comparison, pairs=(found,)), margin=0.01)
+        _, cost = find_recommendations(replace(comparison, pairs=(found,)))
         assert cost.values["model"] == chosen
         assert cost.values["at_most"] == (0 if chosen == "resnet" else 0.01)
 

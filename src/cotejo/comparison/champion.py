@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cotejo.comparison.comparison import Comparison
+from cotejo.comparison.records import Comparison
 
 #: Scores of the champion that the registry shows, means over the seeds.
 SHOWN = ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "confidence", "test_loss", "test_macro_f1",

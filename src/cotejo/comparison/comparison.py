@@ -1,18 +1,38 @@
-"""What a comparison is made of: everything that a report shows, as frozen records, and how the numbers become rows."""
+"""How the numbers of evaluate and of the clocks become the records of a comparison."""
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cotejo.comparison.bootstrap import bootstrap_accuracy_difference, compute_f1_differences
+from cotejo.comparison.predictions import Predictions
+from cotejo.comparison.records import (
+    COSTS,
+    Bin,
+    ClassDifference,
+    Confused,
+    Corrupted,
+    McNemar,
+    Model,
+    Pair,
+    RiskPoint,
+    Seed,
+)
 from cotejo.comparison.statistics import (
+    Correctness,
+    Difference,
     adjust_holm,
+    check_answers,
+    compare_trainings,
     compute_accuracy_difference,
-    compute_f1_differences,
+    compute_detectable,
+    compute_effect_size,
+    compute_equivalence_p,
+    compute_seed_spread,
+    compute_welch_p_value,
 )
 from cotejo.errors import DataError
 
@@ -25,224 +45,66 @@ STAGES_OF_MODEL = {
 }
 #: Confused pairs that the report names for each model.
 NUM_CONFUSED = 3
+#: What a model's record takes from its metrics as it is.
+DIRECT = (
+    "test_accuracy", "test_accuracy_low", "test_accuracy_high", "confidence", "test_loss", "test_loss_low",
+    "test_loss_high", "test_macro_precision", "test_macro_recall", "test_macro_f1", "test_macro_f1_low",
+    "test_macro_f1_high", "test_weighted_f1", "sample_right", "sample_size", "parameters", "trainable_parameters",
+    "size_bytes", "operations", "temperature",
+)  # fmt: skip
+#: Likewise, by the name that the metrics give it.
+RENAMED = {"ece": "test_ece", "ece_scaled": "test_ece_scaled", "nll_scaled": "test_nll_scaled", "aurc": "test_aurc",
+           "corrupted_accuracy": "test_corrupted_accuracy"}  # fmt: skip
+TABLES: dict[str, Any] = {"reliability": Bin, "reliability_scaled": Bin, "risk_coverage": RiskPoint,
+                          "robustness": Corrupted}  # fmt: skip
+LATENCY = ("latency_p50_s", "latency_p95_s", "throughput_images_per_s")
 
 
-@dataclass(frozen=True)
-class Seed:
-    """One training: its test result, and what it measured in the epoch that was kept.
-
-    Of the losses only plain cross-entropy: label smoothing and penalties make losses of different models incomparable.
-    """
-
-    seed: int
-    test_accuracy: float
-    test_loss: float
-    epochs: int
-    best_epoch: int
-    train_accuracy: float
-    train_cross_entropy: float
-    val_accuracy: float
-    val_cross_entropy: float
-
-
-@dataclass(frozen=True)
-class Confused:
-    """A true class that was often taken for another one."""
-
-    true_class: str
-    predicted_class: str
-    count: int
-    share: float  # of the images of the true class
-
-
-@dataclass(frozen=True)
-class Model:
-    """One model: means over its seeds. Times and memory are None where no clock was read."""
-
-    name: str
-    test_accuracy: float
-    test_accuracy_low: float
-    test_accuracy_high: float
-    confidence: float  # of the interval around the test accuracy
-    test_loss: float
-    test_macro_precision: float
-    test_macro_recall: float
-    test_macro_f1: float
-    test_weighted_f1: float
-    sample_right: float
-    sample_size: int
-    parameters: int
-    trainable_parameters: int
-    size_bytes: int
-    train_accuracy: float
-    train_cross_entropy: float
-    val_accuracy: float
-    val_cross_entropy: float
-    accuracy_gap: float  # running training accuracy minus validation accuracy of the kept epoch
-    train_time_s: float | None  # for finetune with transfer-learn's, where it starts from
-    epoch_time_s: float | None
-    images_per_s: float | None
-    peak_memory_bytes: float | None  # the highest of the seeds and stages
-    machine: str | None  # processor and cores; None also in timings from before it was written
-    device: str | None
-    threads: int | None
-    seeds: tuple[Seed, ...]
-    confused: tuple[Confused, ...]
-    class_names: tuple[str, ...]
-    counts: tuple[tuple[int, ...], ...]  # rows true, columns predicted, summed over seeds
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two models on the same test images; the difference is candidate minus baseline."""
-
-    baseline: str
-    candidate: str
-    value: float
-    low: float
-    high: float
-    p_value: float
-    p_adjusted: float  # Holm's, over all pairs
-    degrees_of_freedom: float
-    method: str  # welch_t | mcnemar, see compute_accuracy_difference
-
-
-@dataclass(frozen=True)
-class ClassDifference:
-    """The F1 score of a class for baseline and candidate; the difference is candidate minus baseline."""
-
-    class_name: str
-    support: int
-    baseline: float
-    candidate: float
-    value: float
-    low: float
-    high: float
-
-    @property
-    def is_clear(self) -> bool:
-        """Whether the interval excludes 0."""
-        return self.low > 0 or self.high < 0
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A conclusion without words: `key` names its wording in the locales, `values` fill it in."""
-
-    key: str
-    values: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One question of the study and the findings that answer it."""
-
-    question: str
-    findings: tuple[Finding, ...]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The whole comparison: what the report shows, and nothing that it doesn't."""
-
-    baseline: str
-    candidate: str
-    confidence: float  # of the differences; that of a model's own interval is the model's
-    verdict: Finding
-    cost: tuple[Finding, ...]
-    warnings: tuple[Finding, ...]
-    answers: tuple[Answer, ...]
-    recommendations: tuple[Finding, ...]
-    notes: tuple[Finding, ...]
-    models: tuple[Model, ...]
-    pairs: tuple[Pair, ...]
-    differences: tuple[ClassDifference, ...]
-    dataset: Mapping[str, Any]
-    facts: Mapping[str, Any]
-
-    @property
-    def is_timed(self) -> bool:
-        """Whether the training time of every model is on record."""
-        return all(model.train_time_s is not None for model in self.models)
-
-    def get_model(self, name: str) -> Model:
-        """Returns the row of a model that takes part."""
-        return next(model for model in self.models if model.name == name)
-
-    def get_pair(self, first: str, second: str) -> Pair:
-        """Returns the pair of two models, in whichever order it was compared."""
-        return next(pair for pair in self.pairs if {pair.baseline, pair.candidate} == {first, second})
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """The predicted classes of all models for the same test images."""
-
-    y_true: NDArray[np.int64]  # (num_samples,)
-    predicted: Mapping[str, NDArray[np.int64]]  # by model, (num_seeds, num_samples)
-
-
-def build_predictions(arrays: Mapping[str, Mapping[str, NDArray[Any]]]) -> Predictions:
-    """Takes the most probable class of each prediction, after checking that all models saw the same images.
-
-    Args:
-        arrays: By model `y_true` of shape (num_samples,) and `y_prob` of shape (num_seeds, num_samples, num_classes).
-
-    Raises:
-        DataError: Two models were evaluated on different images.
-    """
-    first, y_true = next((name, data["y_true"]) for name, data in arrays.items())
-    for name, data in arrays.items():
-        if not np.array_equal(data["y_true"], y_true):
-            raise DataError(
-                f"Expected {name} and {first} evaluated on the same test images. "
-                f"Received: other true classes in reports/predictions/{name}.npz. Run `dvc repro evaluate`."
-            )
-    return Predictions(y_true, {name: data["y_prob"].argmax(axis=-1) for name, data in arrays.items()})
-
-
-def build_model(name: str, metrics: Mapping[str, Any], timings: Mapping[str, Mapping[str, Any]]) -> Model:
+def build_model(
+    name: str, metrics: Mapping[str, Any], timings: Mapping[str, Mapping[str, Any]], stages: Sequence[str]
+) -> Model:
     """Brings the metrics and timings of a model into one row.
 
     Args:
         name: The model.
         metrics: `reports/metrics/<name>.json`.
         timings: `reports/timings/<stage>.json` by stage; a stage that is missing leaves its times None.
+        stages: The stages whose work the model needs, its own last.
+
+    Raises:
+        DataError: The metrics lack something, as those of an older version do.
     """
-    seeds = tuple(Seed(**{key: row[key] for key in Seed.__dataclass_fields__}) for row in metrics["per_seed"])
-    confusion = metrics["confusion"]
-    direct = ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "confidence", "test_loss",
-              "test_macro_precision", "test_macro_recall", "test_macro_f1", "test_weighted_f1", "sample_right",
-              "sample_size", "parameters", "trainable_parameters", "size_bytes")  # fmt: skip
-    return Model(
-        name=name,
-        **{key: metrics[key] for key in direct},
-        train_accuracy=fmean(seed.train_accuracy for seed in seeds),
-        train_cross_entropy=fmean(seed.train_cross_entropy for seed in seeds),
-        val_accuracy=fmean(seed.val_accuracy for seed in seeds),
-        val_cross_entropy=fmean(seed.val_cross_entropy for seed in seeds),
-        accuracy_gap=fmean(seed.train_accuracy - seed.val_accuracy for seed in seeds),
-        **_summarize_timings([timings.get(stage) for stage in STAGES_OF_MODEL[name]]),
-        seeds=seeds,
-        confused=_find_confused(confusion["class_names"], confusion["counts"]),
-        class_names=tuple(confusion["class_names"]),
-        counts=tuple(tuple(row) for row in confusion["counts"]),
-    )
+    try:
+        return _build_model(name, metrics, timings, stages)
+    except KeyError as error:
+        raise DataError(
+            f"Expected {error} in reports/metrics/{name}.json. Received: a file without it. Run `dvc repro evaluate`."
+        ) from error
 
 
-def build_pairs(predictions: Predictions, baseline: str, candidate: str, confidence: float) -> tuple[Pair, ...]:
+def build_pairs(
+    predictions: Predictions, baseline: str, candidate: str, confidence: float, margin: float
+) -> tuple[Pair, ...]:
     """Compares every two models; the study's own pair comes first and keeps its direction."""
-    names = [name for name in STAGES_OF_MODEL if name in predictions.predicted]
-    others = [pair for pair in itertools.combinations(names, 2) if set(pair) != {baseline, candidate}]
+    others = [pair for pair in itertools.combinations(predictions.predicted, 2) if set(pair) != {baseline, candidate}]
     chosen = [(baseline, candidate), *others]
-    differences = [
-        compute_accuracy_difference(predictions.y_true, predictions.predicted[a], predictions.predicted[b], confidence)
-        for a, b in chosen
-    ]
-    adjusted = adjust_holm([difference.p_value for difference in differences])
+    answers = {name: check_answers(predictions.y_true, rows) for name, rows in predictions.predicted.items()}
+    differences = [compute_accuracy_difference(answers[a], answers[b], confidence) for a, b in chosen]
+    equivalences = [compute_equivalence_p(difference, margin) for difference in differences]
+    adjusted = zip(adjust_holm([found.p_value for found in differences]), adjust_holm(equivalences), strict=True)
     return tuple(
-        Pair(a, b, found.value, found.low, found.high, found.p_value, p, found.degrees_of_freedom, found.method)
-        for (a, b), found, p in zip(chosen, differences, adjusted, strict=True)
+        Pair(
+            baseline=a,
+            candidate=b,
+            **_describe_difference(found, confidence),
+            **_compare_answers(answers[a], answers[b], predictions.seeds[a], predictions.seeds[b], confidence),
+            p_adjusted=p,
+            equivalence_p=equivalence,
+            equivalence_p_adjusted=equivalence_adjusted,
+        )
+        for (a, b), found, equivalence, (p, equivalence_adjusted) in zip(
+            chosen, differences, equivalences, adjusted, strict=True
+        )
     )
 
 
@@ -264,6 +126,98 @@ def build_differences(
         ClassDifference(name, int(count), *row) for name, count, row in zip(class_names, support, found, strict=True)
     ]
     return tuple(sorted(rows, key=lambda row: -abs(row.value)))
+
+
+def build_fronts(models: Sequence[Model]) -> dict[str, tuple[str, ...]]:
+    """Finds for each cost the models that no other one beats: as accurate or more, as cheap or less, not both equal.
+
+    Args:
+        models: All models; one whose cost isn't on record takes no part in that cost's front.
+
+    Returns:
+        Names by cost (see `COSTS`), cheapest first.
+    """
+    fronts = {}
+    for cost in COSTS:
+        points = sorted(
+            (getattr(model, cost), -model.test_accuracy, model.name)
+            for model in models
+            if getattr(model, cost) is not None
+        )
+        fronts[cost] = tuple(
+            name
+            for price, error, name in points
+            if not any(p <= price and e <= error and (p, e) != (price, error) for p, e, _ in points)
+        )
+    return fronts
+
+
+def _build_model(
+    name: str, metrics: Mapping[str, Any], timings: Mapping[str, Mapping[str, Any]], stages: Sequence[str]
+) -> Model:
+    seeds = tuple(Seed(**{key: row[key] for key in Seed.__dataclass_fields__}) for row in metrics["per_seed"])
+    confusion = metrics["confusion"]
+    tables: dict[str, Any] = {key: tuple(record(**row) for row in metrics[key]) for key, record in TABLES.items()}
+    clock = timings.get("evaluate", {}).get("per_model", {}).get(name, {})
+    return Model(
+        name=name,
+        **{key: metrics[key] for key in DIRECT},
+        **{key: metrics[written] for key, written in RENAMED.items()},
+        **tables,
+        **{key: clock.get(key) for key in LATENCY},
+        **_summarize_seeds(seeds, metrics["confidence"]),
+        **_summarize_timings([timings.get(stage) for stage in stages]),
+        seeds=seeds,
+        confused=_find_confused(confusion["class_names"], confusion["counts"]),
+        class_names=tuple(confusion["class_names"]),
+        counts=tuple(tuple(row) for row in confusion["counts"]),
+    )
+
+
+def _summarize_seeds(seeds: Sequence[Seed], confidence: float) -> dict[str, Any]:
+    """Takes means over the seeds, and how far their test accuracies lie apart where there are several."""
+    accuracies = [seed.test_accuracy for seed in seeds]
+    spread, low, high = compute_seed_spread(accuracies, confidence) if len(seeds) > 1 else (None, None, None)
+    return {
+        "seed_spread": spread,
+        "seeds_low": low,
+        "seeds_high": high,
+        "train_accuracy": fmean(seed.train_accuracy for seed in seeds),
+        "train_cross_entropy": fmean(seed.train_cross_entropy for seed in seeds),
+        "val_accuracy": fmean(seed.val_accuracy for seed in seeds),
+        "val_cross_entropy": fmean(seed.val_cross_entropy for seed in seeds),
+        "accuracy_gap": fmean(seed.train_accuracy - seed.val_accuracy for seed in seeds),
+    }
+
+
+def _describe_difference(found: Difference, confidence: float) -> dict[str, Any]:
+    direct = ("value", "low", "high", "p_value", "degrees_of_freedom", "method", "image_share")
+    return {**{key: getattr(found, key) for key in direct}, "detectable": compute_detectable(found, confidence)}
+
+
+def _compare_answers(
+    baseline: Correctness,
+    candidate: Correctness,
+    seeds_baseline: Sequence[int],
+    seeds_candidate: Sequence[int],
+    confidence: float,
+) -> dict[str, Any]:
+    """Looks at the same difference in other ways: without the seeds, seed by seed, on the seeds alone, as an effect."""
+    low, high = bootstrap_accuracy_difference(baseline, candidate, confidence)
+    one, other = baseline.accuracies, candidate.accuracies
+    return {
+        "bootstrap_low": low,
+        "bootstrap_high": high,
+        "mcnemar": tuple(
+            McNemar(first, second, *compare_trainings(*rights))
+            # the models may differ in their number of seeds
+            for first, second, *rights in zip(
+                seeds_baseline, seeds_candidate, baseline.right, candidate.right, strict=False
+            )
+        ),
+        "seeds_p_value": compute_welch_p_value(one, other) if min(len(one), len(other)) > 1 else None,
+        "effect_size": compute_effect_size(float(one.mean()), float(other.mean())),
+    }
 
 
 def _summarize_timings(stages: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:

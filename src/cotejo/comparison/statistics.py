@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,13 +10,28 @@ from scipy import stats
 
 from cotejo.errors import DataError
 
-#: Bootstrap resamples: at least so many, and on average so many beyond each end of an interval, which is noise if few.
-MIN_RESAMPLES, RESAMPLES_BEYOND = 4000, 100
-#: Numbers that one block of bootstrap resamples may hold: 32 MB of int64.
-BLOCK_SIZE = 4_000_000
+#: The share of studies that find a true difference of the size called detectable (J. Cohen's usual one).
+POWER = 0.8
 
 Floats = NDArray[np.float64]
-Ints = NDArray[np.integer]
+Ints = NDArray[np.integer[Any]]
+
+
+class Correctness(NamedTuple):
+    """Which test images a model has right.
+
+    Attributes:
+        right: Boolean, shape (num_seeds, num_samples).
+        num_right: For each image the number of seeds that have it right, shape (num_samples,).
+    """
+
+    right: NDArray[np.bool_]
+    num_right: Ints
+
+    @property
+    def accuracies(self) -> Floats:
+        """Accuracy of each seed, shape (num_seeds,)."""
+        return np.asarray(np.count_nonzero(self.right, axis=1) / self.right.shape[1])
 
 
 class Difference(NamedTuple):
@@ -24,30 +39,84 @@ class Difference(NamedTuple):
 
     `value`, `low` and `high` are fractions (0.01 is one point of percent), from -1 to 1. `method` is `welch_t` (test
     images and training seeds) or `mcnemar` (one seed each: the p value is McNemar's, the interval covers the test
-    images only).
+    images only). `image_share` is the share of the variance that the test images bring, the rest is the seeds'; None
+    where one of the models has one seed, or nothing varies.
     """
 
     value: float
     low: float
     high: float
     p_value: float
+    standard_error: float
     degrees_of_freedom: float
+    image_share: float | None
     method: str
 
 
-class F1Difference(NamedTuple):
-    """The F1 score of one class for both models (means over seeds) and the difference, candidate minus baseline."""
+class SeedSpread(NamedTuple):
+    """Standard deviation of the values of several seeds, and the t interval around their mean."""
 
-    baseline: float
-    candidate: float
-    value: float
+    spread: float
     low: float
     high: float
 
 
-def compute_accuracy_difference(
-    y_true: Ints, predicted_baseline: Ints, predicted_candidate: Ints, confidence: float
-) -> Difference:
+class Discordance(NamedTuple):
+    """Images that only one of two trainings has right, and the exact p value of McNemar's test."""
+
+    only_baseline: int
+    only_candidate: int
+    p_value: float
+
+
+def check_answers(y_true: Ints, predicted: Ints) -> Correctness:
+    """Finds which images the trainings of a model have right.
+
+    Args:
+        y_true: True classes, shape (num_samples,).
+        predicted: Predicted classes, shape (num_seeds, num_samples).
+
+    Raises:
+        DataError: The shapes don't agree, or there are fewer than two images.
+    """
+    if y_true.ndim != 1 or predicted.ndim != 2 or predicted.shape[1] != len(y_true) or not len(predicted):
+        raise DataError(
+            f"Expected predictions of shape (num_seeds, num_samples) and y_true of shape (num_samples,). "
+            f"Received: predictions {predicted.shape}, y_true {y_true.shape}."
+        )
+    if len(y_true) < 2:
+        raise DataError(f"Expected at least 2 test images to compare on. Received: {len(y_true)}.")
+    right = predicted == y_true
+    return Correctness(right, np.asarray(right.sum(axis=0, dtype=np.min_scalar_type(len(right)))))
+
+
+def count_patterns(baseline: Correctness, candidate: Correctness) -> tuple[Floats, NDArray[np.int64]]:
+    """Counts the images that bring the same difference: all that a difference of accuracies depends on.
+
+    Args:
+        baseline: Of k seeds.
+        candidate: Of m seeds, on the same images.
+
+    Returns:
+        Differences in the share of seeds that are right, candidate minus baseline, and how many images have each:
+        both of shape (num_patterns,), at most (k + 1)(m + 1), for each number of seeds that are right.
+
+    Raises:
+        DataError: The models answered different numbers of images.
+    """
+    if baseline.right.shape[1] != candidate.right.shape[1]:
+        raise DataError(
+            f"Expected the answers of both models to the same images. Received: {baseline.right.shape[1]} and "
+            f"{candidate.right.shape[1]} answers."
+        )
+    num_baseline, num_candidate = len(baseline.right), len(candidate.right)
+    codes = baseline.num_right.astype(np.intp) * (num_candidate + 1) + candidate.num_right
+    sizes = np.bincount(codes, minlength=(num_baseline + 1) * (num_candidate + 1))
+    right_baseline, right_candidate = np.divmod(np.flatnonzero(sizes), num_candidate + 1)
+    return right_candidate / num_candidate - right_baseline / num_baseline, sizes[sizes > 0]
+
+
+def compute_accuracy_difference(baseline: Correctness, candidate: Correctness, confidence: float) -> Difference:
     """Compares two accuracies measured on the same images, each a mean over training seeds.
 
     The difference is uncertain for two reasons, and their variances add up: other test images would have been
@@ -61,39 +130,70 @@ def compute_accuracy_difference(
     interval that would reach beyond -1 or 1, which no difference of accuracies can, ends there.
 
     Args:
-        y_true: True classes, shape (num_samples,).
-        predicted_baseline: Predicted classes, shape (num_seeds, num_samples).
-        predicted_candidate: Likewise; the number of seeds may differ.
+        baseline: From `check_answers`.
+        candidate: Likewise, on the same images; the number of seeds may differ.
         confidence: Of the interval, between 0 and 1.
 
     Returns:
         Candidate minus baseline, with a two-sided p value for a difference of 0.
 
     Raises:
-        DataError: The shapes don't agree, or there are fewer than two images.
+        DataError: The models answered different numbers of images.
 
     References:
         Q. McNemar (1947), Psychometrika 12(2), 153-157. F. E. Satterthwaite (1946), Biometrics Bulletin 2(6),
         110-114. B. L. Welch (1947), Biometrika 34, 28-35. Both sources of variance and why one seed isn't enough:
         X. Bouthillier et al. (2021), Accounting for variance in machine learning benchmarks, MLSys 3.
     """
-    _check_shapes(y_true, predicted_baseline, predicted_candidate)
-    right_baseline, right_candidate = predicted_baseline == y_true, predicted_candidate == y_true
-    per_image = right_candidate.mean(axis=0) - right_baseline.mean(axis=0)
-    sources = [_variance_of_mean(per_image)]
-    sources += [_variance_of_mean(right.mean(axis=1)) for right in (right_baseline, right_candidate) if len(right) > 1]
-    value = float(right_candidate.mean() - right_baseline.mean())
-    variance = sum(source for source, _ in sources)
-    freedom = _compute_degrees_of_freedom(sources)
+    images = _variance_over_images(*count_patterns(baseline, candidate))
+    sides = [model.accuracies for model in (baseline, candidate)]
+    seeds = [_variance_of_mean(accuracies) for accuracies in sides if len(accuracies) > 1]
+    value = float(sides[1].mean() - sides[0].mean())
+    variance = sum(source for source, _ in (images, *seeds))
+    freedom = _compute_degrees_of_freedom([images, *seeds])
     half_width = float(stats.t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(variance)
-    if len(right_baseline) == len(right_candidate) == 1:
-        p_value, method = _test_mcnemar(right_baseline[0], right_candidate[0]), "mcnemar"
-    else:
+    if seeds:
         p_value, method = _test_t(value, variance, freedom), "welch_t"
-    return Difference(value, max(-1.0, value - half_width), min(1.0, value + half_width), p_value, freedom, method)
+    else:
+        p_value, method = compare_trainings(baseline.right[0], candidate.right[0]).p_value, "mcnemar"
+    return Difference(
+        value=value,
+        low=max(-1.0, value - half_width),
+        high=min(1.0, value + half_width),
+        p_value=p_value,
+        standard_error=math.sqrt(variance),
+        degrees_of_freedom=freedom,
+        image_share=images[0] / variance if len(seeds) == 2 and variance else None,
+        method=method,
+    )
 
 
-def compute_welch_p_value(first: Sequence[float], second: Sequence[float]) -> float:
+def compare_trainings(right_baseline: NDArray[np.bool_], right_candidate: NDArray[np.bool_]) -> Discordance:
+    """Tests whether each of two trainings is as often right where the other is wrong.
+
+    McNemar's test, exact: the images that only the candidate has right are binomial with share 1/2 among those that
+    only one has right.
+
+    Args:
+        right_baseline: Which images one training has right, shape (num_samples,).
+        right_candidate: Likewise for the other one.
+
+    Returns:
+        Both counts and the two-sided p value, 1 where the two never differ.
+
+    References:
+        Q. McNemar (1947), Note on the sampling error of the difference between correlated proportions or
+        percentages, Psychometrika 12(2), 153-157.
+    """
+    both = int(np.count_nonzero(right_baseline & right_candidate))
+    only_baseline = int(np.count_nonzero(right_baseline)) - both
+    only_candidate = int(np.count_nonzero(right_candidate)) - both
+    discordant = only_baseline + only_candidate
+    p_value = float(stats.binomtest(only_candidate, discordant).pvalue) if discordant else 1.0
+    return Discordance(only_baseline, only_candidate, p_value)
+
+
+def compute_welch_p_value(first: Sequence[float] | Floats, second: Sequence[float] | Floats) -> float:
     """Tests whether two means are equal without assuming equal variances.
 
     The same as `scipy.stats.ttest_ind(equal_var=False)`, which warns of values that don't vary and returns NaN when
@@ -115,68 +215,77 @@ def compute_welch_p_value(first: Sequence[float], second: Sequence[float]) -> fl
     return _test_t(float(one.mean() - other.mean()), variance, _compute_degrees_of_freedom(sources))
 
 
-def compute_f1_differences(
-    y_true: Ints,
-    predicted_baseline: Ints,
-    predicted_candidate: Ints,
-    num_classes: int,
-    confidence: float,
-    *,
-    num_resamples: int | None = None,
-    seed: int = 0,
-) -> list[F1Difference]:
-    """Compares the F1 scores of two models class by class, with bootstrap intervals over the test images.
+def compute_equivalence_p(difference: Difference, margin: float) -> float:
+    """Tests whether a difference is, for practical purposes, none: whether it lies within a margin on either side.
 
-    An image enters every score only through its true class and its predictions, so images that agree in all of
-    them are interchangeable: drawing images with replacement is drawing the counts of those groups from a
-    multinomial distribution. That is the ordinary bootstrap exactly, in a fraction of the time and memory.
-    The seeds are held fixed: the intervals don't cover what other seeds would change.
+    Two one-sided t tests, with the variance and degrees of freedom of the difference's own interval. A p value below
+    0.05 is the same as an interval of 90% within the margin: "can't be told apart" is not the same as "equal".
 
     Args:
-        y_true: True classes, shape (num_samples,), values 0 to `num_classes` - 1.
-        predicted_baseline: Predicted classes, shape (num_seeds, num_samples).
-        predicted_candidate: Likewise; the number of seeds may differ.
-        num_classes: Number of classes.
-        confidence: Of each interval, between 0 and 1.
-        num_resamples: Bootstrap resamples; None: as many as leave 100 beyond each end of the interval, at least 4,000.
-        seed: Seed of the resamples.
+        difference: From `compute_accuracy_difference`.
+        margin: The largest difference that doesn't matter, as a fraction. With 0 nothing is equivalent.
 
     Returns:
-        One difference per class in class order. A class that is neither present nor predicted has F1 0.
-
-    Raises:
-        DataError: The shapes don't agree, or there are fewer than two images.
+        The larger p value of the two tests.
 
     References:
-        B. Efron and R. J. Tibshirani (1993), An Introduction to the Bootstrap, chapter 13 (percentile interval).
+        D. J. Schuirmann (1987), A comparison of the two one-sided tests procedure and the power approach for
+        assessing the equivalence of average bioavailability, J. Pharmacokinet. Biopharm. 15(6), 657-680.
     """
-    _check_shapes(y_true, predicted_baseline, predicted_candidate)
-    num_resamples = num_resamples or choose_num_resamples(confidence)
-    answers = np.vstack([y_true, predicted_baseline, predicted_candidate])
-    groups, sizes = np.unique(answers, axis=1, return_counts=True)
-    one_hot = np.eye(num_classes)[groups]  # (1 + num_seeds of both, num_groups, num_classes)
-    num_baseline = len(predicted_baseline)
-    observed = _compute_f1_of_groups(sizes[None, :], one_hot)
-    baseline = observed[:num_baseline, 0].mean(axis=0)
-    candidate = observed[num_baseline:, 0].mean(axis=0)
-
-    generator = np.random.default_rng(seed)
-    resampled = np.empty((num_resamples, num_classes))
-    block = max(1, BLOCK_SIZE // len(sizes))
-    for start in range(0, num_resamples, block):
-        stop = min(start + block, num_resamples)
-        counts = generator.multinomial(len(y_true), sizes / len(y_true), size=stop - start)
-        scores = _compute_f1_of_groups(counts, one_hot)
-        resampled[start:stop] = scores[num_baseline:].mean(axis=0) - scores[:num_baseline].mean(axis=0)
-    low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
-    columns = (baseline, candidate, candidate - baseline, low, high)
-    return [F1Difference(*map(float, row)) for row in zip(*columns, strict=True)]
+    distance = margin - abs(difference.value)
+    if difference.standard_error == 0:
+        return 0.0 if distance > 0 else 1.0
+    return float(stats.t.sf(distance / difference.standard_error, difference.degrees_of_freedom))
 
 
-def choose_num_resamples(confidence: float) -> int:
-    """Returns how many bootstrap resamples a percentile interval needs: the rarer what it leaves out, the more."""
-    tail = (1 - confidence) / 2
-    return max(MIN_RESAMPLES, math.ceil(RESAMPLES_BEYOND / tail))
+def compute_detectable(difference: Difference, confidence: float) -> float:
+    """Computes the true difference that four in five studies of this size and spread would find.
+
+    The usual approximation: standard error times the sum of the t quantiles of the test and of its power. With very
+    few degrees of freedom it is a little too small (5% with 2).
+
+    Args:
+        difference: From `compute_accuracy_difference`.
+        confidence: 1 minus the level of the two-sided test.
+
+    References:
+        J. Cohen (1988), Statistical Power Analysis for the Behavioral Sciences, 2nd edition, chapter 2.
+    """
+    freedom = difference.degrees_of_freedom
+    quantiles = stats.t.ppf((1 + confidence) / 2, freedom) + stats.t.ppf(POWER, freedom)
+    return min(1.0, float(quantiles) * difference.standard_error)
+
+
+def compute_effect_size(baseline: float, candidate: float) -> float:
+    """Computes Cohen's h of two accuracies: their distance on a scale on which all accuracies vary alike.
+
+    From 97% to 98% is a larger step than from 50% to 51%. Cohen calls 0.2 small, 0.5 medium and 0.8 large.
+
+    Args:
+        baseline: An accuracy, 0 to 1.
+        candidate: Likewise.
+
+    Returns:
+        Candidate's minus baseline's, from -pi to pi.
+
+    References:
+        J. Cohen (1988), Statistical Power Analysis for the Behavioral Sciences, 2nd edition, chapter 6.
+    """
+    return 2 * (math.asin(math.sqrt(candidate)) - math.asin(math.sqrt(baseline)))
+
+
+def compute_seed_spread(values: Sequence[float], confidence: float) -> SeedSpread:
+    """Computes how far the accuracies of several trainings lie apart.
+
+    Args:
+        values: Accuracies, one a seed, at least two.
+        confidence: Of the interval around their mean, between 0 and 1; it ends at 0 and 1.
+    """
+    accuracies = np.asarray(values, dtype=np.float64)
+    variance, freedom = _variance_of_mean(accuracies)
+    half_width = float(stats.t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(variance)
+    mean = float(accuracies.mean())
+    return SeedSpread(math.sqrt(variance * len(values)), max(0.0, mean - half_width), min(1.0, mean + half_width))
 
 
 def adjust_holm(p_values: Sequence[float]) -> list[float]:
@@ -199,20 +308,17 @@ def adjust_holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _check_shapes(y_true: Ints, predicted_baseline: Ints, predicted_candidate: Ints) -> None:
-    for name, predicted in (("predicted_baseline", predicted_baseline), ("predicted_candidate", predicted_candidate)):
-        if y_true.ndim != 1 or predicted.ndim != 2 or predicted.shape[1] != len(y_true) or not len(predicted):
-            raise DataError(
-                f"Expected {name} of shape (num_seeds, num_samples) and y_true of shape (num_samples,). "
-                f"Received: {name} {predicted.shape}, y_true {y_true.shape}."
-            )
-    if len(y_true) < 2:
-        raise DataError(f"Expected at least 2 test images to compare on. Received: {len(y_true)}.")
+def _variance_over_images(values: Floats, sizes: NDArray[np.int64]) -> tuple[float, int]:
+    """Returns the variance of the mean over images, counted by the value they bring, and its degrees of freedom."""
+    num_samples = int(sizes.sum())
+    mean = float(sizes @ values) / num_samples
+    # equal values whose mean isn't a float (thirds) would leave 1e-33 where 0 is meant
+    variance = float(sizes @ (values - mean) ** 2) / (num_samples - 1) if np.ptp(values) else 0.0
+    return variance / num_samples, num_samples - 1
 
 
 def _variance_of_mean(values: Floats) -> tuple[float, int]:
     """Returns the variance of the mean of independent values, and its degrees of freedom."""
-    # equal values whose mean isn't a float (thirds) would leave 1e-33 where 0 is meant
     if np.ptp(values) == 0:
         return 0.0, len(values) - 1
     return float(values.var(ddof=1)) / len(values), len(values) - 1
@@ -231,28 +337,3 @@ def _test_t(value: float, variance: float, freedom: float) -> float:
     if variance == 0:
         return 1.0 if value == 0 else 0.0
     return float(2 * stats.t.sf(abs(value) / math.sqrt(variance), freedom))
-
-
-def _test_mcnemar(right_baseline: NDArray[np.bool_], right_candidate: NDArray[np.bool_]) -> float:
-    """Tests whether each model is as often right where the other is wrong (exact: binomial, share 1/2)."""
-    only_candidate = int((right_candidate & ~right_baseline).sum())
-    discordant = int((right_candidate != right_baseline).sum())
-    return float(stats.binomtest(only_candidate, discordant).pvalue) if discordant else 1.0
-
-
-def _compute_f1_of_groups(counts: NDArray[np.int64], one_hot: Floats) -> Floats:
-    """Computes F1 scores from how often each group of interchangeable images was drawn.
-
-    Args:
-        counts: Shape (num_resamples, num_groups).
-        one_hot: Classes of the groups, shape (1 + num_predictions, num_groups, num_classes); the true ones first.
-
-    Returns:
-        Shape (num_predictions, num_resamples, num_classes).
-    """
-    weights = counts.astype(np.float64)
-    true, predicted = one_hot[0], one_hot[1:]
-    found: Floats = weights @ (predicted * true)
-    named = weights @ predicted + weights @ true
-    scores: Floats = np.divide(2 * found, named, out=np.zeros_like(found), where=named > 0)
-    return scores

@@ -13,7 +13,7 @@ from jinja2 import PackageLoader
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from cotejo.comparison.comparison import Comparison, Pair
+from cotejo.comparison.records import Comparison, Pair
 from cotejo.comparison.verdict import decide_pair
 from cotejo.report.figures.comparison import build_report_figures
 from cotejo.report.style import render_svg

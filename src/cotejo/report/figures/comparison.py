@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from cotejo.comparison.comparison import ClassDifference, Comparison, Model
+from cotejo.comparison.records import ClassDifference, Comparison, Model
 from cotejo.comparison.verdict import decide_pair
 from cotejo.report.axes import format_axis, format_numbers
 from cotejo.report.figures.confusion import draw_confusion

@@ -1,0 +1,244 @@
+"""What a comparison is made of: everything that a report shows, as frozen records."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+#: Costs that models are held against, all of them fields of `Model`: less is better.
+COSTS = ("train_time_s", "latency_p50_s", "parameters", "operations", "size_bytes", "peak_memory_bytes")
+
+
+@dataclass(frozen=True)
+class Seed:
+    """One training: its test result, and what it measured in the epoch that was kept.
+
+    Of the losses only plain cross-entropy: label smoothing and penalties make losses of different models incomparable.
+    """
+
+    seed: int
+    test_accuracy: float
+    test_loss: float
+    test_ece: float
+    temperature: float
+    epochs: int
+    best_epoch: int  # the one that was kept
+    min_val_epoch: int  # the one with the lowest cross-entropy on the validation images
+    final_gap: float  # of the last epoch: cross-entropy on validation minus on training images
+    train_accuracy: float
+    train_cross_entropy: float
+    val_accuracy: float
+    val_cross_entropy: float
+
+
+@dataclass(frozen=True)
+class Confused:
+    """A true class that was often taken for another one."""
+
+    true_class: str
+    predicted_class: str
+    count: int
+    share: float  # of the images of the true class
+
+
+@dataclass(frozen=True)
+class Bin:
+    """The predictions whose confidence lies between low and high: how sure they were, and how often right."""
+
+    low: float
+    high: float
+    count: int
+    confidence: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class RiskPoint:
+    """The share of errors (risk) when only the most confident share of images (coverage) is answered."""
+
+    coverage: float
+    risk: float
+
+
+@dataclass(frozen=True)
+class Corrupted:
+    """The accuracy on corrupted test images, with Wilson's interval; severity 0 are the same images as they were."""
+
+    corruption: str
+    severity: int
+    accuracy: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model: means over its seeds. What a clock measures, and memory, is None where no clock was read."""
+
+    name: str
+    test_accuracy: float
+    test_accuracy_low: float
+    test_accuracy_high: float
+    confidence: float  # of every interval of this record
+    test_loss: float
+    test_loss_low: float
+    test_loss_high: float
+    test_macro_precision: float
+    test_macro_recall: float
+    test_macro_f1: float
+    test_macro_f1_low: float
+    test_macro_f1_high: float
+    test_weighted_f1: float
+    sample_right: float
+    sample_size: int
+    seed_spread: float | None  # standard deviation over seeds of the test accuracy; None with one
+    seeds_low: float | None  # t interval over seeds of the test accuracy; None with one
+    seeds_high: float | None
+    ece: float
+    ece_scaled: float  # after dividing the logits by the temperature
+    nll_scaled: float
+    temperature: float
+    aurc: float
+    corrupted_accuracy: float  # mean over all corruptions and severities
+    parameters: int
+    trainable_parameters: int
+    size_bytes: int
+    operations: int  # floating-point operations of one image's way through the model
+    train_accuracy: float
+    train_cross_entropy: float
+    val_accuracy: float
+    val_cross_entropy: float
+    accuracy_gap: float  # running training accuracy minus validation accuracy of the kept epoch
+    train_time_s: float | None  # for finetune with transfer-learn's, where it starts from
+    epoch_time_s: float | None
+    images_per_s: float | None
+    peak_memory_bytes: float | None  # the highest of the seeds and stages
+    latency_p50_s: float | None  # of one image
+    latency_p95_s: float | None
+    throughput_images_per_s: float | None  # of a batch
+    machine: str | None  # processor and cores; None also in timings from before it was written
+    device: str | None
+    threads: int | None
+    seeds: tuple[Seed, ...]
+    confused: tuple[Confused, ...]
+    class_names: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]  # rows true, columns predicted, summed over seeds
+    reliability: tuple[Bin, ...]
+    reliability_scaled: tuple[Bin, ...]
+    risk_coverage: tuple[RiskPoint, ...]
+    robustness: tuple[Corrupted, ...]
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """One training of each model on the same test images: how often only one of the two is right."""
+
+    seed_baseline: int
+    seed_candidate: int
+    only_baseline: int
+    only_candidate: int
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two models on the same test images; the difference is candidate minus baseline."""
+
+    baseline: str
+    candidate: str
+    value: float
+    low: float
+    high: float
+    p_value: float
+    p_adjusted: float  # Holm's, over all pairs
+    degrees_of_freedom: float
+    method: str  # welch_t | mcnemar, see compute_accuracy_difference
+    bootstrap_low: float  # paired bootstrap over the test images, the seeds as they are
+    bootstrap_high: float
+    mcnemar: tuple[McNemar, ...]  # a row per pair of seeds, in order
+    seeds_p_value: float | None  # Welch's test on the seeds' accuracies; None with one seed
+    effect_size: float  # Cohen's h
+    image_share: float | None  # of the variance, that of the test images; the rest is the seeds'. None with one seed
+    detectable: float  # the true difference that a study like this one would find four times in five
+    equivalence_p: float  # two one-sided tests at the margin
+    equivalence_p_adjusted: float  # Holm's, over all pairs
+
+
+@dataclass(frozen=True)
+class ClassDifference:
+    """The F1 score of a class for baseline and candidate; the difference is candidate minus baseline."""
+
+    class_name: str
+    support: int
+    baseline: float
+    candidate: float
+    value: float
+    low: float
+    high: float
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval excludes 0."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A test image of the gallery: what it is, and what models take it for (mean probability over their seeds)."""
+
+    index: int
+    true_class: str
+    predicted: Mapping[str, str]  # class by model
+    confidence: Mapping[str, float]  # by model, in the predicted class
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A conclusion without words: `key` names its wording in the locales, `values` fill it in."""
+
+    key: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One question of the study and the findings that answer it."""
+
+    question: str
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The whole comparison: what the report shows, and nothing that it doesn't."""
+
+    baseline: str
+    candidate: str
+    confidence: float  # of the differences; that of a model's own intervals is the model's
+    margin: float  # accuracy that a reader would give up for a cheaper model
+    verdict: Finding
+    cost: tuple[Finding, ...]
+    warnings: tuple[Finding, ...]
+    answers: tuple[Answer, ...]
+    recommendations: tuple[Finding, ...]
+    notes: tuple[Finding, ...]
+    models: tuple[Model, ...]
+    pairs: tuple[Pair, ...]
+    differences: tuple[ClassDifference, ...]
+    fronts: Mapping[str, tuple[str, ...]]  # by cost, the models that no other beats in both accuracy and cost
+    errors: Mapping[str, tuple[Shown, ...]]  # by model, its most confident errors
+    disagreements: tuple[Shown, ...]  # of the verdict's pair: first what only the baseline has right
+    dataset: Mapping[str, Any]
+    facts: Mapping[str, Any]
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether the training time of every model is on record."""
+        return all(model.train_time_s is not None for model in self.models)
+
+    def get_model(self, name: str) -> Model:
+        """Returns the row of a model that takes part."""
+        return next(model for model in self.models if model.name == name)
+
+    def get_pair(self, first: str, second: str) -> Pair:
+        """Returns the pair of two models, in whichever order it was compared."""
+        return next(pair for pair in self.pairs if {pair.baseline, pair.candidate} == {first, second})

@@ -1,0 +1,57 @@
+"""What a reader must know before believing a comparison, and how its numbers came about."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cotejo.comparison.records import Comparison, Finding
+
+
+def find_warnings(comparison: Comparison) -> tuple[Finding, ...]:
+    """Lists what a reader must know before believing the numbers."""
+    models, facts = comparison.models, comparison.facts
+    pretrained = [model.name for model in models if model.name in ("transfer", "finetune")]
+    single = [model.name for model in models if len(model.seeds) == 1]
+    timed = [model for model in models if model.train_time_s is not None]
+    settings = {(model.device, model.threads) for model in timed}
+    machines = {model.machine for model in timed if model.machine is not None}
+    untimed = [model.name for model in models if model.train_time_s is None]
+    checks = (
+        (bool(single), Finding("warning.single_seed", {"models": single})),
+        (bool(pretrained) and facts["weights"] == "random",
+         Finding("warning.random_weights", {"models": pretrained, "backbone": facts["backbone"]})),
+        (len(settings) > 1 or len(machines) > 1, Finding("warning.machines", {})),
+        (bool(untimed), Finding("warning.untimed", {"models": untimed})),
+        (bool(facts.get("dirty")), Finding("warning.dirty", {})),
+    )  # fmt: skip
+    return tuple(finding for applies, finding in checks if applies)
+
+
+def find_notes(comparison: Comparison) -> tuple[Finding, ...]:
+    """Lists how the numbers came about."""
+    names = [model.name for model in comparison.models]
+    num_seeds = max(len(model.seeds) for model in comparison.models)
+    method = comparison.pairs[0].method
+    keeps_lowest = all(_keeps_lowest_loss(name, comparison.facts["params"]) for name in names)
+    notes = [Finding("note.kept_lowest_loss" if keeps_lowest else "note.kept_epoch", {}),
+             Finding(f"note.{method}", {"num_seeds": num_seeds, "confidence": comparison.confidence}),
+             Finding("note.wilson", {"confidence": comparison.models[0].confidence}),
+             Finding("note.holm", {"num_pairs": len(comparison.pairs), "level": 1 - comparison.confidence}),
+             Finding("note.equivalence", {"margin": comparison.margin, "confidence": comparison.confidence}),
+             Finding("note.f1", {"confidence": comparison.confidence}),
+             Finding("note.calibration", {}),
+             Finding("note.robustness", {})]  # fmt: skip
+    if "transfer" in names and not _is_augmented("transfer", comparison.facts["params"]):
+        notes.append(Finding("note.features", {}))
+    if "finetune" in names:
+        notes.append(Finding("note.finetune_time", {}))
+    return tuple(notes)
+
+
+def _keeps_lowest_loss(name: str, params: Mapping[str, Any]) -> bool:
+    """Returns whether the parameters say that a model's trainings keep the epoch with the lowest validation loss."""
+    expected = {"monitor": "val_loss", "min_delta": 0, "restore_best": True}
+    return all(params.get(f"{name}.early_stopping.{key}") == value for key, value in expected.items())
+
+
+def _is_augmented(name: str, params: Mapping[str, Any]) -> bool:
+    return any(value for key, value in params.items() if key.startswith(f"{name}.augmentation."))
