@@ -49,7 +49,8 @@ STAGES = {
     "preprocess": """
         seed = params["preprocess"]["seed"]
         splits = {split: {"digest": f"{split}{seed}" + 60 * "0"} for split in ("train", "val", "test")}
-        write("data/processed/dataset.json", {"name": "planted", "digest": 64 * str(seed), "splits": splits})
+        write("data/processed/dataset.json", {"name": "planted", "digest": 64 * str(seed),
+                                             "class_names": list("0123456789"), "splits": splits})
     """,
     "train": """
         name = sys.argv[1]

@@ -146,7 +146,8 @@ def compare(revisions: tuple[str, ...], models: tuple[str, ...], style: str, lan
 
     settings = load_params(["compare"]).compare
     chosen = list(dict.fromkeys(models or (settings.baseline, settings.candidate)))
-    compared = build_side_by_side(load_results(Path(), revisions, chosen), chosen, settings.confidence)
+    found = load_results(Path(), revisions, chosen)
+    compared = build_side_by_side(found, chosen, settings.confidence, settings.margin)
     click.echo(render(compared, style, language or settings.language), nl=False)
 
 

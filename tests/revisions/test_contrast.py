@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cotejo.comparison.comparison import build_model
+from cotejo.comparison.comparison import STAGES_OF_MODEL, build_model
 from cotejo.errors import RevisionError
 from cotejo.report.wording import LANGUAGES
 from cotejo.revisions.contrast import build_side_by_side, compute_train_time
@@ -24,19 +24,20 @@ def build_results(name, wrong, machine="here", test="ab" * 32, **locked):
     for model in MODELS:
         predicted = np.zeros((1, NUM_SAMPLES), dtype=int)
         predicted[0, list(wrong[model])] = 1
-        predictions[model] = {"y_true": y_true, "y_prob": np.eye(2)[predicted]}
+        predictions[model] = {"seeds": np.zeros(1, int), "y_true": y_true, "y_prob": np.eye(2)[predicted]}
     metrics = {"test_accuracy": 0.9, "test_accuracy_low": 0.88, "test_accuracy_high": 0.92, "confidence": 0.95,
                "test_macro_f1": 0.9, "parameters": 10, "per_seed": [{"seed": 0}]}  # fmt: skip
     timings = {"machine": machine, "device": "CPU", "threads": 2, "per_seed": [{"train_time_s": 1.0}]}
     return Results(
         name=name, commit=None, locked={stage: Locked("", {}, {}, {}) for stage in STAGES} | locked,
-        dataset={"name": "planted", "splits": {"test": {"digest": test}}}, metrics=dict.fromkeys(MODELS, metrics),
-        predictions=predictions, timings=dict.fromkeys(("train-lenet", "train-resnet"), timings),
+        dataset={"name": "planted", "class_names": ["x", "y"], "splits": {"test": {"digest": test}}},
+        metrics=dict.fromkeys(MODELS, metrics), predictions=predictions,
+        timings=dict.fromkeys(("train-lenet", "train-resnet"), timings),
     )  # fmt: skip
 
 
-def contrast(*found, models=MODELS):
-    return build_side_by_side(found, models, confidence=0.95)
+def contrast(*found, models=MODELS, margin=0.001):
+    return build_side_by_side(found, models, confidence=0.95, margin=margin)
 
 
 def test_what_chance_explains_among_several_comparisons_is_not_called_better():
@@ -61,6 +62,15 @@ def test_a_comparison_of_equal_predictions_does_not_make_the_others_p_larger():
     assert found[0].p_adjusted == found[0].p_value
 
 
+def test_what_differs_by_less_than_matters_is_called_as_good():
+    first = build_results("a", {"lenet": range(9), "resnet": ()})
+    other = build_results("b", {"lenet": range(100, 110), "resnet": ()})
+    for margin, key in ((0.02, "verdict.equivalent"), (0.005, "verdict.unclear")):
+        found = contrast(first, other, margin=margin)
+        assert (found.contrasts[0].verdict.key, found.contrasts[0].winner) == (key, None)
+        assert ("| as good |" in render(found, "markdown", "en")) == (margin == 0.02)
+
+
 def test_a_revision_can_be_worse():
     found = contrast(build_results("a", {"lenet": range(9)}| {"resnet": ()}),
                      build_results("b", {"lenet": range(100, 140), "resnet": ()})).contrasts[0]  # fmt: skip
@@ -72,7 +82,7 @@ def test_a_branch_may_be_called_like_a_model():
     worse = {"lenet": range(100, 140), "resnet": ()}
     found = contrast(build_results("resnet", wrong), build_results("lenet", worse), build_results("finetune", worse))
     assert [(row.revision, row.winner) for row in found.contrasts[:2]] == [("lenet", "resnet"), ("finetune", "resnet")]
-    assert "LeNet: resnet is better than lenet: 3.10 points" in render(found, "table", "en")
+    assert "LeNet: resnet is better than lenet by 3.10 points" in render(found, "table", "en")
 
 
 def test_times_from_other_machines_are_warned_of():
@@ -117,7 +127,7 @@ def test_metrics_of_another_version_are_one_line(fault):
 def test_the_training_time_is_the_reports():
     inputs = build_inputs(num_samples=200, num_seeds=3)
     for model in inputs["metrics"]:
-        expected = build_model(model, inputs["metrics"][model], inputs["timings"]).train_time_s
+        expected = build_model(model, inputs["metrics"][model], inputs["timings"], STAGES_OF_MODEL[model]).train_time_s
         assert compute_train_time(model, inputs["timings"]) == pytest.approx(expected)
 
 

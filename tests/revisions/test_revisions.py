@@ -1,9 +1,11 @@
 """`cotejo compare`, with a Git repository, DVC's cache and DVC experiments that are real."""
 
 import hashlib
+import io
 import json
 import re
 import shutil
+from contextlib import redirect_stderr, redirect_stdout
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from copied_study import Workplace
+from cotejo.cli import main
 from revised_study import make_revised_study
 
 
@@ -55,10 +58,18 @@ def find_experiment(place, name):
 
 
 def compare(place, *arguments, expected=0):
-    printed = place.run("cotejo", "compare", *arguments, expected=expected)
-    if expected:
-        assert len(printed.splitlines()) == 1, printed
-    return printed
+    """Returns what `cotejo compare` prints; without a process of its own, which would import DVC again each time."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.chdir(place.folder)
+        patch.setattr("sys.argv", ["cotejo", "compare", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    said = err.getvalue()
+    assert ended.value.code == expected, said
+    assert said.count("\n") == bool(expected), said
+    assert said.startswith("cotejo: ") == bool(expected)
+    return said or out.getvalue()
 
 
 def find(rows, **values):
@@ -174,7 +185,7 @@ def test_one_revision_is_a_table_without_a_comparison(revised):
 
 def test_models_are_asked_for_by_name(revised):
     printed = compare(revised, "main", "slow_one", "--model", "resnet")
-    assert "ResNet: slow_one is better than main: 4.60 points more accurate" in printed
+    assert "ResNet: slow_one is better than main by 4.60 points of test accuracy" in printed
     assert "LeNet" not in printed
 
 
@@ -193,7 +204,7 @@ def test_all_forms_say_the_same_numbers(revised, compared):
 def test_markdown_has_whole_tables_and_names_as_code(revised):
     printed = compare(revised, "main", "slow_one", "--format", "markdown")
     assert printed.startswith("## `main` and `slow_one`, side by side\n")
-    assert "- **ResNet:** `slow_one` is better than `main`: 4.60 points" in printed
+    assert "- **ResNet:** `slow_one` is better than `main` by 4.60 points" in printed
     tables = [block.splitlines() for block in printed.split("\n\n") if block.startswith("|")]
     assert [len(table) for table in tables] == [2 + 4, 2 + 2]
     for table in tables:
@@ -203,7 +214,7 @@ def test_markdown_has_whole_tables_and_names_as_code(revised):
 
 def test_the_language_can_be_chosen_and_is_else_that_of_the_report(changed):
     spanish = compare(changed, "main", "slow_one", "--language", "es")
-    assert "ResNet: slow_one es mejor que main: acierta 4,60 puntos más" in spanish
+    assert "ResNet: slow_one es mejor que main: por 4,60 puntos" in spanish
     params = changed.folder / "params.yaml"
     params.write_text(params.read_text().replace("language: en", "language: es"))
     assert compare(changed, "main", "slow_one") == spanish

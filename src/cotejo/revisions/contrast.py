@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from cotejo.comparison.comparison import STAGES_OF_MODEL, Finding, Pair, Predictions, build_pairs, build_predictions
+from cotejo.comparison.comparison import STAGES_OF_MODEL, build_pairs
+from cotejo.comparison.predictions import Predictions, build_predictions
+from cotejo.comparison.records import Finding, Pair
 from cotejo.comparison.statistics import adjust_holm
-from cotejo.comparison.verdict import judge_pair
+from cotejo.comparison.verdict import DECIDED, judge_pair
 from cotejo.errors import RevisionError
 from cotejo.revisions.results import DATASET, Results
 from cotejo.tracking.dvcfiles import LOCK_FILE, Locked, is_within
@@ -19,6 +21,8 @@ CODE = ("src", "stages")
 MISSING = object()
 #: The method of a contrast in which there is nothing to test: a stage that wasn't run again makes the same bytes.
 IDENTICAL = "identical"
+#: What a contrast takes from the report's record of a pair as it is.
+TAKEN = ("value", "low", "high", "p_value", "p_adjusted", "equivalence_p", "equivalence_p_adjusted", "method")
 
 
 @dataclass(frozen=True)
@@ -61,9 +65,11 @@ class Contrast:
     high: float
     p_value: float
     p_adjusted: float  # Holm's, over all contrasts that aren't identical; the one that decides
+    equivalence_p: float  # two one-sided tests at the margin
+    equivalence_p_adjusted: float  # Holm's likewise
     method: str  # welch_t | mcnemar, see compute_accuracy_difference; or identical
     verdict: Finding
-    winner: str | None  # None where it can't be told
+    winner: str | None  # None where it can't be told, and where there is none
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,7 @@ class SideBySide:
         first: The revision that the others are compared with.
         revisions: All, the first one first.
         confidence: Of the differences; 1 - confidence is the level of every test.
+        margin: Accuracy, as a fraction, that doesn't matter.
         dataset: The name and the SHA-256 of the test images, the same for all.
         rows: By model, then by revision.
         contrasts: Likewise.
@@ -83,35 +90,39 @@ class SideBySide:
     first: str
     revisions: tuple[str, ...]
     confidence: float
+    margin: float
     dataset: Mapping[str, str]
     rows: tuple[Row, ...]
     contrasts: tuple[Contrast, ...]
     warnings: tuple[Finding, ...]
 
 
-def build_side_by_side(found: Sequence[Results], models: Sequence[str], confidence: float) -> SideBySide:
+def build_side_by_side(found: Sequence[Results], models: Sequence[str], confidence: float, margin: float) -> SideBySide:
     """Compares every revision with the first one, model by model.
 
     Args:
         found: What the revisions hold, the first one first.
         models: The models to compare.
         confidence: Of every difference's interval.
+        margin: Accuracy, as a fraction, that doesn't matter.
 
     Raises:
         RevisionError: The revisions' models were tested on different images, or a number isn't there.
     """
     dataset = _check_same_images(found)
     rows = tuple(_build_row(model, results, found[0]) for model in models for results in found)
-    pairs = [(model, pair) for model in models for pair in _build_pairs(model, found, confidence)]
-    # a pair of the same predictions is no test, and mustn't make the others' p larger
-    adjusted = iter(adjust_holm([pair.p_value for _, pair in pairs if pair.method != IDENTICAL]))
-    contrasts = tuple(
-        _judge(model, replace(pair, p_adjusted=1.0 if pair.method == IDENTICAL else next(adjusted)), confidence)
-        for model, pair in pairs
-    )
+    pairs = [(model, pair) for model in models for pair in _build_pairs(model, found, confidence, margin)]
     names = tuple(results.name for results in found)
-    warnings = tuple(_find_warnings(rows, found))
-    return SideBySide(names[0], names, confidence, dataset, rows, contrasts, warnings)
+    return SideBySide(
+        first=names[0],
+        revisions=names,
+        confidence=confidence,
+        margin=margin,
+        dataset=dataset,
+        rows=rows,
+        contrasts=tuple(_judge(model, pair, confidence, margin) for model, pair in _adjust(pairs)),
+        warnings=tuple(_find_warnings(rows, found)),
+    )
 
 
 def compute_train_time(model: str, timings: Mapping[str, Mapping[str, Any]]) -> float | None:
@@ -202,25 +213,49 @@ def _compare_sources(own: Locked, old: Locked) -> Iterator[str]:
             yield path
 
 
-def _build_pairs(model: str, found: Sequence[Results], confidence: float) -> Iterator[Pair]:
-    predictions = build_predictions({results.name: results.predictions[model] for results in found})
-    first = found[0].name
-    for results in found[1:]:
-        predicted = {name: predictions.predicted[name] for name in (first, results.name)}
-        pair = build_pairs(Predictions(predictions.y_true, predicted), first, results.name, confidence)[0]
-        is_identical = np.array_equal(predicted[first], predicted[results.name])
-        yield replace(pair, low=0.0, high=0.0, p_value=1.0, method=IDENTICAL) if is_identical else pair
+def _build_pairs(model: str, found: Sequence[Results], confidence: float, margin: float) -> Iterator[Pair]:
+    arrays = {results.name: results.predictions[model] for results in found}
+    first, *others = arrays
+    for other in others:
+        both = build_predictions(arrays, (first, other), first, other, found[0].dataset["class_names"], gallery_size=0)
+        yield _compare(both, first, other, confidence, margin)
 
 
-def _judge(model: str, pair: Pair, confidence: float) -> Contrast:
-    """Judges by the p that Holm adjusted: none of the contrasts has been declared before the others."""
-    verdict = judge_pair(replace(pair, p_value=pair.p_adjusted), confidence)
-    is_better = verdict.key == "verdict.better"
-    if not is_better and judge_pair(pair, confidence).key == "verdict.better":
-        verdict = Finding("several", verdict.values)
-    winner = str(verdict.values["winner"]) if is_better else None
-    return Contrast(model, pair.candidate, pair.baseline, pair.value, pair.low, pair.high, pair.p_value,
-                    pair.p_adjusted, pair.method, verdict, winner)  # fmt: skip
+def _compare(both: Predictions, first: str, other: str, confidence: float, margin: float) -> Pair:
+    (pair,) = build_pairs(both, first, other, confidence, margin)
+    if not np.array_equal(both.predicted[first], both.predicted[other]):
+        return pair
+    return replace(pair, low=0.0, high=0.0, p_value=1.0, equivalence_p=0.0, method=IDENTICAL)
+
+
+def _adjust(pairs: Sequence[tuple[str, Pair]]) -> Iterator[tuple[str, Pair]]:
+    """Adjusts p over all pairs; the same predictions are no test, and mustn't make the others' p larger."""
+    tested = [pair for _, pair in pairs if pair.method != IDENTICAL]
+    adjusted = zip(
+        adjust_holm([pair.p_value for pair in tested]),
+        adjust_holm([pair.equivalence_p for pair in tested]),
+        strict=True,
+    )
+    for model, pair in pairs:
+        p, equivalence_p = (1.0, 0.0) if pair.method == IDENTICAL else next(adjusted)
+        yield model, replace(pair, p_adjusted=p, equivalence_p_adjusted=equivalence_p)
+
+
+def _judge(model: str, pair: Pair, confidence: float, margin: float) -> Contrast:
+    """Judges by the p values that Holm adjusted: no pair has been declared before the others."""
+    adjusted = replace(pair, p_value=pair.p_adjusted, equivalence_p=pair.equivalence_p_adjusted)
+    verdict = judge_pair(adjusted, confidence, margin)
+    is_decided = verdict.key in DECIDED
+    if verdict.key == "verdict.unclear_test" and judge_pair(pair, confidence, margin).key in DECIDED:
+        verdict = Finding("several", verdict.values)  # it isn't McNemar's test that doesn't confirm it
+    return Contrast(
+        model=model,
+        revision=pair.candidate,
+        first=pair.baseline,
+        verdict=verdict,
+        winner=str(verdict.values["winner"]) if is_decided else None,
+        **{key: getattr(pair, key) for key in TAKEN},
+    )
 
 
 def _find_warnings(rows: Sequence[Row], found: Sequence[Results]) -> Iterator[Finding]:

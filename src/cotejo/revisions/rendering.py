@@ -10,7 +10,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from cotejo.comparison.comparison import Finding
+from cotejo.comparison.records import Finding
 from cotejo.report.wording import MISSING, build_environment, load_locale
 from cotejo.revisions.contrast import IDENTICAL, Change, Contrast, Row, SideBySide
 from cotejo.tracking.dvcfiles import SHORT
@@ -152,6 +152,8 @@ class _Renderer:
     def _decide(self, contrast: Contrast) -> str:
         if contrast.method == IDENTICAL:
             return str(self.words["identical"])
+        if contrast.verdict.key == "verdict.equivalent":
+            return str(self.words["equivalent"])
         text = self.words["decisions"]["better" if contrast.winner else "unclear"]
         return self.say(text, winner=contrast.winner)
 

@@ -37,7 +37,8 @@ class Results(NamedTuple):
         locked: Its `dvc.lock`.
         dataset: `data/processed/dataset.json`.
         metrics: `reports/metrics/<model>.json` by model.
-        predictions: By model, `y_true` of shape (num_samples,) and `y_prob` (num_seeds, num_samples, num_classes).
+        predictions: By model, `seeds` of shape (num_seeds,), `y_true` (num_samples,) and `y_prob` (num_seeds,
+            num_samples, num_classes).
         timings: `reports/timings/<stage>.json` by stage, of those that the models come from.
     """
 
@@ -213,7 +214,7 @@ def _read_json(source: _Source, read: Callable[[str], bytes], path: str) -> dict
 def _read_arrays(source: _Source, read: Callable[[str], bytes], path: str) -> dict[str, NDArray[Any]]:
     try:
         with np.load(io.BytesIO(read(path)), allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in ("y_true", "y_prob")}
+            return {key: arrays[key] for key in ("seeds", "y_true", "y_prob")}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise _damaged(source, path, error) from None
 
