@@ -142,7 +142,7 @@ def test_headline_recommendation_and_table_agree_on_a_crowded_p(language):
     pairs = tuple(
         replace(pair, value=0.02, low=0.001, high=0.039, p_value=0.02, p_adjusted=0.12) for pair in comparison.pairs
     )
-    verdict = judge_pair(pairs[0], 0.95)
+    verdict = judge_pair(pairs[0], 0.95, 0.01)
     crowded = replace(comparison, pairs=pairs, verdict=verdict)
     crowded = replace(crowded, recommendations=find_recommendations(crowded, 0.5))
     wording, markdown = Wording(language), render_markdown(crowded, language)

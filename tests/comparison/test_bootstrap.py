@@ -1,0 +1,100 @@
+"""Bootstrap intervals against plain bootstraps (scipy, and a loop over scikit-learn's scores)."""
+
+import time
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import f1_score
+
+from cotejo.comparison.bootstrap import (
+    bootstrap_accuracy_difference,
+    choose_num_resamples,
+    compute_f1_differences,
+)
+from cotejo.comparison.statistics import check_answers, compute_accuracy_difference
+
+
+def predict(generator, y_true, num_seeds, accuracy, num_classes=4):
+    wrong = (y_true + generator.integers(1, num_classes, size=(num_seeds, len(y_true)))) % num_classes
+    return np.where(generator.random((num_seeds, len(y_true))) < accuracy, y_true, wrong)
+
+
+@pytest.mark.parametrize(("num_seeds_a", "num_seeds_b"), [(1, 1), (2, 3)])
+def test_interval_equals_scipys_paired_bootstrap(num_seeds_a, num_seeds_b):
+    generator = np.random.default_rng(1)
+    y_true = generator.integers(0, 4, size=400)
+    a, b = predict(generator, y_true, num_seeds_a, 0.80), predict(generator, y_true, num_seeds_b, 0.86)
+    shares = [(rows == y_true).mean(axis=0) for rows in (a, b)]
+
+    def subtract(one, other, axis):
+        return other.mean(axis=axis) - one.mean(axis=axis)
+
+    expected = stats.bootstrap(
+        shares, subtract, paired=True, vectorized=True, n_resamples=20_000, method="percentile", rng=2
+    ).confidence_interval
+    found = bootstrap_accuracy_difference(check_answers(y_true, a), check_answers(y_true, b), 0.95)
+    # the ends of both are random; ours has 4,000 resamples, so a standard error of about 0.0007
+    assert found == pytest.approx((expected.low, expected.high), abs=0.003)
+
+
+def test_with_many_images_it_equals_the_t_interval_of_one_training_each():
+    generator = np.random.default_rng(3)
+    y_true = generator.integers(0, 4, size=20_000)
+    a, b = (check_answers(y_true, predict(generator, y_true, 1, accuracy)) for accuracy in (0.80, 0.81))
+    expected = compute_accuracy_difference(a, b, 0.95)
+    assert bootstrap_accuracy_difference(a, b, 0.95) == pytest.approx((expected.low, expected.high), abs=0.0006)
+
+
+def test_the_same_answers_differ_by_nothing_and_resamples_repeat():
+    generator = np.random.default_rng(4)
+    y_true = generator.integers(0, 4, size=100)
+    a, b = (check_answers(y_true, predict(generator, y_true, 2, accuracy)) for accuracy in (0.5, 0.6))
+    assert bootstrap_accuracy_difference(a, a, 0.95) == bootstrap_accuracy_difference(a, a, 0.95)
+    one = check_answers(y_true, predict(generator, y_true, 1, 0.5))
+    assert bootstrap_accuracy_difference(one, one, 0.95) == (0, 0)
+    assert bootstrap_accuracy_difference(a, b, 0.95, seed=1) != bootstrap_accuracy_difference(a, b, 0.95, seed=2)
+
+
+def test_f1_scores_equal_scikit_learns():
+    generator = np.random.default_rng(3)
+    y_true = generator.integers(0, 4, size=400)
+    a, b = predict(generator, y_true, 2, 0.7), predict(generator, y_true, 3, 0.9)
+    found = compute_f1_differences(y_true, a, b, 5, 0.95, num_resamples=50)
+    for index, predicted in ((0, a), (1, b)):
+        expected = np.mean([f1_score(y_true, row, labels=range(5), average=None, zero_division=0) for row in predicted],
+                           axis=0)  # fmt: skip
+        assert [row[index] for row in found] == pytest.approx(list(expected))
+    assert found[4] == (0, 0, 0, 0, 0)  # the class that never occurs
+
+
+def test_f1_intervals_equal_those_of_a_plain_bootstrap():
+    generator = np.random.default_rng(4)
+    y_true = generator.integers(0, 3, size=300)
+    a, b = predict(generator, y_true, 2, 0.7, 3), predict(generator, y_true, 2, 0.8, 3)
+    found = compute_f1_differences(y_true, a, b, 3, 0.9, num_resamples=4000)
+    plain = []
+    for _ in range(1000):
+        chosen = generator.integers(0, 300, size=300)
+        scores = [[f1_score(y_true[chosen], row[chosen], average=None) for row in rows] for rows in (a, b)]
+        plain.append(np.mean(scores[1], axis=0) - np.mean(scores[0], axis=0))
+    low, high = np.quantile(plain, [0.05, 0.95], axis=0)
+    # the ends of both are random; their standard error is about 0.002
+    assert [row.low for row in found] == pytest.approx(list(low), abs=0.009)
+    assert [row.high for row in found] == pytest.approx(list(high), abs=0.009)
+
+
+def test_f1_intervals_of_a_whole_test_set_take_seconds_and_repeat():
+    generator = np.random.default_rng(6)
+    y_true = generator.integers(0, 10, size=10_000)
+    a, b = predict(generator, y_true, 2, 0.85, 10), predict(generator, y_true, 2, 0.9, 10)
+    start = time.perf_counter()
+    first = compute_f1_differences(y_true, a, b, 10, 0.95, num_resamples=1000)
+    assert time.perf_counter() - start < 10
+    assert first == compute_f1_differences(y_true, a, b, 10, 0.95, num_resamples=1000)
+    assert all(row.low < row.value < row.high for row in first)
+
+
+@pytest.mark.parametrize(("confidence", "expected"), [(0.5, 4000), (0.95, 4000), (0.995, 40_000), (0.999, 200_000)])
+def test_rare_tails_take_more_resamples(confidence, expected):
+    assert choose_num_resamples(confidence) == expected
