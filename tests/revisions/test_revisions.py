@@ -9,13 +9,16 @@ from contextlib import redirect_stderr, redirect_stdout
 
 import numpy as np
 import pytest
+from ruamel.yaml import YAML
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from copied_study import Workplace
+from copied_study import ROOT, Workplace
 from cotejo.cli import main
 from revised_study import make_revised_study
+
+SAMPLE = ROOT / "docs/examples/report.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +78,12 @@ def compare(place, *arguments, expected=0):
 def find(rows, **values):
     (row,) = [row for row in rows if all(row[key] == value for key, value in values.items())]
     return row
+
+
+def find_line(printed, model, revision):
+    """The line of a revision's model in the first table."""
+    lines = [line.replace("`", "").strip("| ") for line in printed.splitlines()]
+    return next(line for line in lines if re.split(r"  +| \| ", line)[:2] == [model, revision])
 
 
 def list_files(folder):
@@ -214,7 +223,7 @@ def test_markdown_has_whole_tables_and_names_as_code(revised):
 
 def test_the_language_can_be_chosen_and_is_else_that_of_the_report(changed):
     spanish = compare(changed, "main", "slow_one", "--language", "es")
-    assert "ResNet: slow_one es mejor que main: por 4,60 puntos" in spanish
+    assert "ResNet: slow_one es mejor que main por 4,60 puntos" in spanish
     params = changed.folder / "params.yaml"
     params.write_text(params.read_text().replace("language: en", "language: es"))
     assert compare(changed, "main", "slow_one") == spanish
@@ -313,7 +322,34 @@ def test_it_never_imports_tensorflow(revised):
     revised.run("python", "-c", script)
 
 
-def find_line(printed, model, revision):
-    """The line of a revision's model in the first table."""
-    lines = [line.replace("`", "").strip("| ") for line in printed.splitlines()]
-    return next(line for line in lines if re.split(r"  +| \| ", line)[:2] == [model, revision])
+def test_what_only_the_remote_holds_is_read_there(changed, tmp_path, compared):
+    changed.run("dvc", "remote", "add", "--local", "--default", "store", str(tmp_path / "store"))
+    changed.run("dvc", "push", "--quiet", "--all-commits")
+    shutil.rmtree(changed.folder / ".dvc/cache")
+    assert json.loads(compare(changed, "main", "slow_one", "--json"))["contrasts"][1]["winner"] == "slow_one"
+
+
+def test_the_sample_workflow_writes_the_report_and_what_the_pull_request_changes(revised, tmp_path):
+    """A runner's clone: it has no cache and no branch of its own but the pull request's."""
+    source, clone = tmp_path / "source", tmp_path / "clone"
+    shutil.copytree(revised.folder, source, symlinks=True)
+    origin = Workplace(source, revised.environment)
+    origin.run("dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
+    origin.run("git", "commit", "--quiet", "--all", "--message", "the remote")
+    origin.run("git", "switch", "--quiet", "slow_one")
+    origin.run("git", "merge", "--quiet", "--no-edit", "main")
+    origin.run("dvc", "push", "--quiet", "--all-commits")
+    origin.run("git", "clone", "--quiet", "--branch", "slow_one", str(source), str(clone))
+    runner = Workplace(clone, {**revised.environment, "PYTHONPATH": str(clone / "src")})
+    (clone / "reports").mkdir(exist_ok=True)
+    (clone / "reports/comparison.md").write_text("## The report\n\nIts last line.")
+    steps = {step.get("name"): step for step in
+             YAML(typ="safe", pure=True).load(SAMPLE)["jobs"]["report"]["steps"]}  # fmt: skip
+    variables = {"GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"), "GITHUB_BASE_REF": "main"}
+    # this study ends with evaluate
+    repro = steps["Run what isn't up to date"]["run"].replace(" compare", " evaluate")
+    assert "Running stage" not in runner.run("bash", "-e", "-c", repro, **variables)
+    runner.run("bash", "-e", "-c", steps["Write the summary"]["run"], **variables)
+    summary = (tmp_path / "summary.md").read_text()
+    assert summary.startswith("## The report\n\nIts last line.\n\n## `origin/main` and `workspace`, side by side\n")
+    assert "**ResNet:** `workspace` is better than `origin/main` by 4.60 points" in summary

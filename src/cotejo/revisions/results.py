@@ -15,6 +15,7 @@ from dvc.api import DVCFileSystem
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.scm import resolve_rev
+from dvc_data.index import DataIndexDirError
 from numpy.typing import NDArray
 from scmrepo.exceptions import SCMError
 
@@ -185,9 +186,9 @@ def _read_out(source: _Source, path: str, out: str, digest: str) -> bytes:
     """Reads a file of a stage's out, the one that `dvc.lock` means: files in Git and here may be others."""
     try:
         content = source.read(path)
-    except (OSError, DvcException) as error:
+    except (OSError, DvcException, DataIndexDirError) as error:
         where = "in this folder" if source.commit is None else "in Git or DVC's cache"
-        received = "none" if isinstance(error, FileNotFoundError) else str(error)
+        received = str(error) if isinstance(error, DvcException) else "none"
         raise RevisionError(
             f"{source.name}: expected {path} {where}, as {LOCK_FILE} records it. Received: {received}. "
             f"Run {source.advice}."
