@@ -15,7 +15,7 @@ import numpy as np
 
 NUM_CLASSES = 10
 #: Accuracy of the first model, and how much each next one is better.
-ACCURACY, STEP = 0.90, 0.002
+ACCURACY, STEP = 0.90, 0.0005
 #: How far what one training finds hard lies from what another one does.
 NOISE = 0.1
 
