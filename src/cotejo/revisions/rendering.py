@@ -24,14 +24,14 @@ Table = tuple[list[str], str, list[list[str]]]
 
 @cache
 def load_words(language: str) -> dict[str, Any]:
-    """Reads the words of this command, beside those of the report.
+    """Reads the words of this command, beside those in which the report says findings and decisions.
 
     Args:
         language: en or es.
     """
     text = files("cotejo.revisions").joinpath("locales", f"{language}.yaml").read_text(encoding="utf-8")
     words: dict[str, Any] = YAML(typ="safe", pure=True).load(text)
-    return {**load_locale(language), **words}
+    return {**{key: load_locale(language)[key] for key in ("models", "findings", "decisions")}, **words}
 
 
 def render(side_by_side: SideBySide, style: str, language: str) -> str:
@@ -52,7 +52,6 @@ class _Renderer:
     def __init__(self, side_by_side: SideBySide, language: str, *, is_markdown: bool) -> None:
         self.compared = side_by_side
         self.words = load_words(language)
-        self.named = {**self.words["columns"], **self.words["revision_columns"]}
         self.is_markdown = is_markdown
         self.environment = build_environment(language, autoescape=False)
         # the report's sentences speak of models; here the same sentences speak of revisions
@@ -104,10 +103,10 @@ class _Renderer:
         return f"- **{model}:** {said}" if self.is_markdown else f"{model}: {said}"
 
     def _list_rows(self) -> Table:
-        filters, named = self.environment.filters, self.named
+        filters, named = self.environment.filters, self.words["columns"]
         first = self.name(self.compared.first)
         confidences = {row.confidence for row in self.compared.rows}
-        interval = named["interval"] if len(confidences) == 1 else self.words["interval"]
+        interval = named["interval" if len(confidences) == 1 else "intervals"]
         headings = [named["model"], named["revision"], named["commit"], named["accuracy"],
                     self.say(interval, confidence=self.compared.rows[0].confidence), named["seeds"],
                     named["macro_f1"], named["train_time"], named["parameters"],
@@ -137,7 +136,7 @@ class _Renderer:
         return f"{change.key} {new} ({old})"
 
     def _list_contrasts(self) -> Table:
-        filters, named = self.environment.filters, self.named
+        filters, named = self.environment.filters, self.words["columns"]
         headings = [named["model"], named["revision"], self.say(named["other"], first=self.name(self.compared.first)),
                     self.say(named["interval"], confidence=self.compared.confidence), named["p_value"],
                     named["p_adjusted"], named["decision"]]  # fmt: skip
