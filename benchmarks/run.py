@@ -2,7 +2,7 @@
 
 `python benchmarks/run.py --quick` tries every measurement on a few images and prints the page instead;
 `python benchmarks/run.py search` measures what the page says under "The search", and leaves the rest of it as it is;
-`python benchmarks/run.py scaling` does so with "A search on more workers".
+`python benchmarks/run.py scaling` does so with "A search on more workers", and `comparing` with "Comparing".
 """
 
 import json
@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import psutil
+from comparison_page import render_comparing
 from page import put_section, render_page, render_scaling
 from results import Contest, Measurement, check_same_net
 from search_page import BigStudy, Race, describe, render_search
@@ -56,6 +57,9 @@ class Sizes(NamedTuple):
         scaling_epochs: Of each trial, at most.
         sleepers: Numbers of workers whose trials only sleep, each with how many trials are proposed at once.
         sleeping_trials: Of a search on them, a multiple of each number.
+        compare_models: Models that are compared with each other.
+        compare_samples: Test predictions of each model and seed.
+        compare_seeds: Numbers of seeds, each of which is measured.
     """
 
     rounds: int = 5
@@ -80,13 +84,16 @@ class Sizes(NamedTuple):
     scaling_epochs: int = 5
     sleepers: tuple[tuple[int, int], ...] = ((1, 1), (2, 2), (8, 8), (8, 32), (32, 32))
     sleeping_trials: int = 64
+    compare_models: int = 20
+    compare_samples: int = 1_000_000
+    compare_seeds: tuple[int, ...] = (1, 3)
 
 
 QUICK = Sizes(rounds=1, epochs=2, lenet=1_280, resnet=320, convolutions=3, transfer=200, transfer_rounds=1,
               transfer_epochs=2, tracking=1_280, tracking_rounds=1, tracking_epochs=2,
               search_rounds=1, search_train=1_000, search_val=500, search_trials=3, search_epochs=2,
               big_trials=200, scaling_trials=2, scaling_samples=1_280, scaling_epochs=1, sleepers=((1, 1), (2, 4)),
-              sleeping_trials=4)  # fmt: skip
+              sleeping_trials=4, compare_models=4, compare_samples=20_000)  # fmt: skip
 
 
 class Opponent(NamedTuple):
@@ -175,8 +182,23 @@ def measure_big_study(folder: str, sizes: Sizes) -> BigStudy:
     return BigStudy(resumed, ask("draw"), {pruner: ask("judge", pruner=pruner) for pruner in pruners})
 
 
+def measure_comparing(sizes: Sizes, _is_kept: bool) -> str:
+    """Measures the statistics of many models on many images; returns the section about them."""
+    found = {}
+    for num_seeds in sizes.compare_seeds:
+        with TemporaryDirectory() as folder:
+            task = {"folder": folder, "num_seeds": num_seeds}
+            written = {"num_models": sizes.compare_models, "num_samples": sizes.compare_samples}
+            size_bytes = measure(Opponent("comparison_scale", "prepare", {**task, **written}))["size_bytes"]
+            found[num_seeds] = {**measure(Opponent("comparison_scale", "compare", task)), "size_bytes": size_bytes}
+        print(f"compare, seeds: {num_seeds}  {found[num_seeds]}", file=sys.stderr, flush=True)
+    return render_comparing(found, sizes._asdict())
+
+
 #: Sections that can be measured by themselves, in the order of the page.
-SECTIONS: dict[str, Callable[[Sizes, bool], str]] = {"scaling": measure_scaling, "search": measure_search}
+SECTIONS: dict[str, Callable[[Sizes, bool], str]] = {
+    "scaling": measure_scaling, "search": measure_search, "comparing": measure_comparing
+}  # fmt: skip
 
 
 def list_lenet(sizes: Sizes) -> dict[str, Opponent]:

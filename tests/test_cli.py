@@ -144,3 +144,25 @@ def test_best_before_any_search_says_what_to_run(cotejo):
     done = cotejo("best")
     assert done.returncode == 2
     assert "Run `dvc repro search` first." in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "Missing argument 'REV_OR_EXP...'"),
+        (("main", "--model", "lenett"), "'lenett' is not one of 'lenet', 'resnet', 'transfer', 'finetune'"),
+        (("main", "--format", "html"), "'html' is not one of 'table', 'markdown', 'json'"),
+    ],
+)
+def test_compare_says_what_it_can_be_asked(cotejo, arguments, said):
+    done = cotejo("compare", *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_compare_in_a_study_without_results_says_what_to_run(cotejo):
+    done = cotejo("compare", "workspace")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("cotejo: workspace: expected reports/metrics/lenet.json in its dvc.lock.")
+    assert done.stderr.endswith("Run `dvc repro evaluate`.\n")

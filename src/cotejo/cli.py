@@ -18,7 +18,8 @@ from cotejo.params import PARAMS_FILE, flatten, load_params, parse_params, read_
 from cotejo.pipeline import check_pipeline
 from cotejo.report.measure import find_measure
 from cotejo.report.search_verdict import say_luck, say_verdict
-from cotejo.report.wording import Wording
+from cotejo.report.wording import LANGUAGES, Wording
+from cotejo.schema import MODELS
 from cotejo.stage import JOURNAL_FOLDER, STATE_FOLDER
 from cotejo.tracking.backlog import find_left
 from cotejo.tracking.dvcfiles import PIPELINE_FILE, load_stages
@@ -28,6 +29,7 @@ from cotejo.tracking.sync import send_left, show_left, show_reused
 
 BEST_PARAMS = Path("reports/search/best_params.yaml")
 SUMMARY = Path("reports/search/summary.json")
+STYLES = ("table", "markdown", "json")
 
 
 def main() -> None:
@@ -122,6 +124,31 @@ def lineage(target: str) -> None:
     """
     for line in trace(Path(), target):
         click.echo(line)
+
+
+@commands.command()
+@click.argument("revisions", metavar="REV_OR_EXP...", nargs=-1, required=True)
+@click.option("--model", "models", type=click.Choice(MODELS), multiple=True, help="[default: the two of `compare`]")
+@click.option("--format", "style", type=click.Choice(STYLES), default="table", show_default=True)
+@click.option("--markdown", "style", flag_value="markdown", help="The same as --format markdown.")
+@click.option("--json", "style", flag_value="json", help="The same as --format json.")
+@click.option("--language", type=click.Choice(LANGUAGES), help="[default: compare.language]")
+def compare(revisions: tuple[str, ...], models: tuple[str, ...], style: str, language: str | None) -> None:
+    """Show branches, tags, commits or experiments side by side, with the report's statistics.
+
+    The first one is what the others are compared with; `workspace` stands for the files as they are. Nothing is
+    checked out: what is read comes from Git and DVC's cache.
+    """
+    # DVC takes a moment to import, and the other commands don't need it
+    from cotejo.revisions.contrast import build_side_by_side
+    from cotejo.revisions.rendering import render
+    from cotejo.revisions.results import load_results
+
+    settings = load_params(["compare"]).compare
+    chosen = list(dict.fromkeys(models or (settings.baseline, settings.candidate)))
+    found = load_results(Path(), revisions, chosen)
+    compared = build_side_by_side(found, chosen, settings.confidence, settings.margin)
+    click.echo(render(compared, style, language or settings.language), nl=False)
 
 
 def _read_winner() -> tuple[dict[str, Any], dict[str, Any]]:

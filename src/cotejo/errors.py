@@ -30,3 +30,7 @@ class TrackingError(CotejoError):
 
 class LineageError(CotejoError):
     """Nothing is known by the name of which the origin was asked."""
+
+
+class RevisionError(CotejoError):
+    """A revision or experiment isn't known, or what it holds can't be had or compared."""

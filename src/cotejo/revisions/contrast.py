@@ -1,0 +1,267 @@
+"""Every revision's models in rows, and the difference of each revision from the first, by the report's statistics."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from cotejo.comparison.comparison import STAGES_OF_MODEL, build_pairs
+from cotejo.comparison.predictions import Predictions, build_predictions
+from cotejo.comparison.records import Finding, Pair
+from cotejo.comparison.statistics import adjust_holm
+from cotejo.comparison.verdict import DECIDED, judge_pair
+from cotejo.errors import RevisionError
+from cotejo.revisions.results import DATASET, Results
+from cotejo.tracking.dvcfiles import LOCK_FILE, Locked, is_within
+
+#: Folders of the study's code, in which a dep of a stage is a source file.
+CODE = ("src", "stages")
+MISSING = object()
+#: The method of a contrast in which there is nothing to test: a stage that wasn't run again makes the same bytes.
+IDENTICAL = "identical"
+#: What a contrast takes from the report's record of a pair as it is.
+TAKEN = ("value", "low", "high", "p_value", "p_adjusted", "equivalence_p", "equivalence_p_adjusted", "method")
+
+
+@dataclass(frozen=True)
+class Change:
+    """A parameter of which a revision's model has another value than the first revision's; None where it has none."""
+
+    key: str
+    value: Any
+    first: Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model as one revision has it: means over its seeds. The time is None where no clock was read."""
+
+    model: str
+    revision: str
+    commit: str | None  # None for the workspace
+    test_accuracy: float
+    test_accuracy_low: float
+    test_accuracy_high: float
+    confidence: float  # of the interval around the test accuracy
+    num_seeds: int
+    test_macro_f1: float
+    train_time_s: float | None  # for finetune with transfer-learn's, where it starts from
+    parameters: int
+    changes: tuple[Change, ...]  # of all stages that the model's result hangs on
+    changed_sources: tuple[str, ...]  # their source files that aren't the first revision's
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A model in two revisions on the same test images; the difference is the revision's minus the first's."""
+
+    model: str
+    revision: str
+    first: str
+    value: float
+    low: float
+    high: float
+    p_value: float
+    p_adjusted: float  # Holm's, over all contrasts that aren't identical; the one that decides
+    equivalence_p: float  # two one-sided tests at the margin
+    equivalence_p_adjusted: float  # Holm's likewise
+    method: str  # welch_t | mcnemar, see compute_accuracy_difference; or identical
+    verdict: Finding
+    winner: str | None  # None where it can't be told, and where there is none
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Revisions side by side.
+
+    Attributes:
+        first: The revision that the others are compared with.
+        revisions: All, the first one first.
+        confidence: Of the differences; 1 - confidence is the level of every test.
+        margin: Accuracy, as a fraction, that doesn't matter.
+        dataset: The name and the SHA-256 of the test images, the same for all.
+        rows: By model, then by revision.
+        contrasts: Likewise.
+        warnings: What a reader must know before believing the numbers.
+    """
+
+    first: str
+    revisions: tuple[str, ...]
+    confidence: float
+    margin: float
+    dataset: Mapping[str, str]
+    rows: tuple[Row, ...]
+    contrasts: tuple[Contrast, ...]
+    warnings: tuple[Finding, ...]
+
+
+def build_side_by_side(found: Sequence[Results], models: Sequence[str], confidence: float, margin: float) -> SideBySide:
+    """Compares every revision with the first one, model by model.
+
+    Args:
+        found: What the revisions hold, the first one first.
+        models: The models to compare.
+        confidence: Of every difference's interval.
+        margin: Accuracy, as a fraction, that doesn't matter.
+
+    Raises:
+        RevisionError: The revisions' models were tested on different images, or a number isn't there.
+    """
+    dataset = _check_same_images(found)
+    rows = tuple(_build_row(model, results, found[0]) for model in models for results in found)
+    pairs = [(model, pair) for model in models for pair in _build_pairs(model, found, confidence, margin)]
+    names = tuple(results.name for results in found)
+    return SideBySide(
+        first=names[0],
+        revisions=names,
+        confidence=confidence,
+        margin=margin,
+        dataset=dataset,
+        rows=rows,
+        contrasts=tuple(_judge(model, pair, confidence, margin) for model, pair in _adjust(pairs)),
+        warnings=tuple(_find_warnings(rows, found)),
+    )
+
+
+def compute_train_time(model: str, timings: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """Returns the seconds of a model's training as the report does: the mean over seeds, of all stages it needs."""
+    times = []
+    for stage in STAGES_OF_MODEL[model]:
+        taken = [row["train_time_s"] for row in timings[stage]["per_seed"] if row.get("train_time_s") is not None]
+        if not taken:
+            return None
+        times.append(fmean(taken))
+    return sum(times)
+
+
+def _check_same_images(found: Sequence[Results]) -> dict[str, str]:
+    digests = {}
+    for results in found:
+        try:
+            digest = str(results.dataset["splits"]["test"]["digest"])
+            digests[results.name] = {"name": str(results.dataset["name"]), "digest": digest}
+        except (LookupError, TypeError):
+            raise RevisionError(
+                f"{results.name}: {DATASET}: expected what preprocess writes. Received: no digest of the test images. "
+                "Run `dvc repro preprocess` there."
+            ) from None
+    first = digests[found[0].name]
+    if any(other["digest"] != first["digest"] for other in digests.values()):
+        received = ", ".join(f"{name} {data['name']} {data['digest'][:8]}" for name, data in digests.items())
+        raise RevisionError(
+            f"expected revisions tested on the same images. Received: {received}. Compare those whose data, "
+            "preprocess.test_fraction and preprocess.seed agree."
+        )
+    return first
+
+
+def _build_row(model: str, results: Results, first: Results) -> Row:
+    metrics = results.metrics[model]
+    # evaluate reads all models, so what came before it is followed from the model's own stage
+    differing = [*_find_differing("evaluate", results, first, is_followed=False),
+                 *_find_differing(STAGES_OF_MODEL[model][-1], results, first)]  # fmt: skip
+    changes = {change.key: change for pair in differing for change in _compare_params(*pair)}
+    sources = {path for pair in differing for path in _compare_sources(*pair)}
+    direct = ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "confidence", "test_macro_f1", "parameters")
+    try:
+        return Row(
+            model=model,
+            revision=results.name,
+            commit=results.commit,
+            **{key: metrics[key] for key in direct},
+            num_seeds=len(metrics["per_seed"]),
+            train_time_s=compute_train_time(model, results.timings),
+            changes=tuple(changes[key] for key in sorted(changes)),
+            changed_sources=tuple(sorted(sources)),
+        )
+    except (LookupError, TypeError, AttributeError) as error:
+        raise RevisionError(
+            f"{results.name}: expected {model}'s metrics and timings as this version writes them. Received: "
+            f"{type(error).__name__}: {error}. Run `dvc repro evaluate` there."
+        ) from None
+
+
+def _find_differing(
+    stage: str, results: Results, first: Results, *, is_followed: bool = True
+) -> Iterator[tuple[Locked, Locked]]:
+    """Gives a stage as two revisions have it, and those before it that have made something else for it to read."""
+    for each in (results, first):
+        if stage not in each.locked:
+            raise RevisionError(
+                f"{each.name}: expected {stage} in its {LOCK_FILE}. Received: {', '.join(each.locked)}. Run "
+                "`dvc repro evaluate` there."
+            )
+    own, old = results.locked[stage], first.locked[stage]
+    yield own, old
+    read = [path for path, digest in own.deps.items() if is_followed and old.deps.get(path) != digest]
+    for maker, locked in results.locked.items():
+        if maker in first.locked and any(is_within(path, out) for path in read for out in locked.outs):
+            yield from _find_differing(maker, results, first)
+
+
+def _compare_params(own: Locked, old: Locked) -> Iterator[Change]:
+    for key in dict.fromkeys([*own.params, *old.params]):
+        if own.params.get(key, MISSING) != old.params.get(key, MISSING):
+            yield Change(key, own.params.get(key), old.params.get(key))
+
+
+def _compare_sources(own: Locked, old: Locked) -> Iterator[str]:
+    for path in dict.fromkeys([*own.deps, *old.deps]):
+        if path.split("/")[0] in CODE and own.deps.get(path) != old.deps.get(path):
+            yield path
+
+
+def _build_pairs(model: str, found: Sequence[Results], confidence: float, margin: float) -> Iterator[Pair]:
+    arrays = {results.name: results.predictions[model] for results in found}
+    first, *others = arrays
+    for other in others:
+        both = build_predictions(arrays, (first, other), first, other, found[0].dataset["class_names"], gallery_size=0)
+        yield _compare(both, first, other, confidence, margin)
+
+
+def _compare(both: Predictions, first: str, other: str, confidence: float, margin: float) -> Pair:
+    (pair,) = build_pairs(both, first, other, confidence, margin)
+    if not np.array_equal(both.predicted[first], both.predicted[other]):
+        return pair
+    return replace(pair, low=0.0, high=0.0, p_value=1.0, equivalence_p=0.0, method=IDENTICAL)
+
+
+def _adjust(pairs: Sequence[tuple[str, Pair]]) -> Iterator[tuple[str, Pair]]:
+    """Adjusts p over all pairs; the same predictions are no test, and mustn't make the others' p larger."""
+    tested = [pair for _, pair in pairs if pair.method != IDENTICAL]
+    adjusted = zip(
+        adjust_holm([pair.p_value for pair in tested]),
+        adjust_holm([pair.equivalence_p for pair in tested]),
+        strict=True,
+    )
+    for model, pair in pairs:
+        p, equivalence_p = (1.0, 0.0) if pair.method == IDENTICAL else next(adjusted)
+        yield model, replace(pair, p_adjusted=p, equivalence_p_adjusted=equivalence_p)
+
+
+def _judge(model: str, pair: Pair, confidence: float, margin: float) -> Contrast:
+    """Judges by the p values that Holm adjusted: no pair has been declared before the others."""
+    adjusted = replace(pair, p_value=pair.p_adjusted, equivalence_p=pair.equivalence_p_adjusted)
+    verdict = judge_pair(adjusted, confidence, margin)
+    is_decided = verdict.key in DECIDED
+    if verdict.key == "verdict.unclear_test" and judge_pair(pair, confidence, margin).key in DECIDED:
+        verdict = Finding("several", verdict.values)  # it isn't McNemar's test that doesn't confirm it
+    return Contrast(
+        model=model,
+        revision=pair.candidate,
+        first=pair.baseline,
+        verdict=verdict,
+        winner=str(verdict.values["winner"]) if is_decided else None,
+        **{key: getattr(pair, key) for key in TAKEN},
+    )
+
+
+def _find_warnings(rows: Sequence[Row], found: Sequence[Results]) -> Iterator[Finding]:
+    if single := list(dict.fromkeys(row.revision for row in rows if row.num_seeds == 1)):
+        yield Finding("warning.single_seed", {"models": single})
+    timed = [timings for results in found for timings in results.timings.values()]
+    settings = {(timings.get("device"), timings.get("threads")) for timings in timed}
+    if len(settings) > 1 or len({timings.get("machine") for timings in timed} - {None}) > 1:
+        yield Finding("warning.machines", {})

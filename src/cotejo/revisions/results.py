@@ -1,0 +1,226 @@
+"""What a revision's `dvc.lock` says that evaluate has found, read from Git and DVC's cache; nothing is checked out."""
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from dvc.api import DVCFileSystem
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.scm import resolve_rev
+from dvc_data.index import DataIndexDirError
+from numpy.typing import NDArray
+from scmrepo.exceptions import SCMError
+
+from cotejo.comparison.comparison import STAGES_OF_MODEL
+from cotejo.errors import RevisionError
+from cotejo.tracking.dvcfiles import LOCK_FILE, Locked, compute_dvc_digest, is_within, parse_lock
+from cotejo.tracking.lineage import ask_git
+
+#: What stands for the files as they are here, as in DVC's own commands.
+WORKSPACE = "workspace"
+DATASET = "data/processed/dataset.json"
+
+
+class Results(NamedTuple):
+    """What a revision holds of some models.
+
+    Attributes:
+        name: As the user has called it.
+        commit: None for the workspace.
+        locked: Its `dvc.lock`.
+        dataset: `data/processed/dataset.json`.
+        metrics: `reports/metrics/<model>.json` by model.
+        predictions: By model, `seeds` of shape (num_seeds,), `y_true` (num_samples,) and `y_prob` (num_seeds,
+            num_samples, num_classes).
+        timings: `reports/timings/<stage>.json` by stage, of those that the models come from.
+    """
+
+    name: str
+    commit: str | None
+    locked: dict[str, Locked]
+    dataset: dict[str, Any]
+    metrics: dict[str, dict[str, Any]]
+    predictions: dict[str, dict[str, NDArray[Any]]]
+    timings: dict[str, dict[str, Any]]
+
+
+class _Source(NamedTuple):
+    """Where a revision's files are read.
+
+    Attributes:
+        name: As the user has called it.
+        commit: None for the workspace.
+        read: Reads a file by its path.
+        digest: Returns the MD5 of an out as it is; None where whatever is read has been found by it.
+        advice: What to run when something is missing.
+    """
+
+    name: str
+    commit: str | None
+    read: Callable[[str], bytes]
+    digest: Callable[[str], str | None] | None
+    advice: str
+
+
+def load_results(root: Path, names: Sequence[str], models: Sequence[str]) -> list[Results]:
+    """Reads what revisions hold.
+
+    Args:
+        root: The study's folder, which stays as it is.
+        names: Branches, tags, commits, DVC experiments, or `workspace` for the files as they are.
+        models: The models to read.
+
+    Raises:
+        RevisionError: A name is unknown, or what it stands for isn't there, isn't whole or doesn't belong together.
+    """
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise RevisionError(f"expected each revision once. Received: {', '.join(twice)} more often. Leave it out.")
+    found = []
+    with _open_repository(root) as repo:
+        commits = [_resolve(repo, name) for name in names]  # all of them before a file is read
+        for name, commit in zip(names, commits, strict=True):
+            with _open_source(root, name, commit) as source:
+                found.append(_load(source, models))
+    return found
+
+
+@contextmanager
+def _open_repository(root: Path) -> Iterator[Any]:
+    try:
+        repo = Repo(str(root))
+        repo.scm.get_rev()
+    except (DvcException, SCMError) as error:
+        raise RevisionError(
+            f"expected a folder under Git and DVC, with a commit. Received: {error}. Run from the study's root."
+        ) from None
+    with repo:
+        yield repo
+
+
+def _resolve(repo: Any, name: str) -> str | None:  # noqa: ANN401 - dvc has no types
+    if name == WORKSPACE:
+        return None
+    try:
+        commit: str = resolve_rev(repo.scm, name)
+    except DvcException as error:
+        if "ambiguous" in str(error):
+            raise RevisionError(
+                f"expected one experiment of that name. Received: {name}, of which there are several, on other "
+                "commits. Name its commit: `dvc exp list --all-commits --rev` shows them."
+            ) from None
+        raise _unknown(name) from None
+    # Git takes an empty name for HEAD, and names of files within a commit
+    if not name or not ask_git("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"):
+        raise _unknown(name)
+    return commit
+
+
+def _unknown(name: str) -> RevisionError:
+    refs = ask_git("for-each-ref", "--format=%(refname)", "refs/heads", "refs/tags", "refs/remotes", "refs/exps") or ""
+    parts = [ref.split("/") for ref in refs.splitlines()]
+    # refs/exps/ab/cdef.../name is an experiment; DVC keeps others there for its own use
+    experiments = [part[4] for part in parts if part[1] == "exps" and len(part) == 5]
+    known = [*experiments, *("/".join(part[2:]) for part in parts if part[1] != "exps")]
+    near = get_close_matches(name, [*known, WORKSPACE], n=1, cutoff=0.5)
+    hint = f" Did you mean `{near[0]}`?" if near else ""
+    return RevisionError(
+        f"expected a branch, tag, commit or DVC experiment, or `{WORKSPACE}`. Received: {name!r}, which is none that "
+        f"is known.{hint} `dvc exp list --all-commits` and `git branch --all` show them."
+    )
+
+
+@contextmanager
+def _open_source(root: Path, name: str, commit: str | None) -> Iterator[_Source]:
+    if commit is None:
+        advice = "`dvc checkout`, or `dvc repro evaluate`"
+        yield _Source(
+            name, None, lambda path: (root / path).read_bytes(), lambda out: compute_dvc_digest(root / out), advice
+        )
+        return
+    files = DVCFileSystem(str(root), rev=commit)
+    advice = f"`dvc fetch --all-commits` where there is a remote, or switch to {name} and run `dvc repro evaluate`"
+    try:
+        yield _Source(name, commit, files.read_bytes, None, advice)
+    finally:
+        files.close()
+
+
+def _load(source: _Source, models: Sequence[str]) -> Results:
+    try:
+        locked = parse_lock(source.read(str(LOCK_FILE)).decode("utf-8"))
+    except (OSError, DvcException):
+        locked = {}
+    stages = dict.fromkeys(stage for model in models for stage in STAGES_OF_MODEL[model])
+    outs = {path: digest for entry in locked.values() for path, digest in entry.outs.items()}
+
+    def read(path: str) -> bytes:
+        out = next((out for out in outs if is_within(path, out)), None)
+        if out is None:
+            where = "" if source.commit is None else f" on {source.name}, and commit {LOCK_FILE}"
+            raise RevisionError(
+                f"{source.name}: expected {path} in its {LOCK_FILE}. Received: a revision that hasn't made it. Run "
+                f"`dvc repro evaluate`{where}."
+            )
+        return _read_out(source, path, out, outs[out])
+
+    return Results(
+        name=source.name,
+        commit=source.commit,
+        locked=locked,
+        metrics={model: _read_json(source, read, f"reports/metrics/{model}.json") for model in models},
+        dataset=_read_json(source, read, DATASET),
+        predictions={model: _read_arrays(source, read, f"reports/predictions/{model}.npz") for model in models},
+        timings={stage: _read_json(source, read, f"reports/timings/{stage}.json") for stage in stages},
+    )
+
+
+def _read_out(source: _Source, path: str, out: str, digest: str) -> bytes:
+    """Reads a file of a stage's out, the one that `dvc.lock` means: files in Git and here may be others."""
+    try:
+        content = source.read(path)
+    except (OSError, DvcException, DataIndexDirError) as error:
+        where = "in this folder" if source.commit is None else "in Git or DVC's cache"
+        received = str(error) if isinstance(error, DvcException) else "none"
+        raise RevisionError(
+            f"{source.name}: expected {path} {where}, as {LOCK_FILE} records it. Received: {received}. "
+            f"Run {source.advice}."
+        ) from None
+    present: str | None = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if path != out:  # what stands in a folder has no digest of its own in dvc.lock
+        present = source.digest(out) if source.digest else digest
+    if present != digest:
+        raise RevisionError(
+            f"{source.name}: expected {out} as {LOCK_FILE} records it ({digest[:8]}). Received: another one "
+            f"({str(present)[:8]}), so its numbers don't belong together. Run {source.advice}."
+        )
+    return content
+
+
+def _read_json(source: _Source, read: Callable[[str], bytes], path: str) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(read(path))
+    except ValueError as error:
+        raise _damaged(source, path, error) from None
+    return content
+
+
+def _read_arrays(source: _Source, read: Callable[[str], bytes], path: str) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(io.BytesIO(read(path)), allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in ("seeds", "y_true", "y_prob")}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise _damaged(source, path, error) from None
+
+
+def _damaged(source: _Source, path: str, error: Exception) -> RevisionError:
+    return RevisionError(
+        f"{source.name}: {path}: expected what evaluate writes. Received: {error}. Run `dvc repro evaluate` there."
+    )

@@ -1,0 +1,140 @@
+"""The rules of revisions side by side that a real study reaches by luck only, on planted predictions."""
+
+import numpy as np
+import pytest
+
+from cotejo.comparison.comparison import STAGES_OF_MODEL, build_model
+from cotejo.errors import RevisionError
+from cotejo.report.wording import LANGUAGES
+from cotejo.revisions.contrast import build_side_by_side, compute_train_time
+from cotejo.revisions.rendering import load_words, render
+from cotejo.revisions.results import Results
+from cotejo.tracking.dvcfiles import Locked
+from synthetic_study import build_inputs
+
+MODELS = ("lenet", "resnet")
+NUM_SAMPLES = 1000
+STAGES = ("train-lenet", "train-resnet", "evaluate")
+
+
+def build_results(name, wrong, machine="here", test="ab" * 32, **locked):
+    """A revision whose models are wrong on these images, by model."""
+    y_true = np.zeros(NUM_SAMPLES, dtype=np.int64)
+    predictions = {}
+    for model in MODELS:
+        predicted = np.zeros((1, NUM_SAMPLES), dtype=int)
+        predicted[0, list(wrong[model])] = 1
+        predictions[model] = {"seeds": np.zeros(1, int), "y_true": y_true, "y_prob": np.eye(2)[predicted]}
+    metrics = {"test_accuracy": 0.9, "test_accuracy_low": 0.88, "test_accuracy_high": 0.92, "confidence": 0.95,
+               "test_macro_f1": 0.9, "parameters": 10, "per_seed": [{"seed": 0}]}  # fmt: skip
+    timings = {"machine": machine, "device": "CPU", "threads": 2, "per_seed": [{"train_time_s": 1.0}]}
+    return Results(
+        name=name, commit=None, locked={stage: Locked("", {}, {}, {}) for stage in STAGES} | locked,
+        dataset={"name": "planted", "class_names": ["x", "y"], "splits": {"test": {"digest": test}}},
+        metrics=dict.fromkeys(MODELS, metrics), predictions=predictions,
+        timings=dict.fromkeys(("train-lenet", "train-resnet"), timings),
+    )  # fmt: skip
+
+
+def contrast(*found, models=MODELS, margin=0.001):
+    return build_side_by_side(found, models, confidence=0.95, margin=margin)
+
+
+def test_what_chance_explains_among_several_comparisons_is_not_called_better():
+    # 9 against 22 images that only one has right: McNemar's exact p is 0.029, and twice that is above 0.05
+    first = build_results("a", {"lenet": range(22), "resnet": range(22)})
+    other = build_results("b", {"lenet": range(100, 109), "resnet": range(100, 109)})
+    alone, both = contrast(first, other, models=["lenet"]), contrast(first, other)
+    assert alone.contrasts[0].p_value == pytest.approx(0.0294, abs=1e-4)
+    assert alone.contrasts[0].winner == "b"
+    assert [found.p_adjusted for found in both.contrasts] == pytest.approx([0.0588] * 2, abs=1e-4)
+    assert [found.winner for found in both.contrasts] == [None, None]
+    said = render(both, "table", "en")
+    assert "Cannot tell b and a apart: the 95% interval of the difference is" in said
+    assert "chance could explain one like it (p\u00a0=\u00a00.059, after Holm)" in said
+
+
+def test_a_comparison_of_equal_predictions_does_not_make_the_others_p_larger():
+    first = build_results("a", {"lenet": range(22), "resnet": range(5)})
+    other = build_results("b", {"lenet": range(100, 109), "resnet": range(5)})
+    found = contrast(first, other).contrasts
+    assert [row.winner for row in found] == ["b", None]
+    assert found[0].p_adjusted == found[0].p_value
+
+
+def test_what_differs_by_less_than_matters_is_called_as_good():
+    first = build_results("a", {"lenet": range(9), "resnet": ()})
+    other = build_results("b", {"lenet": range(100, 110), "resnet": ()})
+    for margin, key in ((0.02, "verdict.equivalent"), (0.005, "verdict.unclear")):
+        found = contrast(first, other, margin=margin)
+        assert (found.contrasts[0].verdict.key, found.contrasts[0].winner) == (key, None)
+        assert ("| as good |" in render(found, "markdown", "en")) == (margin == 0.02)
+
+
+def test_a_revision_can_be_worse():
+    found = contrast(build_results("a", {"lenet": range(9)}| {"resnet": ()}),
+                     build_results("b", {"lenet": range(100, 140), "resnet": ()})).contrasts[0]  # fmt: skip
+    assert (found.winner, found.value) == ("a", pytest.approx(-0.031))
+
+
+def test_a_branch_may_be_called_like_a_model():
+    wrong = {"lenet": range(9), "resnet": ()}
+    worse = {"lenet": range(100, 140), "resnet": ()}
+    found = contrast(build_results("resnet", wrong), build_results("lenet", worse), build_results("finetune", worse))
+    assert [(row.revision, row.winner) for row in found.contrasts[:2]] == [("lenet", "resnet"), ("finetune", "resnet")]
+    assert "LeNet: resnet is better than lenet by 3.10 points" in render(found, "table", "en")
+
+
+def test_times_from_other_machines_are_warned_of():
+    wrong = {"lenet": range(9), "resnet": ()}
+    same = contrast(build_results("a", wrong), build_results("b", wrong))
+    other = contrast(build_results("a", wrong), build_results("b", wrong, machine="there"))
+    assert [row.key for row in same.warnings] == ["warning.single_seed"]
+    assert [row.key for row in other.warnings] == ["warning.single_seed", "warning.machines"]
+
+
+def test_parameters_of_a_stage_before_count_where_it_has_made_something_else_to_read():
+    def lock(raw, zoom, epochs):
+        return {
+            "preprocess": Locked("", {"preprocess.zoom": zoom}, {}, {"data": raw}),
+            "train-lenet": Locked("", {"lenet.epochs": epochs}, {"data/x": raw}, {}),
+        }
+
+    wrong = {"lenet": range(9), "resnet": ()}
+    first = build_results("a", wrong, **lock("old", 1, 10))
+    for digest, expected in (("new", ["lenet.epochs", "preprocess.zoom"]), ("old", ["lenet.epochs"])):
+        other = build_results("b", wrong, **lock(digest, 2, 20))
+        assert [change.key for change in contrast(first, other, models=["lenet"]).rows[1].changes] == expected
+
+
+def test_more_changes_than_fit_are_counted_and_the_json_has_all():
+    wrong = {"lenet": range(9), "resnet": ()}
+    stages = [Locked("", {f"lenet.p{number}": value for number in range(5)}, {}, {}) for value in (1, 2)]
+    found = contrast(*(build_results(name, wrong, **{"train-lenet": stage})
+                       for name, stage in zip("ab", stages, strict=True)), models=["lenet"])  # fmt: skip
+    assert "lenet.p0 2 (1), lenet.p1 2 (1), lenet.p2 2 (1), and 2 more" in render(found, "markdown", "en")
+    assert '"lenet.p4"' in render(found, "json", "en")
+
+
+@pytest.mark.parametrize("fault", [{}, {"per_seed": None}])
+def test_metrics_of_another_version_are_one_line(fault):
+    wrong = {"lenet": range(9), "resnet": ()}
+    found = build_results("a", wrong)
+    with pytest.raises(RevisionError, match="a: expected lenet's metrics and timings as this version writes them"):
+        contrast(found._replace(metrics={"lenet": fault}), models=["lenet"])
+
+
+def test_the_training_time_is_the_reports():
+    inputs = build_inputs(num_samples=200, num_seeds=3)
+    for model in inputs["metrics"]:
+        expected = build_model(model, inputs["metrics"][model], inputs["timings"], STAGES_OF_MODEL[model]).train_time_s
+        assert compute_train_time(model, inputs["timings"]) == pytest.approx(expected)
+
+
+def test_every_word_stands_in_every_language():
+    def list_keys(tree, prefix=""):
+        if not isinstance(tree, dict):
+            return {prefix}
+        return set().union(*(list_keys(value, f"{prefix}/{key}") for key, value in tree.items()))
+
+    assert len({frozenset(list_keys(load_words(language))) for language in LANGUAGES}) == 1
