@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import _source  # noqa: F401
-from cotejo.data.splits import load_dataset, load_split
 from cotejo.evaluation.gallery import save_gallery, select_gallery
 from cotejo.evaluation.latency import measure_latencies, save_latencies
 from cotejo.evaluation.robustness import measure_robustness
@@ -21,19 +20,18 @@ OUTPUTS = (*TABLES, "reports/figures/evaluate", "reports/gallery.npz", "reports/
 
 def evaluate(stage: Stage) -> None:
     """Writes metrics/, predictions/, plots/, figures/evaluate/, gallery.npz and timings/evaluate.json in reports/."""
-    base, settings = stage.params.base, stage.params.evaluate
-    hardware = configure_hardware(Setup.of(base))
-    splits = Splits(load_dataset(DATA), load_split(DATA, "val"), load_split(DATA, "test"))
+    base, settings, hardware = stage.params.base, stage.params.evaluate, configure_hardware(Setup.of(stage.params.base))
+    splits = dataset, _, test = Splits.load(DATA)
     with stage.outputs(*OUTPUTS) as (*tables, figures, gallery, timings):
         results = {name: evaluate_model(folder, base.seeds, splits, settings) for name, folder in FOLDERS.items()}
         for name, found in measure_robustness(FOLDERS, DATA, base, settings, stage.params.runtime).items():
             results[name].summary.update(found)
-            save_evaluation(results[name], name, splits.dataset.class_names, *tables)
+            save_evaluation(results[name], name, dataset.class_names, *tables)
             stage.run.log_metrics(results[name].list_scores(f"{name}/"), is_summary=True)
-        save_evaluation_figures(results, splits.test.images, splits.dataset.class_names, settings, figures)
-        chosen = select_gallery(splits.test.labels, [each.y_prob for each in results.values()], settings.gallery_size)
-        save_gallery(gallery, chosen, splits.test.images)
-        save_latencies(measure_latencies(FOLDERS, base.seeds[0], splits.test.images, settings), hardware, timings)
+        save_evaluation_figures(results, test.images, dataset.class_names, settings, figures)
+        chosen = select_gallery(test.labels, [result.y_prob for result in results.values()], settings.gallery_size)
+        save_gallery(gallery, chosen, test.images)
+        save_latencies(measure_latencies(FOLDERS, base.seeds[0], test.images, settings), hardware, timings)
     for path in OUTPUTS:
         stage.run.log_artifact(Path(path))
 

@@ -24,6 +24,8 @@ TINY = {
     "transfer.epochs": "2",
     "finetune.epochs": "1",
     "finetune.unfreeze": "6",
+    "evaluate.corruption_samples": "100",
+    "evaluate.latency_rounds": "20",
     "search.num_trials": "2",
     "search.epochs": "2",
     "search.confirm_seeds": "[]",

@@ -17,6 +17,7 @@ from cotejo.data.readers import LabelledImages
 from cotejo.data.splits import Dataset
 from cotejo.errors import ModelError
 from cotejo.evaluation.metrics import draw_sample
+from cotejo.evaluation.robustness import CELLS, summarize
 from cotejo.evaluation.summary import Splits, evaluate_model, save_evaluation
 from cotejo.evaluation.trust import compute_trust
 from cotejo.evaluation.uncertainty import bootstrap_macro_f1
@@ -66,7 +67,11 @@ def write(folder, models, splits):
     folders = {name: folder / name for name in ("metrics", "predictions", "plots")}
     for path in folders.values():
         path.mkdir(parents=True)
-    save_evaluation(evaluate_model(models, SEEDS, splits, SETTINGS), "lenet", NAMES, **folders)
+    evaluation = evaluate_model(models, SEEDS, splits, SETTINGS)
+    # 203 right at first, then 5 fewer from cell to cell
+    num_right = np.tile(203 - 5 * np.arange(len(CELLS)), (len(SEEDS), 1))
+    evaluation.summary.update(summarize(num_right, 203, SETTINGS.confidence))
+    save_evaluation(evaluation, "lenet", NAMES, **folders)
     return folder
 
 
@@ -229,3 +234,16 @@ def test_a_model_that_answers_with_no_number_is_refused(tmp_path, splits, models
 def test_a_seed_that_was_not_trained_is_refused(models, splits):
     with pytest.raises(ModelError, match=r"seed-9/model\.keras: expected a model saved by this study"):
         evaluate_model(models, [9], splits, SETTINGS)
+
+
+def test_the_tables_for_plots_are_those_of_the_summary(written, summary):
+    for kind, table in (("reliability", "reliability"), ("risk", "risk_coverage")):
+        rows = pd.read_csv(written / f"plots/{kind}/lenet.csv")
+        assert rows.to_dict(orient="records") == [pytest.approx(row) for row in summary[table]]
+    robustness = pd.read_csv(written / "plots/robustness/lenet.csv").set_index("severity")
+    assert list(robustness.columns) == ["mean", "noise", "blur", "brightness", "contrast", "translation"]
+    for row in summary["robustness"]:
+        columns = robustness.columns if row["corruption"] == "none" else [row["corruption"]]
+        assert list(robustness.loc[row["severity"], columns]) == pytest.approx([row["accuracy"]] * len(columns))
+    assert list(robustness.index) == [0, 1, 2, 3, 4, 5]
+    assert robustness["mean"][1:].mean() == pytest.approx(summary["test_corrupted_accuracy"])

@@ -18,6 +18,7 @@ SUMMARY = {
     "reliability_scaled": [build_bin(0.25, 1, 0.45, 0.0), build_bin(0.5, 1200, 0.7, 0.8)],
 }  # fmt: skip
 
+
 @pytest.fixture
 def panels():
     figure = figure_reliability(SUMMARY, "lenet")

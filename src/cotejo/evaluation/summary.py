@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cotejo.data.readers import LabelledImages
-from cotejo.data.splits import Dataset
+from cotejo.data.splits import Dataset, load_dataset, load_split
 from cotejo.errors import ModelError
 from cotejo.evaluation.metrics import (
     average_scores,
@@ -40,6 +40,11 @@ class Splits(NamedTuple):
     dataset: Dataset
     val: LabelledImages
     test: LabelledImages
+
+    @classmethod
+    def load(cls, folder: Path) -> "Splits":
+        """Reads what preprocess wrote; raises `DataError` where a file is missing or damaged."""
+        return cls(load_dataset(folder), load_split(folder, "val"), load_split(folder, "test"))
 
 
 class Evaluation(NamedTuple):
@@ -109,13 +114,15 @@ def save_evaluation(
     """Writes the numbers of one model, the same bytes on every run.
 
     Args:
-        evaluation: From `evaluate_model`.
+        evaluation: From `evaluate_model`; its summary also has what `measure_robustness` found.
         name: The model's name, which the files are named after.
         class_names: One name per label.
         metrics: Folder for `<name>.json`.
         predictions: Folder for `<name>.npz`, with `seeds`, `y_true` and `y_prob`.
         plots: Folder for `confusion/<name>.csv` (a row per prediction), `curves/<name>.csv` (a row per epoch, means
-            over the seeds) and `histories/<name>.csv` (a row per seed and epoch), the first two for `dvc plots`.
+            over the seeds), `histories/<name>.csv` (a row per seed and epoch), and of the summary's tables
+            `reliability/<name>.csv`, `risk/<name>.csv` and `robustness/<name>.csv` (a row per severity); all but the
+            histories for `dvc plots`.
     """
     text = json.dumps(evaluation.summary, indent=2, ensure_ascii=False, allow_nan=False)
     (metrics / f"{name}.json").write_text(text + "\n", encoding="utf-8")
@@ -133,6 +140,9 @@ def save_evaluation(
         ),
         "curves": evaluation.histories.groupby("epoch", as_index=False)[list(CURVES)].mean(),
         "histories": evaluation.histories,
+        "reliability": pd.DataFrame(evaluation.summary["reliability"]),
+        "risk": pd.DataFrame(evaluation.summary["risk_coverage"]),
+        "robustness": _tabulate_robustness(evaluation.summary["robustness"]),
     }
     for kind, table in tables.items():
         (plots / kind).mkdir(exist_ok=True)
@@ -186,6 +196,15 @@ def _compute_intervals(
         "test_loss": bootstrap_mean(losses, confidence),
     }
     return {f"{name}_{end}": value for name, found in intervals.items() for end, value in found._asdict().items()}
+
+
+def _tabulate_robustness(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Gives each corruption a column beside the mean of all; severity 0, the images as they are, is in each."""
+    table = pd.DataFrame(rows).pivot_table(index="severity", columns="corruption", values="accuracy", sort=False)
+    clean = table.pop("none")[0]
+    table.loc[0] = clean
+    table.insert(0, "mean", table.mean(axis=1))
+    return table.reset_index()
 
 
 def _read_history(path: Path) -> pd.DataFrame:
