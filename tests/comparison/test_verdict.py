@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from cotejo.comparison.records import Pair
 from cotejo.comparison.verdict import (
@@ -144,7 +145,10 @@ def test_all_pairs_stand_once_with_adjusted_p_values(comparison):
     assert len(comparison.pairs) == 6
     assert len({frozenset((pair.baseline, pair.candidate)) for pair in comparison.pairs}) == 6
     assert (comparison.pairs[0].baseline, comparison.pairs[0].candidate) == ("lenet", "resnet")
-    assert all(pair.p_adjusted >= pair.p_value for pair in comparison.pairs)
+    for own, adjusted in (("p_value", "p_adjusted"), ("equivalence_p", "equivalence_p_adjusted")):
+        expected = multipletests([getattr(pair, own) for pair in comparison.pairs], method="holm")[1]
+        assert [getattr(pair, adjusted) for pair in comparison.pairs] == pytest.approx(list(expected))
+        assert any(getattr(pair, adjusted) > getattr(pair, own) for pair in comparison.pairs)
     assert comparison.get_pair("resnet", "lenet") is comparison.pairs[0]
 
 
