@@ -95,6 +95,6 @@ def test_f1_intervals_of_a_whole_test_set_take_seconds_and_repeat():
     assert all(row.low < row.value < row.high for row in first)
 
 
-@pytest.mark.parametrize(("confidence", "expected"), [(0.5, 4000), (0.95, 4000), (0.995, 40_000), (0.999, 200_000)])
+@pytest.mark.parametrize(("confidence", "expected"), [(0.5, 4000), (0.95, 4000), (0.995, 40_000), (0.9999, 100_000)])
 def test_rare_tails_take_more_resamples(confidence, expected):
     assert choose_num_resamples(confidence) == expected

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from cotejo.comparison.statistics import Correctness, Floats, Ints, check_answers, count_patterns
 
-#: Resamples: at least so many, and on average so many beyond each end of an interval, which is noise if few.
-MIN_RESAMPLES, RESAMPLES_BEYOND = 4000, 100
+#: Resamples: at least so many, and on average so many beyond each end of an interval, which is noise if few; but at
+#: most so many, which leave 25 beyond each end of an interval that holds for 100 classes at once.
+MIN_RESAMPLES, RESAMPLES_BEYOND, MAX_RESAMPLES = 4000, 100, 100_000
 #: Numbers that one block of resamples may hold: 32 MB of int64.
 BLOCK_SIZE = 4_000_000
 
@@ -27,7 +28,7 @@ class F1Difference(NamedTuple):
 def choose_num_resamples(confidence: float) -> int:
     """Returns how many bootstrap resamples a percentile interval needs: the rarer what it leaves out, the more."""
     tail = (1 - confidence) / 2
-    return max(MIN_RESAMPLES, math.ceil(RESAMPLES_BEYOND / tail))
+    return min(MAX_RESAMPLES, max(MIN_RESAMPLES, math.ceil(RESAMPLES_BEYOND / tail)))
 
 
 def bootstrap_accuracy_difference(
@@ -81,7 +82,7 @@ def compute_f1_differences(
         predicted_candidate: Likewise; the number of seeds may differ.
         num_classes: Number of classes.
         confidence: Of each interval, between 0 and 1.
-        num_resamples: Bootstrap resamples; None: as many as leave 100 beyond each end of the interval, at least 4,000.
+        num_resamples: Bootstrap resamples; None: as many as `choose_num_resamples` says.
         seed: Seed of the resamples.
 
     Returns:

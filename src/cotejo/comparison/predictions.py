@@ -50,28 +50,50 @@ def build_predictions(
     Raises:
         DataError: Two models were evaluated on different images.
     """
-    predicted, seeds, errors = {}, {}, {}
     y_true = np.asarray(arrays[baseline]["y_true"])
+    answers = {}
     for name in names:
-        data = dict(arrays[name])
-        if not np.array_equal(data["y_true"], y_true):
+        if not np.array_equal(arrays[name]["y_true"], y_true):
             raise DataError(
                 f"Expected {name} and {baseline} evaluated on the same test images. "
                 f"Received: other true classes in reports/predictions/{name}.npz. Run `dvc repro evaluate`."
             )
-        y_prob = data["y_prob"]
-        predicted[name] = y_prob.argmax(axis=-1).astype(np.int16)
-        seeds[name] = data["seeds"].tolist()
-        indices = select_errors(y_true, y_prob, gallery_size)
-        errors[name] = _show(indices, y_true, {name: y_prob}, class_names)
-    both = {name: arrays[name]["y_prob"] for name in (baseline, candidate)}
-    indices = np.concatenate(
-        [
-            select_disagreements(y_true, both[one], both[other], gallery_size)
-            for one, other in ((baseline, candidate), (candidate, baseline))
-        ]
+        answers[name] = _read_answers(name, arrays[name], y_true, class_names, gallery_size)
+    return Predictions(
+        y_true=y_true,
+        predicted={name: predicted for name, (predicted, _, _) in answers.items()},
+        seeds={name: seeds for name, (_, seeds, _) in answers.items()},
+        errors={name: errors for name, (_, _, errors) in answers.items()},
+        disagreements=_find_disagreements(arrays, y_true, baseline, candidate, class_names, gallery_size),
     )
-    return Predictions(y_true, predicted, seeds, errors, _show(indices, y_true, both, class_names))
+
+
+def _read_answers(
+    name: str,
+    data: Mapping[str, NDArray[Any]],
+    y_true: NDArray[np.int64],
+    class_names: Sequence[str],
+    gallery_size: int,
+) -> tuple[NDArray[np.int16], list[int], tuple[Shown, ...]]:
+    """Returns a model's predicted classes, its seeds and its most confident errors; lets go of its probabilities."""
+    y_prob = data["y_prob"]
+    errors = _show(select_errors(y_true, y_prob, gallery_size), y_true, {name: y_prob}, class_names)
+    return y_prob.argmax(axis=-1).astype(np.int16), data["seeds"].tolist(), errors
+
+
+def _find_disagreements(
+    arrays: Arrays,
+    y_true: NDArray[np.int64],
+    baseline: str,
+    candidate: str,
+    class_names: Sequence[str],
+    gallery_size: int,
+) -> tuple[Shown, ...]:
+    """Finds what only the baseline has right, then what only the candidate has right."""
+    both = {name: arrays[name]["y_prob"] for name in (baseline, candidate)}
+    directions = ((baseline, candidate), (candidate, baseline))
+    chosen = [select_disagreements(y_true, both[one], both[other], gallery_size) for one, other in directions]
+    return _show(np.concatenate(chosen), y_true, both, class_names)
 
 
 def _show(

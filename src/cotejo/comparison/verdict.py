@@ -60,11 +60,13 @@ def build_comparison(
         DataError: The numbers of a model are missing, or two models were tested on different images.
     """
     names = [name for name in stages if name in metrics]
+    # listed, since asking whether a file's arrays are there could read them
+    answered = list(predictions)
     for name in (baseline, candidate, *names):
-        if name not in metrics or name not in predictions:
+        if name not in metrics or name not in answered:
             raise DataError(
                 f"Expected the metrics and predictions of {name}. Received: metrics of "
-                f"{', '.join(metrics)}; predictions of {', '.join(predictions)}. Run `dvc repro evaluate`."
+                f"{', '.join(metrics)}; predictions of {', '.join(answered)}. Run `dvc repro evaluate`."
             )
     class_names = dataset["class_names"]
     found = build_predictions(predictions, names, baseline, candidate, class_names, gallery_size)

@@ -1,0 +1,117 @@
+"""The records of a comparison: what they take from the files, and what they refuse."""
+
+import math
+
+import pytest
+
+from cotejo.comparison.verdict import (
+    build_comparison,
+)
+from cotejo.errors import DataError
+from synthetic_study import CLASS_NAMES, build_inputs
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    return build_comparison(**build_inputs(resnet=0.93))
+
+
+def find(findings, key):
+    return next(finding for finding in findings if finding.key == key)
+
+
+def test_finetunes_training_time_includes_transfers(comparison):
+    models = {model.name: model for model in comparison.models}
+    assert models["finetune"].train_time_s == pytest.approx(512.5 + 96.5)
+    assert models["finetune"].epoch_time_s == pytest.approx(101.5)
+    assert find(comparison.notes, "note.finetune_time")
+
+
+def test_a_models_interval_keeps_the_confidence_that_it_was_computed_with():
+    comparison = build_comparison(**build_inputs(num_samples=300) | {"confidence": 0.9})
+    assert {model.confidence for model in comparison.models} == {0.95}
+    assert find(comparison.notes, "note.wilson").values["confidence"] == 0.95
+    assert find(comparison.notes, "note.f1").values["confidence"] == 0.9
+
+
+def test_a_front_holds_the_models_that_no_other_one_beats(comparison):
+    models = {model.name: model for model in comparison.models}
+    for cost, front in comparison.fronts.items():
+        for name, model in models.items():
+            beaten_by = [
+                other.name for other in models.values()
+                if other.test_accuracy >= model.test_accuracy and getattr(other, cost) <= getattr(model, cost)
+                and (other.test_accuracy > model.test_accuracy or getattr(other, cost) < getattr(model, cost))
+            ]  # fmt: skip
+            assert (name in front) == (not beaten_by)
+    assert comparison.fronts["parameters"] == ("lenet", "resnet")
+
+
+def test_a_model_without_a_clock_is_on_no_front_of_times():
+    inputs = build_inputs(num_samples=300)
+    del inputs["timings"]["train-lenet"], inputs["timings"]["evaluate"]
+    fronts = build_comparison(**inputs).fronts
+    assert "lenet" not in fronts["train_time_s"]
+    assert fronts["latency_p50_s"] == ()
+    assert "lenet" in fronts["parameters"]
+
+
+def test_shown_images_are_what_they_are_said_to_be(comparison):
+    data = build_inputs(resnet=0.93)["predictions"]
+    y_true = data["lenet"]["y_true"]
+    answers = {name: arrays["y_prob"].mean(axis=0) for name, arrays in data.items()}
+    for name, rows in comparison.errors.items():
+        wrong = answers[name].argmax(-1) != y_true
+        assert len(rows) == 8
+        assert max(answers[name].max(-1)[wrong]) == pytest.approx(rows[0].confidence[name], abs=1e-6)
+        assert all(wrong[row.index] and row.true_class != row.predicted[name] for row in rows)
+    sides = [row.predicted["lenet"] == row.true_class for row in comparison.disagreements]
+    assert sides == [True] * 8 + [False] * 8
+    for row in comparison.disagreements:
+        assert row.true_class == CLASS_NAMES[y_true[row.index]]
+        assert [predicted == row.true_class for predicted in row.predicted.values()].count(True) == 1
+
+
+def test_metrics_of_an_older_version_are_refused_in_one_line():
+    inputs = build_inputs(num_samples=300)
+    del inputs["metrics"]["lenet"]["risk_coverage"]
+    with pytest.raises(DataError, match=r"'risk_coverage' in reports/metrics/lenet\.json.*dvc repro evaluate"):
+        build_comparison(**inputs)
+
+
+def test_models_of_other_names_are_compared_in_the_order_given():
+    inputs = build_inputs(num_samples=300)
+    for table in ("metrics", "predictions"):
+        inputs[table]["older lenet"] = inputs[table]["lenet"]
+    stages = {"older lenet": ("train-lenet",), "lenet": ("train-lenet",), "resnet": ("train-resnet",)}
+    comparison = build_comparison(**inputs | {"stages": stages, "baseline": "older lenet"})
+    assert [model.name for model in comparison.models] == ["older lenet", "lenet", "resnet"]
+    assert len(comparison.pairs) == 3
+    assert comparison.get_pair("older lenet", "lenet").value == 0
+
+
+def test_models_tested_on_different_images_are_refused():
+    inputs = build_inputs(num_samples=300)
+    inputs["predictions"]["resnet"]["y_true"] = inputs["predictions"]["resnet"]["y_true"][::-1]
+    with pytest.raises(DataError, match="same test images"):
+        build_comparison(**inputs)
+
+
+def test_a_model_without_numbers_is_named():
+    inputs = build_inputs(num_samples=300)
+    del inputs["metrics"]["resnet"]
+    with pytest.raises(DataError, match="metrics and predictions of resnet"):
+        build_comparison(**inputs)
+
+
+def test_no_number_is_missing_or_infinite(comparison):
+    for row in (*comparison.models, *comparison.pairs, *comparison.differences):
+        assert all(math.isfinite(value) for value in vars(row).values() if isinstance(value, float))
+
+
+def test_confidence_widens_every_interval():
+    inputs = build_inputs(num_samples=500)
+    narrow, wide = (build_comparison(**inputs | {"confidence": confidence}) for confidence in (0.8, 0.99))
+    assert wide.pairs[0].low < narrow.pairs[0].low
+    by_name = {row.class_name: row for row in wide.differences}
+    assert all(by_name[row.class_name].low <= row.low for row in narrow.differences)
