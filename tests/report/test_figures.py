@@ -12,7 +12,7 @@ from cotejo.report.figures import comparison as f
 from cotejo.report.figures.confusion import figure_confusion
 from cotejo.report.figures.evaluation import figure_predictions
 from cotejo.report.figures.samples import figure_samples
-from cotejo.report.style import render_svg, save_figure
+from cotejo.report.style import PAPER, render_svg, save_figure
 from synthetic_study import CLASS_NAMES, build_histories, build_inputs
 
 HOSTILE_NAMES = ["a <b> & $c$", "_x", "class of a very long name indeed"]
@@ -142,7 +142,7 @@ def test_curves_of_one_epoch_are_dots():
 def test_filled_dots_are_the_clear_differences(comparison):
     ax = f.figure_f1_differences(comparison.differences, "lenet", "resnet").axes[0]
     dots = [line for line in ax.lines if line.get_marker() == "o"]
-    assert [dot.get_markerfacecolor() != "white" for dot in dots] == [row.is_clear for row in comparison.differences]
+    assert [dot.get_markerfacecolor() != PAPER for dot in dots] == [row.is_clear for row in comparison.differences]
     assert [dot.get_xdata()[0] for dot in dots] == [row.value for row in comparison.differences]
 
 
@@ -153,7 +153,7 @@ def test_filled_dots_are_the_decided_pairs(comparison):
     ax = f.figure_pairs(replace(comparison, pairs=pairs)).axes[0]
     dots = [line for line in ax.lines if line.get_marker() == "o"]
     # every interval excludes 0; the adjusted p decides none but the verdict's pair
-    assert [dot.get_markerfacecolor() != "white" for dot in dots] == [True] + [False] * 5
+    assert [dot.get_markerfacecolor() != PAPER for dot in dots] == [True] + [False] * 5
 
 
 def test_class_names_are_text_and_nothing_else(tmp_path):
