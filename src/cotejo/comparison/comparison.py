@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
@@ -221,17 +221,17 @@ def _compare_answers(
 
 
 def _summarize_timings(stages: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
-    """Takes means over seeds: the stages' training times add up, pace and device are the last stage's."""
+    """Takes medians over seeds: the stages' training times add up, pace and device are the last stage's."""
     own = stages[-1]
     if own is None:
         return dict.fromkeys(("train_time_s", "epoch_time_s", "images_per_s", "peak_memory_bytes", "machine", "device",
                               "threads"))  # fmt: skip
     peaks = [_collect(stage, "peak_memory_bytes") for stage in stages]
-    times = [_mean(_collect(stage, "train_time_s")) for stage in stages]
+    times = [_take_median(_collect(stage, "train_time_s")) for stage in stages]
     return {
         "train_time_s": None if None in times else sum(time for time in times if time is not None),
-        "epoch_time_s": _mean(_collect(own, "epoch_time_s")),
-        "images_per_s": _mean(_collect(own, "images_per_s")),
+        "epoch_time_s": _take_median(_collect(own, "epoch_time_s")),
+        "images_per_s": _take_median(_collect(own, "images_per_s")),
         "peak_memory_bytes": max((peak for peaks_of_stage in peaks for peak in peaks_of_stage), default=None),
         "machine": own.get("machine"),
         "device": own.get("device"),
@@ -244,8 +244,9 @@ def _collect(stage: Mapping[str, Any] | None, key: str) -> list[float]:
     return [row[key] for row in rows if row.get(key) is not None]
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return fmean(values) if values else None
+def _take_median(values: Sequence[float]) -> float | None:
+    """Returns the median: whatever else a machine does makes one training slow, not all."""
+    return median(values) if values else None
 
 
 def _find_confused(class_names: Sequence[str], counts: Sequence[Sequence[int]]) -> tuple[Confused, ...]:

@@ -72,7 +72,7 @@ class Corrupted:
 
 @dataclass(frozen=True)
 class Model:
-    """One model: means over its seeds. What a clock measures, and memory, is None where no clock was read."""
+    """One model: means over its seeds, of times medians. What a clock measures, and memory, is None without a clock."""
 
     name: str
     test_accuracy: float

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -126,13 +126,13 @@ def build_side_by_side(found: Sequence[Results], models: Sequence[str], confiden
 
 
 def compute_train_time(model: str, timings: Mapping[str, Mapping[str, Any]]) -> float | None:
-    """Returns the seconds of a model's training as the report does: the mean over seeds, of all stages it needs."""
+    """Returns the seconds of a model's training as the report does: the median over seeds, of all stages it needs."""
     times = []
     for stage in STAGES_OF_MODEL[model]:
         taken = [row["train_time_s"] for row in timings[stage]["per_seed"] if row.get("train_time_s") is not None]
         if not taken:
             return None
-        times.append(fmean(taken))
+        times.append(median(taken))
     return sum(times)
 
 
