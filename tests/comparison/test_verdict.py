@@ -101,7 +101,7 @@ def test_only_the_verdicts_pair_counts_by_its_own_p(comparison):
     crowded = replace(comparison, pairs=pairs, verdict=judge_pair(pairs[0], 0.95, 0.01), margin=0.5)
     assert crowded.verdict.key == "verdict.better"
     assert [decide_pair(crowded, pair) for pair in pairs] == ["resnet", None, None, None, None, None]
-    accuracy, _ = find_recommendations(crowded)
+    accuracy, *_ = find_recommendations(crowded)
     assert accuracy.values["model"] == "resnet"
     assert accuracy.values["tied"] == ["transfer", "finetune"]
 
@@ -223,7 +223,7 @@ def test_without_times_cost_is_parameters():
 
 
 def test_recommendations_name_the_most_accurate_and_the_fastest(comparison):
-    accuracy, cost = find_recommendations(replace(comparison, margin=0.5))
+    accuracy, cost, *_ = find_recommendations(replace(comparison, margin=0.5))
     assert accuracy.values["model"] == max(comparison.models, key=lambda model: model.test_accuracy).name
     assert (cost.key, cost.values["model"], cost.values["best"]) == ("recommend.fast", "lenet", "resnet")
     assert cost.values["given_up"] == pytest.approx(comparison.pairs[0].value)
@@ -231,9 +231,9 @@ def test_recommendations_name_the_most_accurate_and_the_fastest(comparison):
 
 def test_a_cheap_model_beyond_the_margin_is_not_recommended():
     inputs = build_inputs(num_samples=500, lenet=0.7)
-    _, cost = build_comparison(**{**inputs, "margin": 0.01}).recommendations
+    _, cost, *_ = build_comparison(**{**inputs, "margin": 0.01}).recommendations
     assert cost.values["model"] != "lenet"
-    _, cost = build_comparison(**{**inputs, "margin": 0.5}).recommendations
+    _, cost, *_ = build_comparison(**{**inputs, "margin": 0.5}).recommendations
     assert cost.values["model"] == "lenet"
 
 
@@ -244,9 +244,12 @@ def test_a_cheap_model_must_be_within_the_margin_for_certain(high, chosen):
     pair = replace(comparison.pairs[0], value=0.005, low=0.0, high=high)
     turned = replace(pair, baseline="resnet", candidate="lenet", value=-0.005, low=-high, high=0.0)
     for found in (pair, turned):
-        _, cost = find_recommendations(replace(comparison, pairs=(found,)))
+        _, cost, *kept_back = find_recommendations(replace(comparison, pairs=(found,)))
         assert cost.values["model"] == chosen
         assert cost.values["at_most"] == (0 if chosen == "resnet" else 0.01)
+        # who reads that the dearer one is recommended for cost is told what keeps the cheaper one back
+        named = [(each.key, each.values["model"], each.values["at_most"]) for each in kept_back]
+        assert named == ([("recommend.kept_back", "lenet", high)] if chosen == "resnet" else [])
 
 
 def test_a_model_that_is_best_and_fastest_is_recommended_for_both():

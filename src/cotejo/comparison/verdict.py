@@ -169,26 +169,35 @@ def find_cost(comparison: Comparison) -> tuple[Finding, ...]:
     return (Finding("cost.ratios", {"model": one.name, "other": other.name, "ratios": known}),)
 
 
-def find_recommendations(comparison: Comparison) -> tuple[Finding, Finding]:
+def find_recommendations(comparison: Comparison) -> tuple[Finding, ...]:
     """Recommends one model for accuracy, and for cost the cheapest of those that aren't worse by more than the margin.
 
     How much worse counts by the upper end of its interval (non-inferiority): few test images or seeds must not make
-    a model eligible.
+    a model eligible. A cheaper one that only this keeps back, tied with the best, is named in a third finding.
     """
-    margin = comparison.margin
+    margin, is_timed = comparison.margin, comparison.is_timed
     best = max(comparison.models, key=lambda model: model.test_accuracy)
     others = [model.name for model in comparison.models if model is not best]
     tied = [name for name in others if decide_pair(comparison, comparison.get_pair(best.name, name)) is None]
     accuracy = Finding("recommend.accuracy", {"model": best.name, "accuracy": best.test_accuracy, "tied": tied})
     losses = {model.name: _find_largest_loss(comparison, best, model) for model in comparison.models}
     eligible = [model for model in comparison.models if model is best or losses[model.name] <= margin]
-    cheap = min(eligible, key=lambda model: _price(model, is_timed=comparison.is_timed))
-    ratio = _ratio(best.train_time_s, cheap.train_time_s) if comparison.is_timed else None
-    key = "recommend.fast" if comparison.is_timed else "recommend.small"
+    cheap = min(eligible, key=lambda model: _price(model, is_timed=is_timed))
+    ratio = _ratio(best.train_time_s, cheap.train_time_s) if is_timed else None
+    key = "recommend.fast" if is_timed else "recommend.small"
     values = {"model": cheap.name, "best": best.name, "ratio": ratio, "parameters": cheap.parameters,
               "given_up": best.test_accuracy - cheap.test_accuracy, "at_most": losses[cheap.name],
               "tied": cheap.name in tied, "margin": margin, "confidence": comparison.confidence}  # fmt: skip
-    return accuracy, Finding(f"{key}_too" if cheap is best else key, values)
+    found = [accuracy, Finding(f"{key}_too" if cheap is best else key, values)]
+    kept_back = [model for model in comparison.models if model.name in tied and model not in eligible]
+    if kept_back:
+        next_one = min(kept_back, key=lambda model: _price(model, is_timed=is_timed))
+        price, other = (_price(model, is_timed=is_timed) for model in (next_one, cheap))
+        if price < other:
+            more = {"model": next_one.name, "best": best.name, "cheap": cheap.name, "ratio": other / price,
+                    "at_most": losses[next_one.name], "is_timed": is_timed}  # fmt: skip
+            found.append(Finding("recommend.kept_back", more))
+    return tuple(found)
 
 
 def _turn(values: Mapping[str, Any], first: str) -> dict[str, Any]:

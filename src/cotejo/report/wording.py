@@ -57,6 +57,10 @@ class Wording:
         """Says a whole number."""
         return self.number(value, 0)
 
+    def average(self, value: float) -> str:
+        """Says a mean of whole numbers: 7, or 7.3."""
+        return self.number(value, 0 if value == round(value) else 1)
+
     def percent(self, fraction: float | None, digits: int = 1) -> str:
         """Says a fraction as a percentage."""
         return MISSING if fraction is None else self.number(100 * fraction, digits) + self._format["percent"]
@@ -169,7 +173,7 @@ def build_environment(language: str, *, autoescape: bool) -> Environment:
     )
     wording = Wording(language)
     methods = ("number", "integer", "percent", "exact", "confidence", "points", "signed_points", "signed", "ratio",
-               "p_value", "p_equals", "duration", "size", "compact", "model", "listing")  # fmt: skip
+               "p_value", "p_equals", "duration", "size", "compact", "average", "model", "listing")  # fmt: skip
     filters: dict[str, Callable[..., Any]] = {name: getattr(wording, name) for name in methods}
     environment.filters.update(filters)
     return environment
