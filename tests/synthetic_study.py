@@ -154,7 +154,8 @@ def _measure(name, y_true, y_prob):
         "sample_right": 100 * accuracy, "sample_size": 100,
         "parameters": parameters,
         "trainable_parameters": parameters - (218_000 if name in ("transfer", "finetune") else 0),
-        "size_bytes": size_bytes, "num_seeds": len(predicted), "per_seed": per_seed, "per_class": [],
+        "size_bytes": size_bytes, "dvc_digest": digest_of(name, "all")[:32] + ".dir",
+        "num_seeds": len(predicted), "per_seed": per_seed, "per_class": [],
         "confusion": {"class_names": CLASS_NAMES, "counts": matrix.tolist()},
     }  # fmt: skip
 

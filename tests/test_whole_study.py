@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -114,6 +115,15 @@ def test_how_and_where_it_runs_makes_nothing_stale(finished):
         assert finished.find_stale() == []
     finally:
         file.write_text(original)
+
+
+def test_the_reports_filters_find_the_trainings_in_mlflow(finished, runs):
+    page = (finished.folder / "reports/comparison.html").read_text(encoding="utf-8")
+    filters = re.findall(r"<code>(tags\.`out\.models/\w+` = \"\w+\.dir\")</code>", page)
+    client = mlflow.MlflowClient(f"sqlite:///{finished.folder / 'mlflow.db'}")
+    experiment = runs["compare"].info.experiment_id
+    found = [[run.info.run_name for run in client.search_runs([experiment], text)] for text in filters]
+    assert found == [["train-lenet"], ["train-resnet"], ["transfer-learn"], ["finetune"]]
 
 
 def test_mlflow_has_one_parent_and_a_run_per_stage_seed_and_trial(runs):

@@ -89,8 +89,13 @@ class Stage:
             yield tuple(stack.enter_context(self.output(path)) for path in paths)
 
     def describe_code(self) -> dict[str, Any]:
-        """Returns the commit, whether the code differs from it, and the stage's parameters by dotted name."""
-        return {"git_commit": lineage.git_commit(), "dirty": lineage.is_dirty(), "params": self.params.flatten()}
+        """Returns commit, whether the code differs from it, DVC's experiment, the parameters by dotted name."""
+        return {
+            "git_commit": lineage.git_commit(),
+            "dirty": lineage.is_dirty(),
+            "dvc_exp_name": lineage.experiment_name(),
+            "params": self.params.flatten(),
+        }
 
     @contextmanager
     def checkpoint(self, *inputs: str | Path | None) -> Iterator[Path]:

@@ -269,14 +269,13 @@ def test_a_gallery_without_images_says_so():
 
 def test_where_the_numbers_come_from_is_said_as_far_as_it_is_known():
     inputs = build_inputs(num_samples=300)
-    inputs["facts"] |= {"dvc_exp_name": "quiet-mule",
-                        "mlflow_runs": {"compare": "https://mlflow.example/#/runs/1", "evaluate": "run-2"}}  # fmt: skip
+    inputs["facts"] |= {"dvc_exp_name": "quiet-mule"}
     page = render_html(build_comparison(**inputs), {}, "en", gallery={})
     assert "<code>quiet-mule</code>" in page
-    assert '<a href="https://mlflow.example/#/runs/1" rel="noreferrer">compare</a>, evaluate <code>run-2</code>' in page
+    for name, metrics in inputs["metrics"].items():
+        assert f'<code>tags.`out.models/{name}` = "{metrics["dvc_digest"]}"</code>' in page
     bare = render_html(build_comparison(**build_inputs(num_samples=300)), {}, "en", gallery={})
     assert "DVC experiment" not in bare
-    assert "MLflow runs" not in bare
 
 
 @pytest.mark.parametrize(

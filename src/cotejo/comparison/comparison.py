@@ -50,7 +50,7 @@ DIRECT = (
     "test_accuracy", "test_accuracy_low", "test_accuracy_high", "confidence", "test_loss", "test_loss_low",
     "test_loss_high", "test_macro_precision", "test_macro_recall", "test_macro_f1", "test_macro_f1_low",
     "test_macro_f1_high", "test_weighted_f1", "sample_right", "sample_size", "parameters", "trainable_parameters",
-    "size_bytes", "operations", "temperature",
+    "size_bytes", "operations", "temperature", "dvc_digest",
 )  # fmt: skip
 #: Likewise, by the name that the metrics give it.
 RENAMED = {"ece": "test_ece", "ece_scaled": "test_ece_scaled", "nll_scaled": "test_nll_scaled", "aurc": "test_aurc",

@@ -102,6 +102,7 @@ class Model:
     parameters: int
     trainable_parameters: int
     size_bytes: int
+    dvc_digest: str  # of models/<name>, as in dvc.lock and in the tags of the run that has made it
     operations: int  # floating-point operations of one image's way through the model
     train_accuracy: float
     train_cross_entropy: float

@@ -29,6 +29,7 @@ from cotejo.evaluation.trust import Trust, compute_trust, tabulate_trust
 from cotejo.evaluation.uncertainty import bootstrap_macro_f1, bootstrap_mean
 from cotejo.models.arithmetic import count_operations
 from cotejo.schema import Evaluate
+from cotejo.tracking.dvcfiles import compute_dvc_digest
 from cotejo.training.archive import load_model
 
 CURVES = ("loss", "cross_entropy", "accuracy", "val_loss", "val_cross_entropy", "val_accuracy")
@@ -99,6 +100,8 @@ def evaluate_model(folder: Path, seeds: Sequence[int], splits: Splits, settings:
         "sample_size": min(settings.sample_size, len(test.labels)),
         "num_seeds": len(runs),
         **runs[0].size,
+        # by which the training's run is found in MLflow, and its outs in dvc.lock
+        "dvc_digest": compute_dvc_digest(folder),
         "per_seed": [run.scores for run in runs],
         "per_class": classes.to_dict(orient="records"),
         "confusion": {"class_names": dataset.class_names, "counts": confusions.tolist()},

@@ -122,7 +122,6 @@ def _list_facts(comparison: Comparison) -> dict[str, Any]:
         "commit": facts.get("git_commit"),
         "is_dirty": bool(facts.get("dirty")),
         "experiment": facts.get("dvc_exp_name"),
-        "runs": facts.get("mlflow_runs") or {},
         "weights": facts.get("weights"),
         "backbone": facts.get("backbone"),
         "params": {key: _say_value(value) for key, value in facts["params"].items()},

@@ -68,7 +68,7 @@ def find_session(driver: psutil.Process | None) -> dict[str, Any] | None:
     """
     if driver is None:
         return None
-    name = os.environ.get("DVC_EXP_NAME") or f"repro-{(git_commit() or 'nogit')[:7]}"
+    name = experiment_name() or f"repro-{(git_commit() or 'nogit')[:7]}"
     uid = f"{platform.node()}-{driver.pid}-{driver.create_time():.2f}"
     return {"uid": uid, "name": name, "is_session": True}
 
@@ -78,7 +78,7 @@ def describe_run(stage: str) -> dict[str, str]:
     commit = git_commit()
     tags = {
         "dvc.stage": stage,
-        "dvc.exp_name": os.environ.get("DVC_EXP_NAME", ""),
+        "dvc.exp_name": experiment_name() or "",
         "dvc.exp_baseline_rev": os.environ.get("DVC_EXP_BASELINE_REV", ""),
         "mlflow.source.name": stage,
         "mlflow.source.git.commit": commit or "",
@@ -205,6 +205,11 @@ def _find_user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user needs no name
         return "unknown"
+
+
+def experiment_name() -> str | None:
+    """Returns the name of the DVC experiment that runs the stage; None outside one."""
+    return os.environ.get("DVC_EXP_NAME")
 
 
 def git_commit() -> str | None:
