@@ -96,6 +96,13 @@ def test_an_import_against_the_layers_is_named(study):
     assert "src/cotejo/params.py: imports cotejo.stage, which stands below it in the house (see ROWS)." in faults
 
 
+def test_a_module_that_has_no_row_is_named(study):
+    (study / "src/cotejo/attic.py").write_text("import cotejo.errors\n")
+    (fault,) = check_pipeline(study)
+    assert fault.startswith("src/cotejo/attic.py: expected a module of errors, ")
+    assert fault.endswith("Add attic to ROWS.")
+
+
 def test_a_stage_that_grows_too_long_is_named(study):
     path = study / "stages" / "download.py"
     path.write_text(path.read_text() + "\n" * 40)

@@ -71,11 +71,12 @@ def _check_layers(root: Path, path: Path) -> Iterator[str]:
     module = path.relative_to(root / SOURCE).with_suffix("").parts
     if len(module) < 2 or module[-1] in ("__init__", "__main__"):
         return
+    if module[1] not in ROWS:
+        yield f"{path.relative_to(root)}: expected a module of {', '.join(ROWS)}. Add {module[1]} to ROWS."
+        return
     own_row = ROWS.index(module[1])
     for name in sorted(find_imports(path)):
-        if _row(name) > own_row:
+        row = name.split(".")[1]
+        # what has no row is named where it stands
+        if row in ROWS and ROWS.index(row) > own_row:
             yield f"{path.relative_to(root)}: imports {name}, which stands below it in the house (see ROWS)."
-
-
-def _row(module: str) -> int:
-    return ROWS.index(module.split(".")[1])
