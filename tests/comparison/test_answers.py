@@ -196,12 +196,25 @@ def test_calibration_is_better_by_a_test_over_the_seeds(errors_of_lenet, errors_
     )
 
 
-@pytest.mark.parametrize(("temperature", "key"), [(1.4, "answer.overconfident"), (0.9, "answer.underconfident")])
-def test_the_temperature_says_whether_a_model_is_too_sure(temperature, key):
-    inputs = build_inputs(num_samples=300)
-    inputs["metrics"]["lenet"]["temperature"] = temperature
+@pytest.mark.parametrize(
+    ("temperatures", "key"),
+    [
+        ((1.38, 1.4, 1.41), "answer.overconfident"),
+        ((0.9, 0.88, 0.91), "answer.underconfident"),
+        ((1.0, 1.06, 1.09), "answer.about_confident"),
+        ((1.4,), "answer.about_confident"),
+    ],
+)
+def test_the_seeds_temperatures_say_whether_a_model_is_too_sure(temperatures, key):
+    inputs = build_inputs(num_samples=300, num_seeds=len(temperatures))
+    metrics = inputs["metrics"]["lenet"]
+    metrics["temperature"] = float(np.mean(temperatures))
+    for row, temperature in zip(metrics["per_seed"], temperatures, strict=True):
+        row["temperature"] = temperature
     found = answer(build_comparison(**inputs), "trust")[1]
     assert (found.key, found.values["model"], found.values["coverage"]) == (key, "lenet", 0.8)
+    expected = stats.ttest_1samp(np.log(temperatures), 0).pvalue if len(temperatures) > 1 else None
+    assert found.values["p_value"] == (expected and pytest.approx(expected))
     points = {row["coverage"]: row["risk"] for row in inputs["metrics"]["lenet"]["risk_coverage"]}
     assert found.values["risk"] == points[0.8]
 
