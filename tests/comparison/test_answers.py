@@ -219,13 +219,35 @@ def test_the_seeds_temperatures_say_whether_a_model_is_too_sure(temperatures, ke
     assert found.values["risk"] == points[0.8]
 
 
+@pytest.mark.parametrize(
+    ("of_lenet", "of_resnet", "key"),
+    [
+        ((0.75, 0.76, 0.74), (0.70, 0.71, 0.69), "answer.more_robust"),
+        ((0.75, 0.70, 0.80), (0.70, 0.75, 0.65), "answer.robust_unclear"),
+        ((0.75,), (0.70,), "answer.robust_one_seed"),
+    ],
+)
+def test_the_seeds_say_which_model_holds_up_better(of_lenet, of_resnet, key):
+    inputs = build_inputs(num_samples=300, num_seeds=len(of_lenet))
+    for name, values in (("lenet", of_lenet), ("resnet", of_resnet)):
+        metrics = inputs["metrics"][name]
+        metrics["test_corrupted_accuracy"] = float(np.mean(values))
+        for row, value in zip(metrics["per_seed"], values, strict=True):
+            row["test_corrupted_accuracy"] = value
+    found = answer(build_comparison(**inputs), "robustness")[0]
+    assert (found.key, found.values["high"], found.values["low"]) == (key, "lenet", "resnet")
+    if len(of_lenet) > 1:
+        expected = stats.ttest_ind(of_lenet, of_resnet, equal_var=False).pvalue
+        assert found.values["p_value"] == pytest.approx(expected)
+
+
 def test_the_worst_corruption_is_named_with_its_hardest_severity():
     inputs = build_inputs(num_samples=300)
     rows = inputs["metrics"]["resnet"]["robustness"]
     for row in rows:
         row |= {"accuracy": {"contrast": 0.4, "none": 0.9}.get(row["corruption"], 0.7), "low": 0.1, "high": 0.99}
     rows[-1]["accuracy"] = 0.2  # once lower than any contrast, but not over all severities
-    found = answer(build_comparison(**inputs), "robustness")[1].values
+    found = answer(build_comparison(**inputs), "robustness")[2].values
     assert (found["model"], found["worst"], found["severity"]) == ("resnet", "contrast", 5)
     assert (found["clean"], found["worst_accuracy"], found["hardest_accuracy"]) == pytest.approx((0.9, 0.4, 0.4))
 

@@ -27,7 +27,8 @@ def find_answers(comparison: Comparison) -> tuple[Answer, ...]:
         Answer("costs", tuple(_list_costs(model) for model in (baseline, candidate))),
         Answer("trust", (_judge_calibration(baseline, candidate, level),
                          *(_describe_trust(model, level) for model in (baseline, candidate)))),
-        Answer("robustness", tuple(_describe_robustness(model) for model in (baseline, candidate))),
+        Answer("robustness", (_judge_robustness(baseline, candidate, level),
+                              *(_describe_robustness(model) for model in (baseline, candidate)))),
         Answer("classes", (_list_classes(comparison),)),
         Answer("confused", tuple(_list_confused(model) for model in (baseline, candidate))),
     )  # fmt: skip
@@ -127,6 +128,17 @@ def _describe_trust(model: Model, level: float) -> Finding:
               "risk_of_all": 1 - model.test_accuracy, "p_value": p_value}  # fmt: skip
     is_clear = p_value is not None and p_value < level
     return Finding(direction if is_clear else "answer.about_confident", values)
+
+
+def _judge_robustness(baseline: Model, candidate: Model, level: float) -> Finding:
+    """Compares over seeds how often the models are right on corrupted images."""
+    high, low = sorted((baseline, candidate), key=lambda model: -model.corrupted_accuracy)
+    values: dict[str, Any] = {"high": high.name, "low": low.name, "high_accuracy": high.corrupted_accuracy,
+                              "low_accuracy": low.corrupted_accuracy}  # fmt: skip
+    if min(len(low.seeds), len(high.seeds)) == 1:
+        return Finding("answer.robust_one_seed", values)
+    p_value = compute_welch_p_value(*([seed.test_corrupted_accuracy for seed in side.seeds] for side in (low, high)))
+    return Finding("answer.more_robust" if p_value < level else "answer.robust_unclear", {**values, "p_value": p_value})
 
 
 def _describe_robustness(model: Model) -> Finding:
