@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cotejo.comparison.statistics import Correctness, Floats, Ints, check_answers, count_patterns
-from cotejo.evaluation.uncertainty import bootstrap_counts, choose_num_resamples
+from cotejo.evaluation.uncertainty import choose_num_resamples, resample_counts, take_percentiles
 
 
 class F1Difference(NamedTuple):
@@ -24,7 +24,7 @@ def bootstrap_accuracy_difference(
 ) -> tuple[float, float]:
     """Computes a bootstrap interval of a difference of accuracies, paired: a drawn image brings both models' answers.
 
-    Images that bring the same difference are drawn as a group, see `bootstrap_counts`. The seeds are held fixed: the
+    Images that bring the same difference are drawn as a group, see `resample_counts`. The seeds are held fixed: the
     interval doesn't cover what other seeds would change.
 
     Args:
@@ -37,7 +37,9 @@ def bootstrap_accuracy_difference(
         Low and high of the percentile interval, candidate minus baseline.
     """
     values, sizes = count_patterns(baseline, candidate)
-    return bootstrap_counts(lambda counts: counts @ values / sizes.sum(), sizes, confidence, seed=seed)
+    num_samples, num_resamples = int(sizes.sum()), choose_num_resamples(confidence)
+    resampled = resample_counts(lambda counts: counts @ values / num_samples, sizes, num_resamples, seed)
+    return take_percentiles(resampled, confidence)
 
 
 def compute_f1_differences(
@@ -124,8 +126,8 @@ def _compute_f1_difference(
         scores = _compute_f1(counts, patterns)
         return np.asarray(scores[num_baseline:].mean(axis=0) - scores[:num_baseline].mean(axis=0))
 
-    interval = bootstrap_counts(compute_difference, sizes, confidence, num_resamples=num_resamples, seed=seed)
-    return F1Difference(baseline, candidate, candidate - baseline, *interval)
+    low, high = take_percentiles(resample_counts(compute_difference, sizes, num_resamples, seed), confidence)
+    return F1Difference(baseline, candidate, candidate - baseline, low, high)
 
 
 def _compute_f1(counts: Ints, patterns: NDArray[np.bool_]) -> Floats:

@@ -34,7 +34,7 @@ def bootstrap_macro_f1(
     """Computes an interval for the macro F1 score, the mean over the seeds.
 
     Images that agree in the true class and in every seed's answer are interchangeable: drawing images with
-    replacement is drawing how often each of those groups occurs, see `bootstrap_counts`.
+    replacement is drawing how often each of those groups occurs, see `resample_counts`.
 
     Args:
         y_true: Labels, shape (num_samples,), values 0 to `num_classes` - 1.
@@ -43,9 +43,6 @@ def bootstrap_macro_f1(
         confidence: Between 0 and 1.
         num_resamples: None: as many as `choose_num_resamples` says.
         seed: Of the resamples.
-
-    References:
-        B. Efron and R. J. Tibshirani (1993), An Introduction to the Bootstrap, chapter 13 (percentile interval).
     """
     groups, sizes = _group_answers(np.vstack([y_true, y_pred]), num_classes)
     num_seeds, num_groups = len(y_pred), len(sizes)
@@ -65,7 +62,8 @@ def bootstrap_macro_f1(
         scores = np.divide(2 * found, named, out=np.zeros_like(found), where=named > 0)
         return np.asarray(scores.mean(axis=(1, 2)))
 
-    return bootstrap_counts(compute_f1, sizes, confidence, num_resamples=num_resamples, seed=seed)
+    resampled = resample_counts(compute_f1, sizes, num_resamples or choose_num_resamples(confidence), seed)
+    return take_percentiles(resampled, confidence)
 
 
 def bootstrap_mean(values: Floats, confidence: float, *, num_resamples: int | None = None, seed: int = 0) -> Interval:
@@ -86,7 +84,8 @@ def bootstrap_mean(values: Floats, confidence: float, *, num_resamples: int | No
         # not a matrix product, whose sums depend on the number of threads
         return np.asarray((counts * means).sum(axis=1) / len(values))
 
-    return bootstrap_counts(compute_mean, sizes, confidence, num_resamples=num_resamples, seed=seed)
+    resampled = resample_counts(compute_mean, sizes, num_resamples or choose_num_resamples(confidence), seed)
+    return take_percentiles(resampled, confidence)
 
 
 def group_values(values: Floats) -> tuple[Floats, NDArray[np.int64]]:
@@ -117,38 +116,38 @@ def choose_num_resamples(confidence: float) -> int:
     return min(MAX_RESAMPLES, max(MIN_RESAMPLES, math.ceil(RESAMPLES_BEYOND / ((1 - confidence) / 2))))
 
 
-def bootstrap_counts(
-    statistic: Callable[[Ints], Floats],
-    sizes: Ints,
-    confidence: float,
-    *,
-    num_resamples: int | None = None,
-    seed: int | tuple[int, ...] = 0,
-) -> Interval:
-    """Computes the percentile interval of a statistic that only depends on how many images there are of each group.
+def resample_counts(
+    statistic: Callable[[Ints], Floats], sizes: Ints, num_resamples: int, seed: int | tuple[int, ...]
+) -> Floats:
+    """Computes a statistic of images drawn with replacement, if it only depends on how many there are of each group.
 
-    Images of a group are interchangeable, so drawing images with replacement is drawing the counts of the groups from
-    a multinomial distribution. That is the ordinary bootstrap exactly, in a fraction of the time and memory.
+    Images of a group are interchangeable, so drawing images is drawing the counts of the groups from a multinomial
+    distribution. That is the ordinary bootstrap exactly, in a fraction of the time and memory.
 
     Args:
-        statistic: Of counts, shape (num_resamples, num_groups), integer; returns shape (num_resamples,).
+        statistic: Of counts, integer of shape (num_drawn, num_groups); returns shape (num_drawn,).
         sizes: Images of each group, shape (num_groups,).
-        confidence: Of the interval, between 0 and 1.
-        num_resamples: None: as many as `choose_num_resamples` says.
-        seed: Of the resamples.
+        num_resamples: How often all images are drawn.
+        seed: Of the draws.
 
-    References:
-        B. Efron and R. J. Tibshirani (1993), An Introduction to the Bootstrap, chapter 13 (percentile interval).
+    Returns:
+        Shape (num_resamples,).
     """
-    generator = np.random.default_rng(seed)
-    num_samples, num_resamples = int(sizes.sum()), num_resamples or choose_num_resamples(confidence)
+    generator, num_samples = np.random.default_rng(seed), int(sizes.sum())
     block = max(1, BLOCK_SIZE // len(sizes))
-    starts = range(0, num_resamples, block)
     draws = (
         generator.multinomial(num_samples, sizes / num_samples, size=min(block, num_resamples - start))
-        for start in starts
+        for start in range(0, num_resamples, block)
     )
-    resampled = np.concatenate([statistic(counts) for counts in draws])
+    return np.concatenate([statistic(counts) for counts in draws])
+
+
+def take_percentiles(resampled: Floats, confidence: float) -> Interval:
+    """Returns the percentile interval.
+
+    References:
+        B. Efron and R. J. Tibshirani (1993), An Introduction to the Bootstrap, chapter 13.
+    """
     low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(low), float(high))
 
