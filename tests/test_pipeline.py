@@ -1,12 +1,13 @@
 """dvc.yaml says what the code does, and `check_pipeline` notices when it no longer does."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from cotejo.imports import EXEMPT, find_sources
+from cotejo.imports import EXEMPT, find_imports, find_sources
 from cotejo.pipeline import ROWS, check_pipeline
 from cotejo.tracking.dvcfiles import load_stages
 
@@ -35,9 +36,54 @@ def test_every_stage_says_what_it_does():
     assert all(stage["desc"] for stage in load_stages(ROOT).values())
 
 
-def test_only_evaluate_reads_test_data():
-    readers = [path.name for path in (ROOT / "stages").glob("*.py") if 'load_split(DATA, "test")' in path.read_text()]
-    assert readers == ["evaluate.py"]
+def reads_test_images(path: Path) -> bool:
+    """Whether a file loads a split that isn't surely train or val, or names the arrays that preprocess saves."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("load_split"):
+            split = node.args[1] if len(node.args) > 1 else None
+            if not isinstance(split, ast.Constant) or split.value not in ("train", "val"):
+                return True
+        name = str(node.value).rpartition("/")[2] if isinstance(node, ast.Constant) else ""
+        if name.endswith(("_images.npy", "_labels.npy")) and not name.startswith(("train_", "val_")):
+            return path.name != "splits.py"  # which writes them all and reads what it is asked for
+    return False
+
+
+def find_test_readers(root: Path) -> list[str]:
+    """Names the stages whose script, or a module that it imports directly or not, reads test images."""
+    readers = []
+    for name, stage in load_stages(root).items():
+        script = root / stage["cmd"].split()[1]
+        waiting, found = [script], {script}
+        while waiting:
+            # every module, also those that needn't be a dep
+            names = find_imports(waiting.pop(), stage["cmd"].split()[2:])
+            paths = {(root / "src").joinpath(*module.split(".")).with_suffix(".py") for module in names}
+            new = {path for path in paths if path.exists()} - found
+            waiting, found = [*waiting, *new], found | new
+        if any(map(reads_test_images, found)):
+            readers.append(name)
+    return readers
+
+
+def test_only_evaluate_reads_test_images():
+    assert find_test_readers(ROOT) == ["evaluate"]
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "reader"),
+    [
+        ("stages/transfer_learn.py", 'test = load_split(Path("data/processed"), "test")', "transfer-learn"),
+        ("stages/finetune.py", "from cotejo.evaluation.summary import Splits", "finetune"),
+        ("stages/compare.py", 'images = np.load("data/processed/test_images.npy")', "compare"),
+        ("src/cotejo/tuning/trial.py", "test = splits.load_split(folder, split)", "search"),
+        ("src/cotejo/tuning/trial.py", "from cotejo.evaluation import robustness", "search"),
+    ],
+)
+def test_another_stage_that_reads_test_images_is_found(study, path, line, reader):
+    with (study / path).open("a") as file:
+        file.write(f"\n{line}\n")
+    assert sorted(find_test_readers(study)) == sorted(["evaluate", reader])
 
 
 @pytest.mark.parametrize("stage", ["download", "preprocess", "compare"])

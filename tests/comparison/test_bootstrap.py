@@ -9,7 +9,6 @@ from sklearn.metrics import f1_score
 
 from cotejo.comparison.bootstrap import (
     bootstrap_accuracy_difference,
-    choose_num_resamples,
     compute_f1_differences,
 )
 from cotejo.comparison.statistics import check_answers, compute_accuracy_difference
@@ -134,8 +133,3 @@ def test_f1_intervals_of_a_whole_test_set_take_seconds_and_repeat():
     assert time.perf_counter() - start < 10
     assert first == compute_f1_differences(y_true, a, b, 10, 0.95, num_resamples=1000)
     assert all(row.low < row.value < row.high for row in first)
-
-
-@pytest.mark.parametrize(("confidence", "expected"), [(0.5, 4000), (0.95, 4000), (0.995, 40_000), (0.9999, 100_000)])
-def test_rare_tails_take_more_resamples(confidence, expected):
-    assert choose_num_resamples(confidence) == expected

@@ -1,6 +1,5 @@
 """Bootstrap intervals over the test images, exact and fast: images that bring the same are drawn by their number."""
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,12 +16,7 @@ from cotejo.comparison.statistics import (
     count_patterns,
     variance_of_mean,
 )
-
-#: Resamples: at least so many, and on average so many beyond each end of an interval, which is noise if few; but at
-#: most so many, which leave 25 beyond each end of an interval that holds for 100 classes at once.
-MIN_RESAMPLES, RESAMPLES_BEYOND, MAX_RESAMPLES = 4000, 100, 100_000
-#: Numbers that one block of resamples may hold: 32 MB of int64.
-BLOCK_SIZE = 4_000_000
+from cotejo.evaluation.uncertainty import choose_num_resamples, resample_counts, take_percentiles
 
 
 class F1Difference(NamedTuple):
@@ -35,20 +29,13 @@ class F1Difference(NamedTuple):
     high: float
 
 
-def choose_num_resamples(confidence: float) -> int:
-    """Returns how many bootstrap resamples a percentile interval needs: the rarer what it leaves out, the more."""
-    tail = (1 - confidence) / 2
-    return min(MAX_RESAMPLES, max(MIN_RESAMPLES, math.ceil(RESAMPLES_BEYOND / tail)))
-
-
 def bootstrap_accuracy_difference(
     baseline: Correctness, candidate: Correctness, confidence: float, *, seed: int = 0
 ) -> tuple[float, float]:
     """Computes a bootstrap interval of a difference of accuracies, paired: a drawn image brings both models' answers.
 
-    Images that bring the same difference are interchangeable, so drawing images with replacement is drawing the
-    counts of those groups from a multinomial distribution. That is the ordinary bootstrap exactly, in a fraction of
-    the time and memory. The seeds are held fixed: the interval doesn't cover what other seeds would change.
+    Images that bring the same difference are drawn as a group, see `resample_counts`. The seeds are held fixed: the
+    interval doesn't cover what other seeds would change.
 
     Args:
         baseline: From `check_answers`.
@@ -58,16 +45,11 @@ def bootstrap_accuracy_difference(
 
     Returns:
         Low and high of the percentile interval, candidate minus baseline.
-
-    References:
-        B. Efron and R. J. Tibshirani (1993), An Introduction to the Bootstrap, chapter 13 (percentile interval).
     """
     values, sizes = count_patterns(baseline, candidate)
-    generator = np.random.default_rng(seed)
-    num_samples = int(sizes.sum())
-    counts = generator.multinomial(num_samples, sizes / num_samples, size=choose_num_resamples(confidence))
-    low, high = np.quantile(counts @ values / num_samples, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+    num_samples, num_resamples = int(sizes.sum()), choose_num_resamples(confidence)
+    resampled = resample_counts(lambda counts: counts @ values / num_samples, sizes, num_resamples, seed)
+    return take_percentiles(resampled, confidence)
 
 
 def compute_f1_differences(
@@ -153,25 +135,24 @@ def _compute_f1_difference(
     """Compares the F1 scores of one class, given the patterns of its images."""
     observed = _compute_f1(sizes[None, :], patterns)
     baseline, candidate = float(observed[:num_baseline].mean()), float(observed[num_baseline:].mean())
-    generator, num_samples = np.random.default_rng(seed), int(sizes.sum())
-    resampled = np.empty(num_resamples)
-    block = max(1, BLOCK_SIZE // len(sizes))
-    for start in range(0, num_resamples, block):
-        stop = min(start + block, num_resamples)
-        scores = _compute_f1(generator.multinomial(num_samples, sizes / num_samples, size=stop - start), patterns)
-        resampled[start:stop] = scores[num_baseline:].mean(axis=0) - scores[:num_baseline].mean(axis=0)
+
+    def compute_difference(counts: Ints) -> Floats:
+        scores = _compute_f1(counts, patterns)
+        return np.asarray(scores[num_baseline:].mean(axis=0) - scores[:num_baseline].mean(axis=0))
+
     value = candidate - baseline
+    resampled = resample_counts(compute_difference, sizes, num_resamples, seed)
     seeds = [variance_of_mean(side) for side in np.split(observed[:, 0], [num_baseline]) if len(side) > 1]
     if seeds:
-        variance, freedom = add_variances([Variance(float(resampled.var(ddof=1)), num_samples - 1), *seeds])
+        variance, freedom = add_variances([Variance(float(resampled.var(ddof=1)), int(sizes.sum()) - 1), *seeds])
         half_width = compute_half_width(variance, freedom, confidence)
         low, high = max(-1.0, value - half_width), min(1.0, value + half_width)
     else:
-        low, high = map(float, np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2]))
+        low, high = take_percentiles(resampled, confidence)
     return F1Difference(baseline, candidate, value, low, high)
 
 
-def _compute_f1(counts: NDArray[np.int64], patterns: NDArray[np.bool_]) -> Floats:
+def _compute_f1(counts: Ints, patterns: NDArray[np.bool_]) -> Floats:
     """Computes F1 scores of a class from how often each pattern was drawn.
 
     Args:

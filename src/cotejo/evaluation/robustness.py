@@ -77,8 +77,9 @@ def measure_robustness(
 
     Returns:
         By the model's name, what its metrics hold of it: `test_corrupted_accuracy`, the mean over all corruptions and
-        severities, `corrupted_accuracies`, the same of each seed, and `robustness`, a row (corruption, severity, accuracy, low, high) for each and one for the same
-        images uncorrupted (none, 0). An accuracy is the mean over the seeds, with Wilson's interval.
+        severities; `corrupted_accuracies`, the same of each seed; and `robustness`, a row (corruption, severity,
+        accuracy, low, high) for each and one for the same images uncorrupted (none, 0). An accuracy is the mean over
+        the seeds, with Wilson's interval.
 
     Raises:
         ModelError: A model is missing, damaged or can't be run.

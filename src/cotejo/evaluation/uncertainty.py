@@ -1,6 +1,7 @@
-"""How far scores of one model would move on other test images: percentile bootstrap, the seeds held fixed."""
+"""How far scores would move on other test images: percentile bootstrap, the seeds held fixed."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ from scipy.sparse import csr_array, hstack
 
 from cotejo.evaluation.metrics import Interval
 
-#: Resamples: at least so many, and on average so many beyond each end of an interval, which is noise if few.
-MIN_RESAMPLES, RESAMPLES_BEYOND = 4000, 100
+#: Resamples: at least so many, and on average so many beyond each end of an interval, which is noise if few; but at
+#: most so many, which leave 25 beyond each end of an interval that holds for 100 classes at once.
+MIN_RESAMPLES, RESAMPLES_BEYOND, MAX_RESAMPLES = 4000, 100, 100_000
 #: Numbers that one block of resamples may hold: 32 MB of int64.
 BLOCK_SIZE = 4_000_000
 #: Width of a group of values: this share of their distance from the mean, or of the standard deviation near it.
@@ -32,19 +34,15 @@ def bootstrap_macro_f1(
     """Computes an interval for the macro F1 score, the mean over the seeds.
 
     Images that agree in the true class and in every seed's answer are interchangeable: drawing images with
-    replacement is drawing the counts of those groups from a multinomial distribution. That is the ordinary
-    bootstrap exactly, in a fraction of the time and memory.
+    replacement is drawing how often each of those groups occurs, see `resample_counts`.
 
     Args:
         y_true: Labels, shape (num_samples,), values 0 to `num_classes` - 1.
         y_pred: Predicted labels, shape (num_seeds, num_samples).
         num_classes: Number of classes; one without a prediction and a sample scores 0, as in `compute_scores`.
         confidence: Between 0 and 1.
-        num_resamples: None: as many as leave 100 beyond each end of the interval, at least 4,000.
+        num_resamples: None: as many as `choose_num_resamples` says.
         seed: Of the resamples.
-
-    References:
-        B. Efron and R. J. Tibshirani (1993), An Introduction to the Bootstrap, chapter 13 (percentile interval).
     """
     groups, sizes = _group_answers(np.vstack([y_true, y_pred]), num_classes)
     num_seeds, num_groups = len(y_pred), len(sizes)
@@ -64,7 +62,8 @@ def bootstrap_macro_f1(
         scores = np.divide(2 * found, named, out=np.zeros_like(found), where=named > 0)
         return np.asarray(scores.mean(axis=(1, 2)))
 
-    return _bootstrap(compute_f1, sizes, confidence, num_resamples, seed)
+    resampled = resample_counts(compute_f1, sizes, num_resamples or choose_num_resamples(confidence), seed)
+    return take_percentiles(resampled, confidence)
 
 
 def bootstrap_mean(values: Floats, confidence: float, *, num_resamples: int | None = None, seed: int = 0) -> Interval:
@@ -76,7 +75,7 @@ def bootstrap_mean(values: Floats, confidence: float, *, num_resamples: int | No
     Args:
         values: One per image, shape (num_samples,): such as the loss, a mean over the seeds.
         confidence: Between 0 and 1.
-        num_resamples: None: as many as leave 100 beyond each end of the interval, at least 4,000.
+        num_resamples: None: as many as `choose_num_resamples` says.
         seed: Of the resamples.
     """
     means, sizes = group_values(values)
@@ -85,7 +84,8 @@ def bootstrap_mean(values: Floats, confidence: float, *, num_resamples: int | No
         # not a matrix product, whose sums depend on the number of threads
         return np.asarray((counts * means).sum(axis=1) / len(values))
 
-    return _bootstrap(compute_mean, sizes, confidence, num_resamples, seed)
+    resampled = resample_counts(compute_mean, sizes, num_resamples or choose_num_resamples(confidence), seed)
+    return take_percentiles(resampled, confidence)
 
 
 def group_values(values: Floats) -> tuple[Floats, NDArray[np.int64]]:
@@ -113,7 +113,43 @@ def group_values(values: Floats) -> tuple[Floats, NDArray[np.int64]]:
 
 def choose_num_resamples(confidence: float) -> int:
     """Returns how many resamples a percentile interval needs: the rarer what it leaves out, the more."""
-    return max(MIN_RESAMPLES, math.ceil(RESAMPLES_BEYOND / ((1 - confidence) / 2)))
+    return min(MAX_RESAMPLES, max(MIN_RESAMPLES, math.ceil(RESAMPLES_BEYOND / ((1 - confidence) / 2))))
+
+
+def resample_counts(
+    statistic: Callable[[Ints], Floats], sizes: Ints, num_resamples: int, seed: int | tuple[int, ...]
+) -> Floats:
+    """Computes a statistic of images drawn with replacement, if it only depends on how many there are of each group.
+
+    Images of a group are interchangeable, so drawing images is drawing the counts of the groups from a multinomial
+    distribution. That is the ordinary bootstrap exactly, in a fraction of the time and memory.
+
+    Args:
+        statistic: Of counts, integer of shape (num_drawn, num_groups); returns shape (num_drawn,).
+        sizes: Images of each group, shape (num_groups,).
+        num_resamples: How often all images are drawn.
+        seed: Of the draws.
+
+    Returns:
+        Shape (num_resamples,).
+    """
+    generator, num_samples = np.random.default_rng(seed), int(sizes.sum())
+    block = max(1, BLOCK_SIZE // len(sizes))
+    draws = (
+        generator.multinomial(num_samples, sizes / num_samples, size=min(block, num_resamples - start))
+        for start in range(0, num_resamples, block)
+    )
+    return np.concatenate([statistic(counts) for counts in draws])
+
+
+def take_percentiles(resampled: Floats, confidence: float) -> Interval:
+    """Returns the percentile interval.
+
+    References:
+        B. Efron and R. J. Tibshirani (1993), An Introduction to the Bootstrap, chapter 13.
+    """
+    low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(low), float(high))
 
 
 def _group_answers(answers: Ints, num_classes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -126,17 +162,3 @@ def _group_answers(answers: Ints, num_classes: int) -> tuple[NDArray[np.int64], 
         codes, num_codes = codes * num_classes + row, num_codes * num_classes
     _, first, sizes = np.unique(codes, return_index=True, return_counts=True)
     return answers[:, first].astype(np.int64), sizes
-
-
-def _bootstrap(statistic: Any, sizes: Ints, confidence: float, num_resamples: int | None, seed: int) -> Interval:  # noqa: ANN401
-    generator = np.random.default_rng(seed)
-    num_samples, num_resamples = int(sizes.sum()), num_resamples or choose_num_resamples(confidence)
-    block = max(1, BLOCK_SIZE // len(sizes))
-    starts = range(0, num_resamples, block)
-    draws = (
-        generator.multinomial(num_samples, sizes / num_samples, size=min(block, num_resamples - start))
-        for start in starts
-    )
-    resampled = np.concatenate([statistic(counts) for counts in draws])
-    low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(low), float(high))
