@@ -180,8 +180,8 @@ def _build_model(
 def _read_clock(served: Mapping[str, Any], clock: Mapping[str, Any]) -> Clock | None:
     if not {"batch_size", "num_timed"} <= clock.keys():
         return None
-    place = (served.get(key) for key in ("machine", "device", "threads"))
-    return Clock(*place, batch_size=clock["batch_size"], num_timed=clock["num_timed"])
+    place = {key: served.get(key) for key in ("machine", "device", "threads")}
+    return Clock(**place, batch_size=clock["batch_size"], num_timed=clock["num_timed"])
 
 
 def _summarize_seeds(seeds: Sequence[Seed], confidence: float) -> dict[str, Any]:

@@ -162,8 +162,8 @@ def decide_pair(comparison: Comparison, pair: Pair) -> str | None:
 def find_cost(comparison: Comparison) -> tuple[Finding, ...]:
     """Says how many times as much the models of the verdict cost: a finding for each that costs more in something.
 
-    Every ratio is that of the dearer model, so none is below 1 and none can be rounded to 0. The model that the verdict
-    puts first comes first: the better one; the cheaper one where both are as good; the candidate where it can't be told.
+    Every ratio is that of the dearer model, so none is below 1 and none can be rounded to 0. That of the verdict's
+    model comes first: the better one; the cheaper one where both are as good; the candidate where it can't be told.
     """
     one, other = _get_verdict_models(comparison)
     found = []

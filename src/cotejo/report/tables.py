@@ -173,7 +173,7 @@ class _Tables:
         )  # fmt: skip
 
     def trust(self) -> Table:
-        """How far every model's confidences can be believed, and what poor pictures cost it."""
+        """How far every model's confidences can be believed, and what corrupted images cost it."""
         w = self.wording
         names = ("ece", "ece_scaled", "temperature", "nll_scaled", "aurc", "surest", "corrupted")
         return self._by_model(
@@ -278,7 +278,7 @@ class _Tables:
         return Cell(say(value, digits), value, self._range(say, low, high, digits).text)
 
     def _between_seeds(self, m: Model) -> Cell:
-        """Says a training time with those of the fastest and the slowest seed, so that one sees how noisy clocks are."""
+        """Says a training time with those of the fastest and the slowest seed: that is how noisy clocks are."""
         w = self.wording
         cell = Cell(w.duration(m.train_time_s), m.train_time_s)
         if m.train_time_low_s is None or m.train_time_high_s is None or len(m.seeds) == 1:
