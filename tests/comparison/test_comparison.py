@@ -27,6 +27,18 @@ def test_finetunes_training_time_includes_transfers(comparison):
     assert find(comparison.notes, "note.finetune_time")
 
 
+def test_the_fastest_and_the_slowest_seed_are_those_of_the_whole_training():
+    inputs = build_inputs(num_samples=300, num_seeds=3)
+    for stage, times in (("transfer-learn", [10, 90, 20]), ("finetune", [500, 400, 600])):
+        for row, time_s in zip(inputs["timings"][stage]["per_seed"], times, strict=True):
+            row["train_time_s"] = time_s
+    model = build_comparison(**inputs).get_model("finetune")
+    assert (model.train_time_low_s, model.train_time_s, model.train_time_high_s) == (490, 520, 620)
+    del inputs["timings"]["transfer-learn"]
+    model = build_comparison(**inputs).get_model("finetune")
+    assert (model.train_time_low_s, model.train_time_s, model.train_time_high_s) == (None, None, None)
+
+
 def test_a_models_interval_keeps_the_confidence_that_it_was_computed_with():
     comparison = build_comparison(**build_inputs(num_samples=300) | {"confidence": 0.9})
     assert {model.confidence for model in comparison.models} == {0.95}

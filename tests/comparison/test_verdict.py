@@ -124,6 +124,22 @@ def test_verdict_and_cost_of_a_clear_difference(comparison):
         "operations": 87_600_000 / 846_000})  # fmt: skip
 
 
+def test_each_model_is_said_to_cost_more_in_what_it_costs_more():
+    inputs = build_inputs(num_samples=500, lenet=0.99)
+    inputs["metrics"]["lenet"]["parameters"] = 454_420
+    comparison = build_comparison(**inputs)
+    assert comparison.verdict.values["winner"] == "lenet"
+    winner, loser = (finding.values for finding in comparison.cost)
+    assert (winner["model"], winner["ratios"]) == ("lenet", [{"cost": "parameters", "ratio": 2.0}])
+    assert loser["model"] == "resnet"
+    expected = {
+        "train_time_s": 623.5 / 41.8,
+        "latency_p50_s": 0.0042 / 0.0011,
+        "operations": 87_600_000 / 846_000,
+    }
+    assert {row["cost"]: row["ratio"] for row in loser["ratios"]} == pytest.approx(expected)
+
+
 def test_equal_models_cannot_be_told_apart():
     comparison = build_comparison(**build_inputs(num_samples=500, resnet=0.895))
     assert comparison.verdict.key == "verdict.unclear"
@@ -256,6 +272,7 @@ def test_a_model_that_is_best_and_fastest_is_recommended_for_both():
     found = build_comparison(**build_inputs(num_samples=500, lenet=0.99)).recommendations
     assert [finding.values["model"] for finding in found] == ["lenet", "lenet"]
     assert found[1].key == "recommend.fast_too"
+    assert found[1].values["is_cheapest"]
 
 
 def test_models_that_the_test_cannot_tell_from_the_best_are_named():
@@ -276,8 +293,8 @@ def test_models_that_are_as_good_within_the_margin_are_said_to_be():
     assert -0.03 < found.values["difference_low"] < 0 < found.values["difference_high"] < 0.03
     # what the cheaper one costs stands beside it: training in a fifteenth of the time
     cost = comparison.cost[0].values
-    assert (cost["model"], cost["other"]) == ("lenet", "resnet")
-    assert next(row["ratio"] for row in cost["ratios"]) == pytest.approx(42.3 / 624, rel=1e-3)
+    assert (cost["model"], cost["other"]) == ("resnet", "lenet")
+    assert next(row["ratio"] for row in cost["ratios"]) == pytest.approx(624 / 42.3, rel=1e-3)
     accuracy, cost = comparison.recommendations
     assert cost.values["model"] == "lenet"
     assert "lenet" not in accuracy.values["tied"]

@@ -219,7 +219,7 @@ def test_the_keyboard_gets_past_the_contents_and_into_a_folded_table(open_page):
     skip = page.locator("a.skip")
     assert skip.evaluate("link => link === document.activeElement && link.getBoundingClientRect().left >= 0")
     page.keyboard.press("Enter")
-    assert page.evaluate("location.hash") == "#answers"
+    assert page.evaluate("location.hash") == "#recommendations"
     summary = page.locator("details summary").first
     summary.focus()
     page.keyboard.press("Enter")

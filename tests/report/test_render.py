@@ -6,11 +6,11 @@ import json
 import math
 import re
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import numpy as np
 import pytest
-from markupsafe import escape
 from pages import Page
 from PIL import Image
 
@@ -90,18 +90,66 @@ def test_an_unknown_language_is_refused():
 
 def test_markdowns_verdict_is_the_pages(comparison, language, html):
     verdict = re.search(r"\*\*(.+?)\*\*", render_markdown(comparison, language)).group(1)
-    assert f'<p class="verdict">{escape(verdict)}</p>' in html
+    assert f'<p class="verdict">{verdict}</p>' in unescape(html)
 
 
 def test_verdict_comes_first_and_answers_every_question(comparison, language, html):
     text = Page(html).text
     locale = load_locale(language)
-    order = ("answers", "recommendations", "models", "certainty", "cost", "trust", "data", "lineage", "params")
+    order = ("recommendations", "answers", "models", "certainty", "cost", "trust", "data", "lineage", "params")
     places = [html.index(f'<h2 id="{key}">{locale["headings"][key]}</h2>') for key in order]
     assert places == sorted(places)
     verdict = re.search(r'<p class="verdict">(.+?)</p>', html).group(1)
     assert html.index(verdict) < html.index("<table")
     assert all(question in text for question in locale["questions"].values())
+
+
+def test_the_verdict_is_said_once_on_each_form(comparison, language, html):
+    verdict = re.search(r"\*\*(.+?)\*\*", render_markdown(comparison, language)).group(1)
+    assert unescape(html).count(verdict) == render_markdown(comparison, language).count(verdict) == 1
+
+
+def test_clocks_are_read_with_what_they_were_measured_on():
+    inputs = build_inputs(num_samples=300)
+    inputs["timings"]["train-resnet"] |= {"machine": "Intel Xeon, 8 cores", "device": "GPU", "threads": 1}
+    comparison = build_comparison(**inputs)
+    for text in (Page(render_html(comparison, {}, "en", gallery={})).text, render_markdown(comparison, "en")):
+        said = " ".join(text.split())
+        assert "LeNet, Transfer learning and Fine-tuning trained on: AMD EPYC, 2 cores, cpu, 2 threads." in said
+        assert "ResNet trained on: Intel Xeon, 8 cores, GPU, 1 thread." in said
+        assert "the median of 200 answers for one image, and images a second in batches of 256." in said
+        assert "a multiply-add counts as 2" in said
+    untimed = render_markdown(build_comparison(**inputs | {"timings": {}}), "en")
+    assert "trained on" not in untimed
+    assert "answered on" not in untimed
+
+
+def test_no_model_is_said_to_cost_less_than_once_another(language):
+    inputs = build_inputs(num_samples=500, lenet=0.99)
+    for row in inputs["timings"]["train-lenet"]["per_seed"]:
+        row["train_time_s"] = 0.5
+    markdown = render_markdown(build_comparison(**inputs), language)
+    said = {"en": "ResNet costs 1,247 times the training time", "es": "ResNet cuesta 1247 veces el tiempo"}[language]
+    assert said in markdown
+    assert not re.search(r"\b0[.,]\d+ (times|veces)", markdown.split("###")[0])
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(120, "120 of the 300 test images"), (0, "300 of the 300"), (2000, "300 of the 300")]
+)
+def test_how_many_images_were_corrupted_is_said(number, said):
+    inputs = build_inputs(num_samples=300)
+    inputs["facts"]["params"]["evaluate.corruption_samples"] = number
+    assert f"Corrupted images are {said}" in Page(
+        render_html(build_comparison(**inputs), {}, "en", gallery={})
+    ).text.replace("\n", " ")
+
+
+def test_a_dear_model_is_not_said_to_be_the_fastest():
+    dear = render_markdown(build_comparison(**build_inputs(resnet=0.93)), "en")
+    assert "for none that trains faster can a loss of more than 1.00 points be ruled out (95% confidence)." in dear
+    cheap = render_markdown(build_comparison(**build_inputs(num_samples=500, lenet=0.99)), "en")
+    assert "For cost: LeNet as well: none trains faster." in cheap
 
 
 def test_the_decisions_of_the_pairs_follow_the_adjusted_p(comparison):

@@ -73,7 +73,8 @@ def list_expected(numbers):
             for p in pairs for row in p["mcnemar"]
         ],
         "cost": [
-            [[m["train_time_s"]], [m["epoch_time_s"]], [m["latency_p50_s"], m["latency_p95_s"]],
+            [[m["train_time_s"], *([m["train_time_low_s"], m["train_time_high_s"]] if len(m["seeds"]) > 1 else [])],
+             [m["epoch_time_s"]], [m["latency_p50_s"], m["latency_p95_s"]],
              [m["throughput_images_per_s"]],
              [m["parameters"], *([m["trainable_parameters"]] * (m["trainable_parameters"] != m["parameters"]))],
              [m["operations"]], [m["size_bytes"]], [m["peak_memory_bytes"]]]

@@ -78,7 +78,7 @@ def _describe_overfitting(model: Model) -> Finding:
     values = {"model": model.name, "num_seeds": len(model.seeds),
               "epochs": fmean(seed.epochs for seed in model.seeds),
               "min_val_epoch": fmean(seed.min_val_epoch for seed in model.seeds),
-              "kept_epoch": fmean(seed.best_epoch for seed in model.seeds), "waited": fmean(waited),
+              "waited": fmean(waited),
               "kept_gap": model.val_cross_entropy - model.train_cross_entropy,
               "final_gap": fmean(seed.final_gap for seed in model.seeds)}  # fmt: skip
     return Finding("answer.overfits" if any(waited) else "answer.improves", values)

@@ -13,6 +13,7 @@ from cotejo.comparison.records import (
     COSTS,
     Bin,
     ClassDifference,
+    Clock,
     Confused,
     Corrupted,
     McNemar,
@@ -158,13 +159,15 @@ def _build_model(
     seeds = tuple(Seed(**{key: row[key] for key in Seed.__dataclass_fields__}) for row in metrics["per_seed"])
     confusion = metrics["confusion"]
     tables: dict[str, Any] = {key: tuple(record(**row) for row in metrics[key]) for key, record in TABLES.items()}
-    clock = timings.get("evaluate", {}).get("per_model", {}).get(name, {})
+    served = timings.get("evaluate", {})
+    clock = served.get("per_model", {}).get(name, {})
     return Model(
         name=name,
         **{key: metrics[key] for key in DIRECT},
         **{key: metrics[written] for key, written in RENAMED.items()},
         **tables,
         **{key: clock.get(key) for key in LATENCY},
+        answers_clock=_read_clock(served, clock),
         **_summarize_seeds(seeds, metrics["confidence"]),
         **_summarize_timings([timings.get(stage) for stage in stages]),
         seeds=seeds,
@@ -172,6 +175,13 @@ def _build_model(
         class_names=tuple(confusion["class_names"]),
         counts=tuple(tuple(row) for row in confusion["counts"]),
     )
+
+
+def _read_clock(served: Mapping[str, Any], clock: Mapping[str, Any]) -> Clock | None:
+    if not {"batch_size", "num_timed"} <= clock.keys():
+        return None
+    place = {key: served.get(key) for key in ("machine", "device", "threads")}
+    return Clock(**place, batch_size=clock["batch_size"], num_timed=clock["num_timed"])
 
 
 def _summarize_seeds(seeds: Sequence[Seed], confidence: float) -> dict[str, Any]:
@@ -224,11 +234,14 @@ def _summarize_timings(stages: Sequence[Mapping[str, Any] | None]) -> dict[str, 
     """Takes medians over seeds: the stages' training times add up, pace and device are the last stage's."""
     own = stages[-1]
     if own is None:
-        return dict.fromkeys(("train_time_s", "epoch_time_s", "images_per_s", "peak_memory_bytes", "machine", "device",
-                              "threads"))  # fmt: skip
+        return dict.fromkeys(("train_time_s", "train_time_low_s", "train_time_high_s", "epoch_time_s", "images_per_s",
+                              "peak_memory_bytes", "machine", "device", "threads"))  # fmt: skip
     peaks = [_collect(stage, "peak_memory_bytes") for stage in stages]
     times = [_take_median(_collect(stage, "train_time_s")) for stage in stages]
+    totals = _add_by_seed(stages)
     return {
+        "train_time_low_s": min(totals, default=None),
+        "train_time_high_s": max(totals, default=None),
         "train_time_s": None if None in times else sum(time for time in times if time is not None),
         "epoch_time_s": _take_median(_collect(own, "epoch_time_s")),
         "images_per_s": _take_median(_collect(own, "images_per_s")),
@@ -237,6 +250,16 @@ def _summarize_timings(stages: Sequence[Mapping[str, Any] | None]) -> dict[str, 
         "device": own.get("device"),
         "threads": own.get("threads"),
     }
+
+
+def _add_by_seed(stages: Sequence[Mapping[str, Any] | None]) -> list[float]:
+    """Adds up what the stages' trainings took, for each seed that has a time in every stage."""
+    by_stage = [
+        {row["seed"]: row["train_time_s"] for row in (stage or {}).get("per_seed", ())
+         if row.get("train_time_s") is not None}
+        for stage in stages
+    ]  # fmt: skip
+    return [sum(times[seed] for times in by_stage) for seed in set.intersection(*map(set, by_stage))]
 
 
 def _collect(stage: Mapping[str, Any] | None, key: str) -> list[float]:

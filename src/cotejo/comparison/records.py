@@ -72,6 +72,17 @@ class Corrupted:
 
 
 @dataclass(frozen=True)
+class Clock:
+    """What the times of a model's answers were measured on, and how many answers were timed."""
+
+    machine: str | None
+    device: str | None
+    threads: int | None
+    batch_size: int
+    num_timed: int  # single images
+
+
+@dataclass(frozen=True)
 class Model:
     """One model: means over its seeds, of times medians. What a clock measures, and memory, is None without a clock."""
 
@@ -111,12 +122,15 @@ class Model:
     val_cross_entropy: float
     accuracy_gap: float  # running training accuracy minus validation accuracy of the kept epoch
     train_time_s: float | None  # for finetune with transfer-learn's, where it starts from
+    train_time_low_s: float | None  # of the seed that took the shortest time
+    train_time_high_s: float | None
     epoch_time_s: float | None
     images_per_s: float | None
     peak_memory_bytes: float | None  # the highest of the seeds and stages
     latency_p50_s: float | None  # of one image
     latency_p95_s: float | None
     throughput_images_per_s: float | None  # of a batch
+    answers_clock: Clock | None  # of the three above; None without one
     machine: str | None  # processor and cores; None also in timings from before it was written
     device: str | None
     threads: int | None

@@ -1,9 +1,9 @@
 """What a reader must know before believing a comparison, and how its numbers came about."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cotejo.comparison.records import Comparison, Finding
+from cotejo.comparison.records import Comparison, Finding, Model
 
 
 def find_warnings(comparison: Comparison) -> tuple[Finding, ...]:
@@ -39,12 +39,37 @@ def find_notes(comparison: Comparison) -> tuple[Finding, ...]:
              Finding("note.equivalence", {"margin": comparison.margin, "confidence": comparison.confidence}),
              Finding("note.f1", {"confidence": comparison.confidence, "is_one_training": method == "mcnemar"}),
              Finding("note.calibration", {}),
-             Finding("note.robustness", {})]  # fmt: skip
+             Finding("note.robustness", _count_corrupted(comparison)),
+             Finding("note.clocks", _describe_clocks(comparison.models))]  # fmt: skip
     if "transfer" in names and not _is_augmented("transfer", comparison.facts["params"]):
         notes.append(Finding("note.features", {}))
     if "finetune" in names:
         notes.append(Finding("note.finetune_time", {}))
     return tuple(notes)
+
+
+def _count_corrupted(comparison: Comparison) -> dict[str, Any]:
+    """Counts the test images that were corrupted; the parameter's 0 stands for all."""
+    num_images = comparison.dataset["splits"]["test"]["num_samples"]
+    num_samples = comparison.facts["params"].get("evaluate.corruption_samples") or num_images
+    return {"num_samples": min(num_samples, num_images), "num_images": num_images}
+
+
+def _describe_clocks(models: Sequence[Model]) -> dict[str, Any]:
+    """Lists what the clocks' numbers were measured on, and which models' were measured there."""
+    trained = {model.name: (model.machine, model.device, model.threads)
+               for model in models if model.train_time_s is not None}  # fmt: skip
+    answered = {
+        model.name: (clock.machine, clock.device, clock.threads, clock.batch_size, clock.num_timed)
+        for model in models
+        if (clock := model.answers_clock) is not None
+    }
+    keys = ("machine", "device", "threads", "batch_size", "num_timed")
+    return {
+        name: [{"models": [model for model in found if found[model] == place], **dict(zip(keys, place, strict=False))}
+               for place in dict.fromkeys(found.values())]
+        for name, found in (("trained", trained), ("answered", answered))
+    }  # fmt: skip
 
 
 def _keeps_lowest_loss(name: str, params: Mapping[str, Any]) -> bool:

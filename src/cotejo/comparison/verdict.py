@@ -6,6 +6,7 @@ say something else than another.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from cotejo.comparison.answers import find_answers
@@ -161,14 +162,21 @@ def decide_pair(comparison: Comparison, pair: Pair) -> str | None:
 
 
 def find_cost(comparison: Comparison) -> tuple[Finding, ...]:
-    """Says what one model of the verdict costs more or less than the other.
+    """Says how many times as much the models of the verdict cost: a finding for each that costs more in something.
 
-    It is the better one; the cheaper one where both are as good; the candidate where it can't be told.
+    Every ratio is that of the dearer model, so none is below 1 and none can be rounded to 0. That of the verdict's
+    model comes first: the better one; the cheaper one where both are as good; the candidate where it can't be told.
     """
     one, other = _get_verdict_models(comparison)
-    ratios = {cost: _ratio(getattr(one, cost), getattr(other, cost)) for cost in STATED_COSTS}
-    known = [{"cost": cost, "ratio": ratio} for cost, ratio in ratios.items() if ratio is not None]
-    return (Finding("cost.ratios", {"model": one.name, "other": other.name, "ratios": known}),)
+    found = []
+    for model, against in ((one, other), (other, one)):
+        ratios = {cost: _ratio(getattr(model, cost), getattr(against, cost)) for cost in STATED_COSTS}
+        # what both cost alike is said once
+        known = [{"cost": cost, "ratio": ratio} for cost, ratio in ratios.items()
+                 if ratio is not None and (ratio > 1 or (ratio == 1 and model is one))]  # fmt: skip
+        if known:
+            found.append(Finding("cost.ratios", {"model": model.name, "other": against.name, "ratios": known}))
+    return tuple(found)
 
 
 def find_recommendations(comparison: Comparison) -> tuple[Finding, ...]:
@@ -187,20 +195,22 @@ def find_recommendations(comparison: Comparison) -> tuple[Finding, ...]:
                                               "as_good": as_good, "margin": margin})  # fmt: skip
     losses = {model.name: _find_largest_loss(comparison, best, model) for model in comparison.models}
     eligible = [model for model in comparison.models if model is best or losses[model.name] <= margin]
-    cheap = min(eligible, key=lambda model: _price(model, is_timed=is_timed))
+    price = partial(_price, is_timed=is_timed)
+    cheap = min(eligible, key=price)
     ratio = _ratio(best.train_time_s, cheap.train_time_s) if is_timed else None
     key = "recommend.fast" if is_timed else "recommend.small"
     values = {"model": cheap.name, "best": best.name, "ratio": ratio, "parameters": cheap.parameters,
               "given_up": best.test_accuracy - cheap.test_accuracy, "at_most": losses[cheap.name],
-              "tied": cheap.name in tied, "margin": margin, "confidence": comparison.confidence}  # fmt: skip
+              "tied": cheap.name in tied, "margin": margin, "confidence": comparison.confidence,
+              "is_cheapest": cheap is min(comparison.models, key=price)}  # fmt: skip
     found = [accuracy, Finding(f"{key}_too" if cheap is best else key, values)]
     kept_back = [model for model in comparison.models if model.name in tied and model not in eligible]
     if kept_back:
-        next_one = min(kept_back, key=lambda model: _price(model, is_timed=is_timed))
-        price, other = (_price(model, is_timed=is_timed) for model in (next_one, cheap))
-        if price < other:
-            more = {"model": next_one.name, "best": best.name, "cheap": cheap.name, "ratio": other / price,
-                    "at_most": losses[next_one.name], "is_timed": is_timed}  # fmt: skip
+        next_one = min(kept_back, key=price)
+        if price(next_one) < price(cheap):
+            more = {"model": next_one.name, "best": best.name, "cheap": cheap.name, "is_timed": is_timed,
+                    "ratio": price(cheap) / price(next_one), "at_most": losses[next_one.name],
+                    "confidence": comparison.confidence}  # fmt: skip
             found.append(Finding("recommend.kept_back", more))
     return tuple(found)
 

@@ -157,7 +157,7 @@ class _Tables:
         return self._by_model(
             [self._name(name) for name in names],
             lambda m: (
-                Cell(w.duration(m.train_time_s), m.train_time_s),
+                self._between_seeds(m),
                 Cell(w.duration(m.epoch_time_s), m.epoch_time_s),
                 Cell(w.duration(m.latency_p50_s), m.latency_p50_s,
                      "" if m.latency_p95_s is None else f"{words['p95']} {w.duration(m.latency_p95_s)}"),
@@ -172,7 +172,7 @@ class _Tables:
         )  # fmt: skip
 
     def trust(self) -> Table:
-        """How far every model's confidences can be believed, and what poor pictures cost it."""
+        """How far every model's confidences can be believed, and what corrupted images cost it."""
         w = self.wording
         names = ("ece", "ece_scaled", "temperature", "nll_scaled", "aurc", "surest", "corrupted")
         return self._by_model(
@@ -275,6 +275,15 @@ class _Tables:
 
     def _between(self, say: Callable[[float, int], str], value: float, low: float, high: float, digits: int) -> Cell:
         return Cell(say(value, digits), value, self._range(say, low, high, digits).text)
+
+    def _between_seeds(self, m: Model) -> Cell:
+        """Says a training time with those of the fastest and the slowest seed: that is how noisy clocks are."""
+        w = self.wording
+        cell = Cell(w.duration(m.train_time_s), m.train_time_s)
+        if m.train_time_low_s is None or m.train_time_high_s is None or len(m.seeds) == 1:
+            return cell
+        between = (w.duration(m.train_time_low_s), w.locale["number"]["to"], w.duration(m.train_time_high_s))
+        return cell._replace(note=" ".join(between))
 
     def _range(self, say: Callable[[float, int], str], low: float | None, high: float | None, digits: int) -> Cell:
         if low is None or high is None:
