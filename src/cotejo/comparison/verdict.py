@@ -19,6 +19,7 @@ from cotejo.comparison.comparison import (
 from cotejo.comparison.predictions import Arrays, build_predictions
 from cotejo.comparison.records import Comparison, Finding, Model, Pair
 from cotejo.comparison.remarks import find_notes, find_warnings
+from cotejo.comparison.statistics import compute_ratio
 from cotejo.errors import DataError
 
 #: The verdicts that name a better model.
@@ -164,7 +165,7 @@ def find_cost(comparison: Comparison) -> tuple[Finding, ...]:
     It is the better one; the cheaper one where both are as good; the candidate where it can't be told.
     """
     one, other = _get_verdict_models(comparison)
-    ratios = {cost: _ratio(getattr(one, cost), getattr(other, cost)) for cost in STATED_COSTS}
+    ratios = {cost: compute_ratio(getattr(one, cost), getattr(other, cost)) for cost in STATED_COSTS}
     known = [{"cost": cost, "ratio": ratio} for cost, ratio in ratios.items() if ratio is not None]
     return (Finding("cost.ratios", {"model": one.name, "other": other.name, "ratios": known}),)
 
@@ -183,7 +184,7 @@ def find_recommendations(comparison: Comparison) -> tuple[Finding, ...]:
     losses = {model.name: _find_largest_loss(comparison, best, model) for model in comparison.models}
     eligible = [model for model in comparison.models if model is best or losses[model.name] <= margin]
     cheap = min(eligible, key=lambda model: _price(model, is_timed=is_timed))
-    ratio = _ratio(best.train_time_s, cheap.train_time_s) if is_timed else None
+    ratio = compute_ratio(best.train_time_s, cheap.train_time_s) if is_timed else None
     key = "recommend.fast" if is_timed else "recommend.small"
     values = {"model": cheap.name, "best": best.name, "ratio": ratio, "parameters": cheap.parameters,
               "given_up": best.test_accuracy - cheap.test_accuracy, "at_most": losses[cheap.name],
@@ -236,7 +237,3 @@ def _find_largest_loss(comparison: Comparison, best: Model, model: Model) -> flo
         return 0.0
     pair = comparison.get_pair(best.name, model.name)
     return pair.high if pair.candidate == best.name else -pair.low
-
-
-def _ratio(one: float | None, other: float | None) -> float | None:
-    return one / other if one is not None and other else None
