@@ -91,6 +91,73 @@ def test_metrics_of_an_older_version_are_refused_in_one_line():
         build_comparison(**inputs)
 
 
+def drop(key, *path):
+    """Returns what takes a key out of a table within a file."""
+
+    def do(table):
+        for step in path:
+            table = table[step]
+        del table[key]
+
+    return do
+
+
+def put(value, *path):
+    """Returns what writes a value into a table within a file."""
+
+    def do(table):
+        for step in path[:-1]:
+            table = table[step]
+        table[path[-1]] = value
+
+    return do
+
+
+@pytest.mark.parametrize(
+    ("damage", "received"),
+    [
+        (drop("count", "reliability", 0), "'count' in"),
+        (drop("test_ece", "per_seed", 1), "'test_ece' in"),
+        (put([], "risk_coverage"), "no row in risk_coverage"),
+        (put([], "per_seed"), "no row in per_seed"),
+        (put(None, "robustness"), "NoneType"),
+        (put([{"corruption": "none", "severity": 0, "accuracy": 0.9, "low": 0.8, "high": 1}], "robustness"),
+         "none of corrupted ones"),
+        (put({"coverage": 1.0}, "risk_coverage"), "TypeError"),
+        (put("0.9", "test_accuracy"), "test_accuracy is '0.9', no number"),
+        (put(float("nan"), "per_seed", 0, "temperature"), "temperature is nan, no number"),
+        (put([[1, 2], [3]], "confusion", "counts"), "not one row and column a class"),
+    ],
+)  # fmt: skip
+def test_damaged_metrics_are_one_line_that_names_the_file(damage, received):
+    inputs = build_inputs(num_samples=300)
+    damage(inputs["metrics"]["resnet"])
+    with pytest.raises(DataError, match=received) as caught:
+        build_comparison(**inputs)
+    line = str(caught.value)
+    assert "reports/metrics/resnet.json" in line
+    assert line.endswith("Run `dvc repro evaluate`.")
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("stage", "damage"),
+    [
+        ("train-lenet", drop("per_seed")),
+        ("train-lenet", put(None, "per_seed")),
+        ("transfer-learn", put("long", "per_seed", 0, "train_time_s")),
+        ("evaluate", put([], "per_model")),
+        ("evaluate", put("fast", "per_model", "lenet", "latency_p50_s")),
+    ],
+)
+def test_damaged_timings_are_one_line_that_names_their_own_file(stage, damage):
+    inputs = build_inputs(num_samples=300)
+    damage(inputs["timings"][stage])
+    with pytest.raises(DataError, match=rf"reports/timings/{stage}\.json\..* Run `dvc repro {stage}`\.$") as caught:
+        build_comparison(**inputs)
+    assert "\n" not in str(caught.value)
+
+
 def test_models_of_other_names_are_compared_in_the_order_given():
     inputs = build_inputs(num_samples=300)
     for table in ("metrics", "predictions"):

@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from cotejo.comparison.inputs import load_inputs
 from cotejo.errors import DataError
 from cotejo.schema import MODELS
+from cotejo.tracking.dvcfiles import load_stages
 
 
 @pytest.fixture
@@ -37,6 +39,24 @@ def test_all_files_are_read(reports):
     resnet = inputs.predictions["resnet"]
     assert set(resnet) == {"seeds", "y_true", "y_prob"}
     np.testing.assert_array_equal(resnet["y_prob"], np.random.default_rng(1).random((2, 20_000, 10), dtype=np.float32))
+
+
+def test_only_the_clocks_that_compare_depends_on_are_read(reports):
+    (reports / "timings/search.json").write_text("no JSON")
+    assert set(load_inputs(reports).timings) == {"evaluate", "train-lenet"}
+    declared = load_stages(Path(__file__).parents[2])["compare"]["deps"]
+    for path in (dep for dep in declared if dep.startswith("reports/timings/")):
+        (reports / "timings" / Path(path).name).write_text("{}")
+    (reports / "timings/download.json").write_text("{}")
+    assert {f"reports/timings/{stage}.json" for stage in load_inputs(reports).timings} == {
+        dep for dep in declared if dep.startswith("reports/timings/")
+    }
+
+
+def test_a_clocks_file_that_is_no_json_is_named(reports):
+    (reports / "timings/evaluate.json").write_text("{")
+    with pytest.raises(DataError, match=r"timings/evaluate\.json: expected what evaluate writes\."):
+        load_inputs(reports)
 
 
 def test_the_probabilities_of_one_model_at_a_time_are_in_memory(reports):

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from cotejo.comparison.comparison import STAGES_OF_MODEL, build_model
 from cotejo.errors import RevisionError
 from cotejo.report.wording import LANGUAGES
-from cotejo.revisions.contrast import build_side_by_side, compute_train_time
+from cotejo.revisions.contrast import build_side_by_side
 from cotejo.revisions.rendering import load_words, render
 from cotejo.revisions.results import Results
 from cotejo.tracking.dvcfiles import Locked
@@ -124,11 +123,18 @@ def test_metrics_of_another_version_are_one_line(fault):
         contrast(found._replace(metrics={"lenet": fault}), models=["lenet"])
 
 
-def test_the_training_time_is_the_reports():
+def test_the_training_time_is_the_median_over_the_seeds_of_all_stages_that_a_model_needs():
     inputs = build_inputs(num_samples=200, num_seeds=3)
-    for model in inputs["metrics"]:
-        expected = build_model(model, inputs["metrics"][model], inputs["timings"], STAGES_OF_MODEL[model]).train_time_s
-        assert compute_train_time(model, inputs["timings"]) == pytest.approx(expected)
+    for stage, seconds in (("transfer-learn", (10, 30, 20)), ("finetune", (5, 4, 900))):
+        for row, taken in zip(inputs["timings"][stage]["per_seed"], seconds, strict=True):
+            row["train_time_s"] = taken
+    results = build_results("a", {"lenet": (), "resnet": ()})._replace(
+        locked={stage: Locked("", {}, {}, {}) for stage in (*inputs["timings"], "evaluate")},
+        **{key: inputs[key] for key in ("metrics", "timings", "predictions")},
+    )
+    results.dataset["class_names"] = inputs["dataset"]["class_names"]
+    found = contrast(results, models=["transfer", "finetune"])
+    assert [row.train_time_s for row in found.rows] == [20, 25]
 
 
 def test_every_word_stands_in_every_language():

@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from cotejo.comparison.records import Answer, Comparison, Finding, Model, Pair
-from cotejo.comparison.statistics import compute_t_p_value, compute_welch_p_value
+from cotejo.comparison.statistics import compute_ratio, compute_t_p_value, compute_welch_p_value
 
 #: Times per epoch that differ by less than this ratio are called the same: clocks on a shared machine do.
 SAME_RATIO = 1.1
@@ -39,11 +39,11 @@ def _explain_time(baseline: Model, candidate: Model) -> tuple[Finding, ...]:
     if baseline.epoch_time_s is None or candidate.epoch_time_s is None:
         return (Finding("answer.no_time", {}),)
     slow, fast = sorted((baseline, candidate), key=lambda model: -(model.epoch_time_s or 0.0))
-    ratio = _ratio(slow.epoch_time_s, fast.epoch_time_s) or 1.0
+    ratio = compute_ratio(slow.epoch_time_s, fast.epoch_time_s) or 1.0
     values = {"slow": slow.name, "fast": fast.name, "ratio": ratio,
               "slow_time_s": slow.epoch_time_s, "fast_time_s": fast.epoch_time_s}  # fmt: skip
     findings = [Finding("answer.same_time" if ratio < SAME_RATIO else "answer.slower", values)]
-    pace = _ratio(fast.images_per_s, slow.images_per_s)
+    pace = compute_ratio(fast.images_per_s, slow.images_per_s)
     if ratio >= SAME_RATIO and pace is not None:
         parameters = slow.parameters / fast.parameters
         why = {"slow": slow.name, "fast": fast.name, "parameters_ratio": parameters,
@@ -187,7 +187,3 @@ def _list_confused(model: Model) -> Finding:
     pairs = [{"true_class": pair.true_class, "predicted_class": pair.predicted_class, "share": pair.share}
              for pair in model.confused]  # fmt: skip
     return Finding("answer.confused" if pairs else "answer.nothing_confused", {"model": model.name, "pairs": pairs})
-
-
-def _ratio(one: float | None, other: float | None) -> float | None:
-    return one / other if one is not None and other else None

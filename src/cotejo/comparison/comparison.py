@@ -1,9 +1,12 @@
 """How the numbers of evaluate and of the clocks become the records of a comparison."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
 from statistics import fmean, median
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -11,7 +14,6 @@ from cotejo.comparison.bootstrap import bootstrap_accuracy_difference, compute_f
 from cotejo.comparison.predictions import Predictions
 from cotejo.comparison.records import (
     COSTS,
-    Bin,
     ClassDifference,
     Clock,
     Confused,
@@ -19,7 +21,6 @@ from cotejo.comparison.records import (
     McNemar,
     Model,
     Pair,
-    RiskPoint,
     Seed,
 )
 from cotejo.comparison.statistics import (
@@ -36,6 +37,8 @@ from cotejo.comparison.statistics import (
     compute_welch_p_value,
 )
 from cotejo.errors import DataError
+from cotejo.evaluation.calibration import Bin
+from cotejo.evaluation.selective import RiskPoint
 
 #: Models in the order of the study, each with the stages whose work it needs; the last one is its own.
 STAGES_OF_MODEL = {
@@ -59,6 +62,10 @@ RENAMED = {"ece": "test_ece", "ece_scaled": "test_ece_scaled", "nll_scaled": "te
 TABLES: dict[str, Any] = {"reliability": Bin, "reliability_scaled": Bin, "risk_coverage": RiskPoint,
                           "robustness": Corrupted}  # fmt: skip
 LATENCY = ("latency_p50_s", "latency_p95_s", "throughput_images_per_s")
+#: What a clock and the process's memory say of each seed's training.
+TIMED = ("train_time_s", "epoch_time_s", "images_per_s", "peak_memory_bytes")
+
+Record = TypeVar("Record")
 
 
 def build_model(
@@ -73,14 +80,32 @@ def build_model(
         stages: The stages whose work the model needs, its own last.
 
     Raises:
-        DataError: The metrics lack something, as those of an older version do.
+        DataError: Metrics or timings lack something, as those of an older version do, or hold what is no number.
     """
-    try:
-        return _build_model(name, metrics, timings, stages)
-    except KeyError as error:
-        raise DataError(
-            f"Expected {error} in reports/metrics/{name}.json. Received: a file without it. Run `dvc repro evaluate`."
-        ) from error
+    with _refusing_faults("reports/timings/evaluate.json", "evaluate"):
+        served = timings.get("evaluate", {})
+        clock = served.get("per_model", {}).get(name, {})
+        latency = {key: None if clock.get(key) is None else _check_number(key, clock[key]) for key in LATENCY}
+        measured = {**latency, "answers_clock": _read_clock(served, clock)}
+    for stage in stages:
+        with _refusing_faults(f"reports/timings/{stage}.json", stage):
+            for key in TIMED:
+                _collect(timings.get(stage), key)
+    with _refusing_faults(f"reports/metrics/{name}.json", "evaluate"):
+        return _build_model(name, metrics, {**measured, **_summarize_timings([timings.get(stage) for stage in stages])})
+
+
+def compute_train_time(stages: Sequence[Mapping[str, Any] | None]) -> float | None:
+    """Returns the seconds of a model's training: of each stage that it needs the median over the seeds, added up.
+
+    Args:
+        stages: `reports/timings/<stage>.json` of each; None where it is missing.
+
+    Returns:
+        None where no clock was read in one of them.
+    """
+    times = [_take_median(_collect(stage, "train_time_s")) for stage in stages]
+    return None if None in times else sum(time for time in times if time is not None)
 
 
 def build_pairs(
@@ -153,28 +178,62 @@ def build_fronts(models: Sequence[Model]) -> dict[str, tuple[str, ...]]:
     return fronts
 
 
-def _build_model(
-    name: str, metrics: Mapping[str, Any], timings: Mapping[str, Mapping[str, Any]], stages: Sequence[str]
-) -> Model:
-    seeds = tuple(Seed(**{key: row[key] for key in Seed.__dataclass_fields__}) for row in metrics["per_seed"])
+@contextmanager
+def _refusing_faults(path: str, stage: str) -> Iterator[None]:
+    """Turns what a damaged file raises into one line that names the file and the stage that writes it."""
+    try:
+        yield
+    except KeyError as error:
+        raise DataError(f"Expected {error} in {path}. Received: a file without it. Run `dvc repro {stage}`.") from error
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"Expected what {stage} writes in {path}. Received: {type(error).__name__}: {error}. "
+            f"Run `dvc repro {stage}`."
+        ) from error
+
+
+def _build_model(name: str, metrics: Mapping[str, Any], measured: Mapping[str, Any]) -> Model:
+    seeds = _build_rows(Seed, "per_seed", metrics)
+    tables: dict[str, Any] = {key: _build_rows(record, key, metrics) for key, record in TABLES.items()}
+    if len({row.severity > 0 for row in tables["robustness"]}) == 1:
+        raise ValueError("robustness has no row of images as they are, or none of corrupted ones")
     confusion = metrics["confusion"]
-    tables: dict[str, Any] = {key: tuple(record(**row) for row in metrics[key]) for key, record in TABLES.items()}
-    served = timings.get("evaluate", {})
-    clock = served.get("per_model", {}).get(name, {})
-    return Model(
+    if {len(confusion["class_names"])} != {len(confusion["counts"]), *map(len, confusion["counts"])}:
+        raise ValueError("confusion has not one row and column a class")
+    return _check_numbers(Model(
         name=name,
         **{key: metrics[key] for key in DIRECT},
         **{key: metrics[written] for key, written in RENAMED.items()},
         **tables,
-        **{key: clock.get(key) for key in LATENCY},
-        answers_clock=_read_clock(served, clock),
         **_summarize_seeds(seeds, metrics["confidence"]),
-        **_summarize_timings([timings.get(stage) for stage in stages]),
+        **measured,
         seeds=seeds,
         confused=_find_confused(confusion["class_names"], confusion["counts"]),
         class_names=tuple(confusion["class_names"]),
         counts=tuple(tuple(row) for row in confusion["counts"]),
-    )
+    ))  # fmt: skip
+
+
+def _build_rows(record: type[Record], key: str, metrics: Mapping[str, Any]) -> tuple[Record, ...]:
+    """Brings a table of the metrics into records, of whose columns a row may have more."""
+    names = [field.name for field in fields(record)]  # type: ignore[arg-type]
+    rows = tuple(_check_numbers(record(**{name: row[name] for name in names})) for row in metrics[key])
+    if not rows:
+        raise ValueError(f"no row in {key}")
+    return rows
+
+
+def _check_numbers(record: Record) -> Record:
+    for field in fields(record):  # type: ignore[arg-type]
+        if field.type in (int, float):
+            _check_number(field.name, getattr(record, field.name))
+    return record
+
+
+def _check_number(name: str, value: Any) -> float:  # noqa: ANN401
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise TypeError(f"{name} is {value!r}, no number")
+    return value
 
 
 def _read_clock(served: Mapping[str, Any], clock: Mapping[str, Any]) -> Clock | None:
@@ -234,15 +293,13 @@ def _summarize_timings(stages: Sequence[Mapping[str, Any] | None]) -> dict[str, 
     """Takes medians over seeds: the stages' training times add up, pace and device are the last stage's."""
     own = stages[-1]
     if own is None:
-        return dict.fromkeys(("train_time_s", "train_time_low_s", "train_time_high_s", "epoch_time_s", "images_per_s",
-                              "peak_memory_bytes", "machine", "device", "threads"))  # fmt: skip
+        return dict.fromkeys((*TIMED, "train_time_low_s", "train_time_high_s", "machine", "device", "threads"))
     peaks = [_collect(stage, "peak_memory_bytes") for stage in stages]
-    times = [_take_median(_collect(stage, "train_time_s")) for stage in stages]
     totals = _add_by_seed(stages)
     return {
         "train_time_low_s": min(totals, default=None),
         "train_time_high_s": max(totals, default=None),
-        "train_time_s": None if None in times else sum(time for time in times if time is not None),
+        "train_time_s": compute_train_time(stages),
         "epoch_time_s": _take_median(_collect(own, "epoch_time_s")),
         "images_per_s": _take_median(_collect(own, "images_per_s")),
         "peak_memory_bytes": max((peak for peaks_of_stage in peaks for peak in peaks_of_stage), default=None),
@@ -264,7 +321,7 @@ def _add_by_seed(stages: Sequence[Mapping[str, Any] | None]) -> list[float]:
 
 def _collect(stage: Mapping[str, Any] | None, key: str) -> list[float]:
     rows = stage["per_seed"] if stage else []
-    return [row[key] for row in rows if row.get(key) is not None]
+    return [_check_number(key, row[key]) for row in rows if row.get(key) is not None]
 
 
 def _take_median(values: Sequence[float]) -> float | None:

@@ -11,9 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cotejo.comparison.comparison import STAGES_OF_MODEL
 from cotejo.errors import DataError
 from cotejo.schema import MODELS
 
+#: The stages whose clocks count: a search's doesn't, and isn't among what compare depends on.
+CLOCKED = ("evaluate", *dict.fromkeys(stage for stages in STAGES_OF_MODEL.values() for stage in stages))
 #: What reading a missing or damaged file raises.
 DAMAGE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
 
@@ -65,7 +68,7 @@ class Inputs(NamedTuple):
         predictions: By model, `y_true` of shape (num_samples,) and `y_prob` (num_seeds, num_samples, num_classes),
             read from the disk each time they are asked for.
         histories: By model, a row per seed and epoch.
-        timings: `reports/timings/<stage>.json` by stage, evaluate's own among them.
+        timings: `reports/timings/<stage>.json` by stage, evaluate's own among them; a missing one is left out.
         gallery: The images of the galleries, uint8 of shape (height, width, channels), by index of the test image.
     """
 
@@ -85,12 +88,13 @@ def load_inputs(reports: Path) -> Inputs:
     Raises:
         DataError: A file is missing or damaged.
     """
+    clocks = {stage: reports / "timings" / f"{stage}.json" for stage in CLOCKED}
     try:
         return Inputs(
             metrics={name: _read_json(reports / "metrics" / f"{name}.json") for name in MODELS},
             predictions={name: ArrayFile(reports / "predictions" / f"{name}.npz") for name in MODELS},
             histories={name: pd.read_csv(reports / "plots" / "histories" / f"{name}.csv") for name in MODELS},
-            timings={path.stem: _read_json(path) for path in sorted((reports / "timings").glob("*.json"))},
+            timings={stage: _read_json(path) for stage, path in clocks.items() if path.exists()},
             gallery=_load_gallery(reports / "gallery.npz"),
         )
     except DAMAGE as error:
@@ -110,7 +114,10 @@ def _load_gallery(path: Path) -> dict[int, NDArray[np.uint8]]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # names no file by itself
+        raise _not_evaluated(path, error) from error
     return content
 
 

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cotejo.evaluation.calibration import Bin
+from cotejo.evaluation.selective import RiskPoint
+
 #: Costs that models are held against, all of them fields of `Model`: less is better.
 COSTS = ("train_time_s", "latency_p50_s", "parameters", "operations", "size_bytes", "peak_memory_bytes")
 
@@ -39,25 +42,6 @@ class Confused:
     predicted_class: str
     count: int
     share: float  # of the images of the true class
-
-
-@dataclass(frozen=True)
-class Bin:
-    """The predictions whose confidence lies between low and high: how sure they were, and how often right."""
-
-    low: float
-    high: float
-    count: int
-    confidence: float
-    accuracy: float
-
-
-@dataclass(frozen=True)
-class RiskPoint:
-    """The share of errors (risk) when only the most confident share of images (coverage) is answered."""
-
-    coverage: float
-    risk: float
 
 
 @dataclass(frozen=True)

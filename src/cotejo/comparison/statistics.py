@@ -293,6 +293,11 @@ def compute_effect_size(baseline: float, candidate: float) -> float:
     return 2 * (math.asin(math.sqrt(candidate)) - math.asin(math.sqrt(baseline)))
 
 
+def compute_ratio(one: float | None, other: float | None) -> float | None:
+    """Returns how many times the other the one is; None where one isn't known or the other is 0."""
+    return one / other if one is not None and other else None
+
+
 def compute_seed_spread(values: Sequence[float], confidence: float) -> SeedSpread:
     """Computes how far the accuracies of several trainings lie apart.
 

@@ -20,6 +20,7 @@ from cotejo.comparison.comparison import (
 from cotejo.comparison.predictions import Arrays, build_predictions
 from cotejo.comparison.records import Comparison, Finding, Model, Pair
 from cotejo.comparison.remarks import find_notes, find_warnings
+from cotejo.comparison.statistics import compute_ratio
 from cotejo.errors import DataError
 
 #: The verdicts that name a better model.
@@ -170,7 +171,7 @@ def find_cost(comparison: Comparison) -> tuple[Finding, ...]:
     one, other = _get_verdict_models(comparison)
     found = []
     for model, against in ((one, other), (other, one)):
-        ratios = {cost: _ratio(getattr(model, cost), getattr(against, cost)) for cost in STATED_COSTS}
+        ratios = {cost: compute_ratio(getattr(model, cost), getattr(against, cost)) for cost in STATED_COSTS}
         # what both cost alike is said once
         known = [{"cost": cost, "ratio": ratio} for cost, ratio in ratios.items()
                  if ratio is not None and (ratio > 1 or (ratio == 1 and model is one))]  # fmt: skip
@@ -197,7 +198,7 @@ def find_recommendations(comparison: Comparison) -> tuple[Finding, ...]:
     eligible = [model for model in comparison.models if model is best or losses[model.name] <= margin]
     price = partial(_price, is_timed=is_timed)
     cheap = min(eligible, key=price)
-    ratio = _ratio(best.train_time_s, cheap.train_time_s) if is_timed else None
+    ratio = compute_ratio(best.train_time_s, cheap.train_time_s) if is_timed else None
     key = "recommend.fast" if is_timed else "recommend.small"
     values = {"model": cheap.name, "best": best.name, "ratio": ratio, "parameters": cheap.parameters,
               "given_up": best.test_accuracy - cheap.test_accuracy, "at_most": losses[cheap.name],
@@ -251,7 +252,3 @@ def _find_largest_loss(comparison: Comparison, best: Model, model: Model) -> flo
         return 0.0
     pair = comparison.get_pair(best.name, model.name)
     return pair.high if pair.candidate == best.name else -pair.low
-
-
-def _ratio(one: float | None, other: float | None) -> float | None:
-    return one / other if one is not None and other else None

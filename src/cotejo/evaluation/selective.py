@@ -1,6 +1,7 @@
 """How often a model errs if it may leave the images that it is least sure of to somebody else."""
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,8 @@ Floats = NDArray[np.floating[Any]]
 NUM_COVERAGES = 20
 
 
-class RiskPoint(NamedTuple):
+@dataclass(frozen=True)
+class RiskPoint:
     """The share of wrong answers among the most confident ones; coverage is the share of images that they are."""
 
     coverage: float

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
 from typing import Any
 
 import numpy as np
 
-from cotejo.comparison.comparison import STAGES_OF_MODEL, build_pairs
+from cotejo.comparison.comparison import STAGES_OF_MODEL, build_pairs, compute_train_time
 from cotejo.comparison.predictions import Predictions, build_predictions
 from cotejo.comparison.records import Finding, Pair
 from cotejo.comparison.statistics import adjust_holm
@@ -125,17 +124,6 @@ def build_side_by_side(found: Sequence[Results], models: Sequence[str], confiden
     )
 
 
-def compute_train_time(model: str, timings: Mapping[str, Mapping[str, Any]]) -> float | None:
-    """Returns the seconds of a model's training as the report does: the median over seeds, of all stages it needs."""
-    times = []
-    for stage in STAGES_OF_MODEL[model]:
-        taken = [row["train_time_s"] for row in timings[stage]["per_seed"] if row.get("train_time_s") is not None]
-        if not taken:
-            return None
-        times.append(median(taken))
-    return sum(times)
-
-
 def _check_same_images(found: Sequence[Results]) -> dict[str, str]:
     digests = {}
     for results in found:
@@ -172,7 +160,7 @@ def _build_row(model: str, results: Results, first: Results) -> Row:
             commit=results.commit,
             **{key: metrics[key] for key in direct},
             num_seeds=len(metrics["per_seed"]),
-            train_time_s=compute_train_time(model, results.timings),
+            train_time_s=compute_train_time([results.timings[stage] for stage in STAGES_OF_MODEL[model]]),
             changes=tuple(changes[key] for key in sorted(changes)),
             changed_sources=tuple(sorted(sources)),
         )
