@@ -25,7 +25,7 @@ def evaluate(stage: Stage) -> None:
     with stage.outputs(*OUTPUTS) as (*tables, figures, gallery, timings):
         results = {name: evaluate_model(folder, base.seeds, splits, settings) for name, folder in FOLDERS.items()}
         for name, found in measure_robustness(FOLDERS, DATA, base, settings, stage.params.runtime).items():
-            results[name].summary.update(found)
+            results[name].add_robustness(found)
             save_evaluation(results[name], name, dataset.class_names, *tables)
             stage.run.log_metrics(results[name].list_scores(f"{name}/"), is_summary=True)
         save_evaluation_figures(results, test.images, dataset.class_names, settings, figures)

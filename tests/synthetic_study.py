@@ -134,11 +134,13 @@ def _measure(name, y_true, y_prob):
         for kind, function in (("precision", sk.precision_score), ("recall", sk.recall_score), ("f1", sk.f1_score))
     }  # fmt: skip
     accuracy = float(np.mean(accuracies))
+    robustness = _measure_robustness(accuracy, len(y_true))
     per_seed = [
         {"seed": seed, "model_sha256": digest_of(name, seed),
          "test_accuracy": value, "test_loss": 0.3 - 0.01 * seed, "test_macro_f1": value,
          "test_ece": 0.04 + 0.001 * seed, "test_ece_scaled": 0.012, "test_nll_scaled": 0.28,
          "temperature": 1.4 + 0.1 * seed, "test_aurc": 0.02, "min_val_epoch": 8 - seed, "final_gap": 0.12 + 0.01 * seed,
+         "test_corrupted_accuracy": robustness["test_corrupted_accuracy"] + 0.002 * (seed - (len(accuracies) - 1) / 2),
          "sample_right": 90 + seed, "epochs": 10, "best_epoch": 8 - seed, "val_accuracy": value + 0.002,
          "val_cross_entropy": 1.2 - value + 0.002 * seed, "val_loss": 1.3 - value + 0.002 * seed,
          "train_accuracy": value + 0.04, "train_cross_entropy": 0.18, "train_loss": 0.28}
@@ -150,7 +152,7 @@ def _measure(name, y_true, y_prob):
         "confidence": 0.95, "test_loss": 0.3, "test_loss_low": 0.28, "test_loss_high": 0.32, **scores,
         "test_macro_f1_low": scores["test_macro_f1"] - 0.007, "test_macro_f1_high": scores["test_macro_f1"] + 0.007,
         "test_ece": 0.041, "test_ece_scaled": 0.012, "test_nll_scaled": 0.28, "temperature": 1.45,
-        **_measure_trust(y_true, y_prob), **_measure_robustness(accuracy, len(y_true)), "operations": SERVING[name][0],
+        **_measure_trust(y_true, y_prob), **robustness, "operations": SERVING[name][0],
         "sample_right": 100 * accuracy, "sample_size": 100,
         "parameters": parameters,
         "trainable_parameters": parameters - (218_000 if name in ("transfer", "finetune") else 0),

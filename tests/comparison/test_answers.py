@@ -196,14 +196,49 @@ def test_calibration_is_better_by_a_test_over_the_seeds(errors_of_lenet, errors_
     )
 
 
-@pytest.mark.parametrize(("temperature", "key"), [(1.4, "answer.overconfident"), (0.9, "answer.underconfident")])
-def test_the_temperature_says_whether_a_model_is_too_sure(temperature, key):
-    inputs = build_inputs(num_samples=300)
-    inputs["metrics"]["lenet"]["temperature"] = temperature
+@pytest.mark.parametrize(
+    ("temperatures", "key"),
+    [
+        ((1.38, 1.4, 1.41), "answer.overconfident"),
+        ((0.9, 0.88, 0.91), "answer.underconfident"),
+        ((1.0, 1.06, 1.09), "answer.about_confident"),
+        ((1.4,), "answer.about_confident"),
+    ],
+)
+def test_the_seeds_temperatures_say_whether_a_model_is_too_sure(temperatures, key):
+    inputs = build_inputs(num_samples=300, num_seeds=len(temperatures))
+    metrics = inputs["metrics"]["lenet"]
+    metrics["temperature"] = float(np.mean(temperatures))
+    for row, temperature in zip(metrics["per_seed"], temperatures, strict=True):
+        row["temperature"] = temperature
     found = answer(build_comparison(**inputs), "trust")[1]
     assert (found.key, found.values["model"], found.values["coverage"]) == (key, "lenet", 0.8)
+    expected = stats.ttest_1samp(np.log(temperatures), 0).pvalue if len(temperatures) > 1 else None
+    assert found.values["p_value"] == (expected and pytest.approx(expected))
     points = {row["coverage"]: row["risk"] for row in inputs["metrics"]["lenet"]["risk_coverage"]}
     assert found.values["risk"] == points[0.8]
+
+
+@pytest.mark.parametrize(
+    ("of_lenet", "of_resnet", "key"),
+    [
+        ((0.75, 0.76, 0.74), (0.70, 0.71, 0.69), "answer.more_robust"),
+        ((0.75, 0.70, 0.80), (0.70, 0.75, 0.65), "answer.robust_unclear"),
+        ((0.75,), (0.70,), "answer.robust_one_seed"),
+    ],
+)
+def test_the_seeds_say_which_model_holds_up_better(of_lenet, of_resnet, key):
+    inputs = build_inputs(num_samples=300, num_seeds=len(of_lenet))
+    for name, values in (("lenet", of_lenet), ("resnet", of_resnet)):
+        metrics = inputs["metrics"][name]
+        metrics["test_corrupted_accuracy"] = float(np.mean(values))
+        for row, value in zip(metrics["per_seed"], values, strict=True):
+            row["test_corrupted_accuracy"] = value
+    found = answer(build_comparison(**inputs), "robustness")[0]
+    assert (found.key, found.values["high"], found.values["low"]) == (key, "lenet", "resnet")
+    if len(of_lenet) > 1:
+        expected = stats.ttest_ind(of_lenet, of_resnet, equal_var=False).pvalue
+        assert found.values["p_value"] == pytest.approx(expected)
 
 
 def test_the_worst_corruption_is_named_with_its_hardest_severity():
@@ -212,7 +247,7 @@ def test_the_worst_corruption_is_named_with_its_hardest_severity():
     for row in rows:
         row |= {"accuracy": {"contrast": 0.4, "none": 0.9}.get(row["corruption"], 0.7), "low": 0.1, "high": 0.99}
     rows[-1]["accuracy"] = 0.2  # once lower than any contrast, but not over all severities
-    found = answer(build_comparison(**inputs), "robustness")[1].values
+    found = answer(build_comparison(**inputs), "robustness")[2].values
     assert (found["model"], found["worst"], found["severity"]) == ("resnet", "contrast", 5)
     assert (found["clean"], found["worst_accuracy"], found["hardest_accuracy"]) == pytest.approx((0.9, 0.4, 0.4))
 

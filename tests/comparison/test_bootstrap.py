@@ -71,7 +71,7 @@ def test_f1_scores_equal_scikit_learns():
 def test_f1_intervals_equal_those_of_a_plain_bootstrap():
     generator = np.random.default_rng(4)
     y_true = generator.integers(0, 3, size=300)
-    a, b = predict(generator, y_true, 2, 0.7, 3), predict(generator, y_true, 2, 0.8, 3)
+    a, b = predict(generator, y_true, 1, 0.7, 3), predict(generator, y_true, 1, 0.8, 3)
     found = compute_f1_differences(y_true, a, b, 3, 0.9, num_resamples=4000)
     plain = []
     for _ in range(1000):
@@ -82,6 +82,47 @@ def test_f1_intervals_equal_those_of_a_plain_bootstrap():
     # the ends of both are random; their standard error is about 0.002
     assert [row.low for row in found] == pytest.approx(list(low), abs=0.009)
     assert [row.high for row in found] == pytest.approx(list(high), abs=0.009)
+
+
+def test_with_several_seeds_f1_intervals_cover_them_too():
+    generator = np.random.default_rng(4)
+    y_true = generator.integers(0, 3, size=300)
+    a, b = predict(generator, y_true, 3, 0.7, 3), predict(generator, y_true, 4, 0.8, 3)
+    found = compute_f1_differences(y_true, a, b, 3, 0.9, num_resamples=20_000)
+    scores = [np.array([f1_score(y_true, row, average=None) for row in rows]) for rows in (a, b)]
+    resampled = []
+    for _ in range(1000):
+        chosen = generator.integers(0, 300, size=300)
+        sides = [[f1_score(y_true[chosen], row[chosen], average=None) for row in rows] for rows in (a, b)]
+        resampled.append(np.mean(sides[1], axis=0) - np.mean(sides[0], axis=0))
+    parts = np.array([np.var(resampled, axis=0), *(side.var(axis=0, ddof=1) / len(side) for side in scores)])
+    freedom = parts.sum(axis=0) ** 2 / (parts**2 / np.array([[299], [2], [3]])).sum(axis=0)
+    half_width = stats.t.ppf(0.95, freedom) * np.sqrt(parts.sum(axis=0))
+    value = scores[1].mean(axis=0) - scores[0].mean(axis=0)
+    assert [row.value for row in found] == pytest.approx(list(value))
+    assert [row.high - row.value for row in found] == pytest.approx(list(half_width), rel=0.06)
+    assert [row.value - row.low for row in found] == pytest.approx(list(half_width), rel=0.06)
+
+
+def test_two_sets_of_trainings_of_one_model_seldom_differ_in_a_class():
+    generator = np.random.default_rng(11)
+    num_found = {1: 0, 3: 0}
+    for _ in range(60):
+        y_true = generator.integers(0, 3, size=2000)
+        # each training is better at some classes than another one, by luck
+        trainings = [train_by_luck(generator, y_true) for _ in range(6)]
+        for num_seeds in num_found:
+            sides = np.stack(trainings[:num_seeds]), np.stack(trainings[3 : 3 + num_seeds])
+            rows = compute_f1_differences(y_true, *sides, 3, 1 - 0.05 / 3, num_resamples=1000)
+            num_found[num_seeds] += any(row.low > 0 or row.high < 0 for row in rows)
+    assert num_found[3] <= 6  # 3 on average, if the intervals hold
+    assert num_found[1] > 15, "one training each can't know: the report says so beside it"
+
+
+def train_by_luck(generator, y_true):
+    accuracy = np.clip(0.85 + generator.normal(0, 0.03, size=3), 0, 1)[y_true]
+    wrong = (y_true + generator.integers(1, 3, size=len(y_true))) % 3
+    return np.where(generator.random(len(y_true)) < accuracy, y_true, wrong)
 
 
 def test_f1_intervals_of_a_whole_test_set_take_seconds_and_repeat():

@@ -21,7 +21,7 @@ def comparison(inputs):
 
 def recommend(comparison, model, tied):
     accuracy, cost = comparison.recommendations
-    values = {"model": model, "accuracy": 0.9, "tied": tied}
+    values = {"model": model, "accuracy": 0.9, "tied": tied, "as_good": []}
     return replace(comparison, recommendations=(replace(accuracy, values=values), cost))
 
 

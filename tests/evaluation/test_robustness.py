@@ -104,7 +104,9 @@ def test_it_is_what_a_metrics_file_may_hold(measured):
     assert list(measured) == ["lenet", "resnet"]
     assert measured["lenet"] != measured["resnet"]
     for found in measured.values():
-        assert list(found) == ["test_corrupted_accuracy", "robustness"]
+        assert list(found) == ["test_corrupted_accuracy", "robustness", "corrupted_accuracies"]
+        assert np.mean(found["corrupted_accuracies"]) == pytest.approx(found["test_corrupted_accuracy"])
+        assert len(set(found["corrupted_accuracies"])) > 1, "one a seed"
         assert json.loads(json.dumps(found, allow_nan=False)) == found
         assert all(list(row) == ["corruption", "severity", "accuracy", "low", "high"] for row in found["robustness"])
 

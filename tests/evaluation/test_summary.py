@@ -70,7 +70,7 @@ def write(folder, models, splits):
     evaluation = evaluate_model(models, SEEDS, splits, SETTINGS)
     # 203 right at first, then 5 fewer from cell to cell
     num_right = np.tile(203 - 5 * np.arange(len(CELLS)), (len(SEEDS), 1))
-    evaluation.summary.update(summarize(num_right, 203, SETTINGS.confidence))
+    evaluation.add_robustness(summarize(num_right, 203, SETTINGS.confidence))
     save_evaluation(evaluation, "lenet", NAMES, **folders)
     return folder
 

@@ -177,10 +177,24 @@ def test_headline_recommendation_and_table_agree_on_a_crowded_p(language):
     crowded = replace(comparison, pairs=pairs, verdict=verdict)
     crowded = replace(crowded, recommendations=find_recommendations(crowded))
     wording, markdown = Wording(language), render_markdown(crowded, language)
-    unclear = load_locale(language)["decisions"]["unclear"]
+    unclear = load_locale(language)["decisions"]["verdict.unclear"]
     assert [cells[-1] for cells in read_pairs(crowded, language)] == ["ResNet"] + [unclear] * 5
     tied = wording.listing([wording.model(name) for name in ("transfer", "finetune")])
     assert f" {tied}." in markdown
+
+
+def test_headline_recommendation_and_table_agree_on_two_that_are_as_good(language):
+    inputs = build_inputs(num_samples=4000, num_seeds=3)
+    inputs["predictions"]["resnet"] = inputs["predictions"]["lenet"]
+    comparison = build_comparison(**inputs | {"margin": 0.03})
+    as_good = load_locale(language)["decisions"]["verdict.equivalent"]
+    assert comparison.verdict.key == "verdict.equivalent"
+    assert read_pairs(comparison, language)[0][-1] == as_good
+    say = {"en": "As good within 3.00 points: ResNet.", "es": "Igual de bueno con un margen de 3,00 puntos: ResNet."}
+    best = comparison.recommendations[0].values["model"]
+    assert say[language].replace("ResNet", "LeNet" if best == "resnet" else "ResNet") in render_markdown(
+        comparison, language
+    )
 
 
 def test_every_interval_is_headed_by_its_own_confidence(language):

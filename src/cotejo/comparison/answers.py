@@ -1,11 +1,12 @@
 """What a comparison says to the questions of the study about its two models: findings, no words."""
 
+import math
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
 from cotejo.comparison.records import Answer, Comparison, Finding, Model, Pair
-from cotejo.comparison.statistics import compute_welch_p_value
+from cotejo.comparison.statistics import compute_t_p_value, compute_welch_p_value
 
 #: Times per epoch that differ by less than this ratio are called the same: clocks on a shared machine do.
 SAME_RATIO = 1.1
@@ -25,8 +26,9 @@ def find_answers(comparison: Comparison) -> tuple[Answer, ...]:
         Answer("resources", tuple(_list_resources(model) for model in (baseline, candidate))),
         Answer("costs", tuple(_list_costs(model) for model in (baseline, candidate))),
         Answer("trust", (_judge_calibration(baseline, candidate, level),
-                         *(_describe_trust(model) for model in (baseline, candidate)))),
-        Answer("robustness", tuple(_describe_robustness(model) for model in (baseline, candidate))),
+                         *(_describe_trust(model, level) for model in (baseline, candidate)))),
+        Answer("robustness", (_judge_robustness(baseline, candidate, level),
+                              *(_describe_robustness(model) for model in (baseline, candidate)))),
         Answer("classes", (_list_classes(comparison),)),
         Answer("confused", tuple(_list_confused(model) for model in (baseline, candidate))),
     )  # fmt: skip
@@ -112,13 +114,31 @@ def _judge_calibration(baseline: Model, candidate: Model, level: float) -> Findi
     return Finding(key, {**values, "p_value": p_value})
 
 
-def _describe_trust(model: Model) -> Finding:
-    """Says what the temperature does for a model, and what it gains if it may leave out what it is least sure of."""
+def _describe_trust(model: Model, level: float) -> Finding:
+    """Says whether a model is too sure, and what it gains if it may leave out what it is least sure of.
+
+    A temperature of 1 changes nothing, so it is the seeds' logarithms that are held against 0.
+    """
+    logs = [math.log(seed.temperature) for seed in model.seeds]
+    p_value = compute_t_p_value(logs) if len(logs) > 1 else None
+    direction = "answer.overconfident" if model.temperature > 1 else "answer.underconfident"
     answered = min(model.risk_coverage, key=lambda point: abs(point.coverage - ANSWERED))
     values = {"model": model.name, "temperature": model.temperature, "ece": model.ece, "ece_scaled": model.ece_scaled,
               "aurc": model.aurc, "coverage": answered.coverage, "risk": answered.risk,
-              "risk_of_all": 1 - model.test_accuracy}  # fmt: skip
-    return Finding("answer.overconfident" if model.temperature > 1 else "answer.underconfident", values)
+              "risk_of_all": 1 - model.test_accuracy, "p_value": p_value}  # fmt: skip
+    is_clear = p_value is not None and p_value < level
+    return Finding(direction if is_clear else "answer.about_confident", values)
+
+
+def _judge_robustness(baseline: Model, candidate: Model, level: float) -> Finding:
+    """Compares over seeds how often the models are right on corrupted images."""
+    high, low = sorted((baseline, candidate), key=lambda model: -model.corrupted_accuracy)
+    values: dict[str, Any] = {"high": high.name, "low": low.name, "high_accuracy": high.corrupted_accuracy,
+                              "low_accuracy": low.corrupted_accuracy}  # fmt: skip
+    if min(len(low.seeds), len(high.seeds)) == 1:
+        return Finding("answer.robust_one_seed", values)
+    p_value = compute_welch_p_value(*([seed.test_corrupted_accuracy for seed in side.seeds] for side in (low, high)))
+    return Finding("answer.more_robust" if p_value < level else "answer.robust_unclear", {**values, "p_value": p_value})
 
 
 def _describe_robustness(model: Model) -> Finding:
@@ -154,6 +174,7 @@ def _list_classes(comparison: Comparison) -> Finding:
     clear = [{"class_name": row.class_name, "value": row.value} for row in comparison.differences if row.is_clear]
     values: dict[str, Any] = {"baseline": comparison.baseline, "candidate": comparison.candidate,
                               "num_classes": len(comparison.differences),
+                              "is_one_training": comparison.pairs[0].method == "mcnemar",
                               "better": _keep_sign(clear, 1), "worse": _keep_sign(clear, -1)}  # fmt: skip
     return Finding("answer.classes" if clear else "answer.no_classes", values)
 

@@ -6,7 +6,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cotejo.comparison.statistics import Correctness, Floats, Ints, check_answers, count_patterns
+from cotejo.comparison.statistics import (
+    Correctness,
+    Floats,
+    Ints,
+    Variance,
+    add_variances,
+    check_answers,
+    compute_half_width,
+    count_patterns,
+    variance_of_mean,
+)
 
 #: Resamples: at least so many, and on average so many beyond each end of an interval, which is noise if few; but at
 #: most so many, which leave 25 beyond each end of an interval that holds for 100 classes at once.
@@ -70,11 +80,15 @@ def compute_f1_differences(
     num_resamples: int | None = None,
     seed: int = 0,
 ) -> list[F1Difference]:
-    """Compares the F1 scores of two models class by class, with bootstrap intervals over the test images.
+    """Compares the F1 scores of two models class by class.
+
+    As in `compute_accuracy_difference`, other test images and other seeds could have given another difference, and
+    both variances add up: that over images is the bootstrap's, the interval is t. With one seed each it is the
+    bootstrap's percentile interval, which covers the test images only.
 
     An image enters the score of a class only by whether it is of that class and which trainings say that it is. So
     the images are counted by these patterns, and resamples drawn as in `bootstrap_accuracy_difference`, class by
-    class. The seeds are held fixed: the intervals don't cover what other seeds would change.
+    class.
 
     Args:
         y_true: True classes, shape (num_samples,), values 0 to `num_classes` - 1.
@@ -146,8 +160,15 @@ def _compute_f1_difference(
         stop = min(start + block, num_resamples)
         scores = _compute_f1(generator.multinomial(num_samples, sizes / num_samples, size=stop - start), patterns)
         resampled[start:stop] = scores[num_baseline:].mean(axis=0) - scores[:num_baseline].mean(axis=0)
-    low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return F1Difference(baseline, candidate, candidate - baseline, float(low), float(high))
+    value = candidate - baseline
+    seeds = [variance_of_mean(side) for side in np.split(observed[:, 0], [num_baseline]) if len(side) > 1]
+    if seeds:
+        variance, freedom = add_variances([Variance(float(resampled.var(ddof=1)), num_samples - 1), *seeds])
+        half_width = compute_half_width(variance, freedom, confidence)
+        low, high = max(-1.0, value - half_width), min(1.0, value + half_width)
+    else:
+        low, high = map(float, np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2]))
+    return F1Difference(baseline, candidate, value, low, high)
 
 
 def _compute_f1(counts: NDArray[np.int64], patterns: NDArray[np.bool_]) -> Floats:

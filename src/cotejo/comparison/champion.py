@@ -25,7 +25,8 @@ def find_champion(comparison: Comparison, metrics: Mapping[str, Mapping[str, Any
         registry; `compared`, the SHA-256 of every archive that took part, and `equals`, of those that are as good.
     """
     recommended = comparison.recommendations[0].values
-    best, tied = comparison.get_model(recommended["model"]), recommended["tied"]
+    best = comparison.get_model(recommended["model"])
+    tied = [*recommended["as_good"], *recommended["tied"]]
     digests = {name: {row["seed"]: row["model_sha256"] for row in metrics[name]["per_seed"]} for name in metrics}
     seed = min(best.seeds, key=lambda row: (row.val_cross_entropy, row.seed))
     facts, dataset = comparison.facts, comparison.dataset

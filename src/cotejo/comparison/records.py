@@ -23,6 +23,7 @@ class Seed:
     epochs: int
     best_epoch: int  # the one that was kept
     min_val_epoch: int  # the one with the lowest cross-entropy on the validation images
+    test_corrupted_accuracy: float  # mean over all corruptions and severities
     final_gap: float  # of the last epoch: cross-entropy on validation minus on training images
     train_accuracy: float
     train_cross_entropy: float

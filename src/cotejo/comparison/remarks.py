@@ -37,7 +37,7 @@ def find_notes(comparison: Comparison) -> tuple[Finding, ...]:
              Finding("note.wilson", {"confidence": comparison.models[0].confidence}),
              Finding("note.holm", {"num_pairs": len(comparison.pairs), "level": 1 - comparison.confidence}),
              Finding("note.equivalence", {"margin": comparison.margin, "confidence": comparison.confidence}),
-             Finding("note.f1", {"confidence": comparison.confidence}),
+             Finding("note.f1", {"confidence": comparison.confidence, "is_one_training": method == "mcnemar"}),
              Finding("note.calibration", {}),
              Finding("note.robustness", _count_corrupted(comparison)),
              Finding("note.clocks", _describe_clocks(comparison.models))]  # fmt: skip

@@ -34,6 +34,13 @@ class Correctness(NamedTuple):
         return np.asarray(np.count_nonzero(self.right, axis=1) / self.right.shape[1])
 
 
+class Variance(NamedTuple):
+    """A variance and its degrees of freedom."""
+
+    value: float
+    freedom: float
+
+
 class Difference(NamedTuple):
     """A difference between two accuracies, candidate minus baseline.
 
@@ -147,11 +154,10 @@ def compute_accuracy_difference(baseline: Correctness, candidate: Correctness, c
     """
     images = _variance_over_images(*count_patterns(baseline, candidate))
     sides = [model.accuracies for model in (baseline, candidate)]
-    seeds = [_variance_of_mean(accuracies) for accuracies in sides if len(accuracies) > 1]
+    seeds = [variance_of_mean(accuracies) for accuracies in sides if len(accuracies) > 1]
     value = float(sides[1].mean() - sides[0].mean())
-    variance = sum(source for source, _ in (images, *seeds))
-    freedom = _compute_degrees_of_freedom([images, *seeds])
-    half_width = float(stats.t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(variance)
+    variance, freedom = add_variances([images, *seeds])
+    half_width = compute_half_width(variance, freedom, confidence)
     if seeds:
         p_value, method = _test_t(value, variance, freedom), "welch_t"
     else:
@@ -163,7 +169,7 @@ def compute_accuracy_difference(baseline: Correctness, candidate: Correctness, c
         p_value=p_value,
         standard_error=math.sqrt(variance),
         degrees_of_freedom=freedom,
-        image_share=images[0] / variance if len(seeds) == 2 and variance else None,
+        image_share=images.value / variance if len(seeds) == 2 and variance else None,
         method=method,
     )
 
@@ -211,9 +217,21 @@ def compute_welch_p_value(first: Sequence[float] | Floats, second: Sequence[floa
         B. L. Welch (1947), Biometrika 34, 28-35.
     """
     one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    sources = [_variance_of_mean(one), _variance_of_mean(other)]
-    variance = sum(source for source, _ in sources)
-    return _test_t(float(one.mean() - other.mean()), variance, _compute_degrees_of_freedom(sources))
+    variance, freedom = add_variances([variance_of_mean(one), variance_of_mean(other)])
+    return _test_t(float(one.mean() - other.mean()), variance, freedom)
+
+
+def compute_t_p_value(values: Sequence[float]) -> float:
+    """Tests whether the mean of several values is 0; raises nothing where they don't vary, as Welch's above.
+
+    Args:
+        values: Independent values, at least two.
+
+    Returns:
+        The two-sided p value of Student's t test.
+    """
+    one = np.asarray(values, dtype=np.float64)
+    return _test_t(float(one.mean()), *variance_of_mean(one))
 
 
 def compute_equivalence_p(difference: Difference, margin: float) -> float:
@@ -283,10 +301,38 @@ def compute_seed_spread(values: Sequence[float], confidence: float) -> SeedSprea
         confidence: Of the interval around their mean, between 0 and 1; it ends at 0 and 1.
     """
     accuracies = np.asarray(values, dtype=np.float64)
-    variance, freedom = _variance_of_mean(accuracies)
-    half_width = float(stats.t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(variance)
+    variance, freedom = variance_of_mean(accuracies)
+    half_width = compute_half_width(variance, freedom, confidence)
     mean = float(accuracies.mean())
     return SeedSpread(math.sqrt(variance * len(values)), max(0.0, mean - half_width), min(1.0, mean + half_width))
+
+
+def variance_of_mean(values: Floats) -> Variance:
+    """Returns the variance of the mean of independent values, shape (num_values,), at least two."""
+    # equal values whose mean isn't a float (thirds) would leave 1e-33 where 0 is meant
+    if np.ptp(values) == 0:
+        return Variance(0.0, len(values) - 1)
+    return Variance(float(values.var(ddof=1)) / len(values), len(values) - 1)
+
+
+def add_variances(sources: Sequence[Variance]) -> Variance:
+    """Adds independent sources of variance; the degrees of freedom are Welch and Satterthwaite's.
+
+    If nothing varies they are those of the first source.
+
+    References:
+        F. E. Satterthwaite (1946), Biometrics Bulletin 2(6), 110-114. B. L. Welch (1947), Biometrika 34, 28-35.
+    """
+    total = sum(source.value for source in sources)
+    if total == 0:
+        return Variance(0.0, sources[0].freedom)
+    # shares first: variances this small underflow when squared
+    return Variance(total, 1 / sum((source.value / total) ** 2 / source.freedom for source in sources))
+
+
+def compute_half_width(variance: float, freedom: float, confidence: float) -> float:
+    """Returns half of a t interval's width."""
+    return float(stats.t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(variance)
 
 
 def adjust_holm(p_values: Sequence[float]) -> list[float]:
@@ -309,29 +355,13 @@ def adjust_holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _variance_over_images(values: Floats, sizes: NDArray[np.int64]) -> tuple[float, int]:
+def _variance_over_images(values: Floats, sizes: NDArray[np.int64]) -> Variance:
     """Returns the variance of the mean over images, counted by the value they bring, and its degrees of freedom."""
     num_samples = int(sizes.sum())
     mean = float(sizes @ values) / num_samples
     # equal values whose mean isn't a float (thirds) would leave 1e-33 where 0 is meant
     variance = float(sizes @ (values - mean) ** 2) / (num_samples - 1) if np.ptp(values) else 0.0
-    return variance / num_samples, num_samples - 1
-
-
-def _variance_of_mean(values: Floats) -> tuple[float, int]:
-    """Returns the variance of the mean of independent values, and its degrees of freedom."""
-    if np.ptp(values) == 0:
-        return 0.0, len(values) - 1
-    return float(values.var(ddof=1)) / len(values), len(values) - 1
-
-
-def _compute_degrees_of_freedom(sources: Sequence[tuple[float, int]]) -> float:
-    """Computes Welch and Satterthwaite's degrees of freedom of a sum of variances; the images' if all are 0."""
-    total = sum(variance for variance, _ in sources)
-    if total == 0:
-        return float(sources[0][1])
-    # shares first: variances this small underflow when squared
-    return 1 / sum((variance / total) ** 2 / freedom for variance, freedom in sources)
+    return Variance(variance / num_samples, num_samples - 1)
 
 
 def _test_t(value: float, variance: float, freedom: float) -> float:

@@ -24,6 +24,8 @@ from cotejo.errors import DataError
 
 #: The verdicts that name a better model.
 DECIDED = ("verdict.better", "verdict.better_within")
+#: Those that call two models equal, and those that leave it open.
+AS_GOOD, UNCLEAR = ("verdict.equivalent", "verdict.same"), ("verdict.unclear", "verdict.unclear_test")
 #: The costs whose ratio stands beside the verdict.
 STATED_COSTS = ("train_time_s", "parameters", "latency_p50_s", "operations")
 
@@ -186,8 +188,11 @@ def find_recommendations(comparison: Comparison) -> tuple[Finding, ...]:
     margin, is_timed = comparison.margin, comparison.is_timed
     best = max(comparison.models, key=lambda model: model.test_accuracy)
     others = [model.name for model in comparison.models if model is not best]
-    tied = [name for name in others if decide_pair(comparison, comparison.get_pair(best.name, name)) is None]
-    accuracy = Finding("recommend.accuracy", {"model": best.name, "accuracy": best.test_accuracy, "tied": tied})
+    judged = {name: judge_in_study(comparison, comparison.get_pair(best.name, name)).key for name in others}
+    tied = [name for name in others if judged[name] in UNCLEAR]
+    as_good = [name for name in others if judged[name] in AS_GOOD]
+    accuracy = Finding("recommend.accuracy", {"model": best.name, "accuracy": best.test_accuracy, "tied": tied,
+                                              "as_good": as_good, "margin": margin})  # fmt: skip
     losses = {model.name: _find_largest_loss(comparison, best, model) for model in comparison.models}
     eligible = [model for model in comparison.models if model is best or losses[model.name] <= margin]
     price = partial(_price, is_timed=is_timed)

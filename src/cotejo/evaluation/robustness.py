@@ -77,7 +77,7 @@ def measure_robustness(
 
     Returns:
         By the model's name, what its metrics hold of it: `test_corrupted_accuracy`, the mean over all corruptions and
-        severities, and `robustness`, a row (corruption, severity, accuracy, low, high) for each and one for the same
+        severities, `corrupted_accuracies`, the same of each seed, and `robustness`, a row (corruption, severity, accuracy, low, high) for each and one for the same
         images uncorrupted (none, 0). An accuracy is the mean over the seeds, with Wilson's interval.
 
     Raises:
@@ -117,7 +117,8 @@ def summarize(num_right: NDArray[np.int64], num_images: int, confidence: float) 
         accuracy = right / num_images
         rows.append({"corruption": corruption, "severity": severity, "accuracy": accuracy, "low": low, "high": high})
     mean = float(np.mean([row["accuracy"] for row in rows if row["severity"]]))
-    return {"test_corrupted_accuracy": mean, "robustness": rows}
+    per_seed = (num_right[:, 1:].mean(axis=1) / num_images).tolist()  # the first cell is the images as they are
+    return {"test_corrupted_accuracy": mean, "robustness": rows, "corrupted_accuracies": per_seed}
 
 
 def _describe(name: str, path: Path, data: Data, indices: NDArray[np.int64], settings: Evaluate, setup: Setup) -> Task:

@@ -67,6 +67,13 @@ class Evaluation(NamedTuple):
     confusions: NDArray[np.int64]
     histories: pd.DataFrame
 
+    def add_robustness(self, found: dict[str, Any]) -> None:
+        """Adds what `measure_robustness` has found of the model: each seed's accuracy to the seed's row."""
+        rest = dict(found)
+        for row, accuracy in zip(self.summary["per_seed"], rest.pop("corrupted_accuracies"), strict=True):
+            row["test_corrupted_accuracy"] = accuracy
+        self.summary.update(rest)
+
     def list_scores(self, prefix: str) -> dict[str, float]:
         """Returns the scores that have one number, by name with a prefix, for the tracked run."""
         return {f"{prefix}{name}": value for name, value in self.summary.items() if isinstance(value, float)}

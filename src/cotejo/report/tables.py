@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from cotejo.comparison.records import Comparison, Model, Pair
-from cotejo.comparison.verdict import decide_pair
+from cotejo.comparison.verdict import judge_in_study
 from cotejo.report.figures.trust import list_corruptions
 from cotejo.report.wording import MISSING, Wording
 
@@ -95,11 +95,10 @@ class _Tables:
     def pairs(self) -> Table:
         """Every pair with its tests and the decision."""
         w, comparison = self.wording, self.comparison
-        locale = w.locale["decisions"]
 
         def decide(pair: Pair) -> Cell:
-            winner = decide_pair(comparison, pair)
-            return Cell(self._say(locale["better" if winner else "unclear"], winner=winner))
+            finding = judge_in_study(comparison, pair)
+            return Cell(self._say(w.locale["decisions"][finding.key], **finding.values))
 
         return self._by_pair(
             [self._name("difference_interval", confidence=comparison.confidence),

@@ -153,7 +153,7 @@ class _Renderer:
             return str(self.words["identical"])
         if contrast.verdict.key == "verdict.equivalent":
             return str(self.words["equivalent"])
-        text = self.words["decisions"]["better" if contrast.winner else "unclear"]
+        text = self.words["decisions"]["verdict.better" if contrast.winner else "verdict.unclear"]
         return self.say(text, winner=contrast.winner)
 
     def _lay_out(self, table: Table) -> str:
