@@ -10,7 +10,8 @@ from cotejo.comparison.answers import find_answers
 from cotejo.comparison.verdict import (
     build_comparison,
 )
-from synthetic_study import CLASS_NAMES, build_inputs
+from cotejo.report.render import render_html
+from synthetic_study import CLASS_NAMES, build_gallery, build_inputs
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,20 @@ def test_a_slower_model_with_fewer_parameters_is_not_explained_by_its_size():
     inputs = build_inputs(num_samples=300)
     inputs["metrics"]["resnet"]["parameters"] = 1000
     assert answer(build_comparison(**inputs), "slower")[1].key == "answer.why_fewer"
+
+
+@pytest.mark.parametrize(
+    ("of_resnet", "key"),
+    [(9900, "fewer"), (9960, "as_many"), (10_000, "as_many"), (10_400, "as_many"), (10_600, "more")],
+)
+def test_a_ratio_of_parameters_that_the_report_would_call_1_is_as_many(of_resnet, key):
+    inputs = build_inputs(num_samples=300)
+    inputs["metrics"]["lenet"]["parameters"], inputs["metrics"]["resnet"]["parameters"] = 10_000, of_resnet
+    comparison = build_comparison(**inputs)
+    assert answer(comparison, "slower")[1].key == f"answer.why_{key}"
+    for language, said in (("en", "as many parameters"), ("es", "los mismos parámetros")):
+        page = render_html(comparison, {}, language, gallery=build_gallery(comparison))
+        assert (said in " ".join(page.split())) == (key == "as_many")
 
 
 def test_epochs_that_take_the_same_time_have_no_slower_model():

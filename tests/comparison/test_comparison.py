@@ -125,7 +125,7 @@ def put(value, *path):
          "none of corrupted ones"),
         (put({"coverage": 1.0}, "risk_coverage"), "TypeError"),
         (put("0.9", "test_accuracy"), "test_accuracy is '0.9', no number"),
-        (put(float("nan"), "per_seed", 0, "temperature"), "temperature is nan, no number"),
+        (put(None, "per_seed", 0, "temperature"), "temperature is None, no number"),
         (put([[1, 2], [3]], "confusion", "counts"), "not one row and column a class"),
     ],
 )  # fmt: skip

@@ -48,8 +48,15 @@ def _explain_time(baseline: Model, candidate: Model) -> tuple[Finding, ...]:
         parameters = slow.parameters / fast.parameters
         why = {"slow": slow.name, "fast": fast.name, "parameters_ratio": parameters,
                "slow_images_per_s": slow.images_per_s, "fast_images_per_s": fast.images_per_s}  # fmt: skip
-        findings.append(Finding("answer.why_more" if parameters > 1 else "answer.why_fewer", why))
+        findings.append(Finding(f"answer.why_{_compare_sizes(parameters)}", why))
     return tuple(findings)
+
+
+def _compare_sizes(ratio: float) -> str:
+    # as the report says it, with one decimal from 1 and two below
+    if round(ratio, 1 if ratio >= 1 else 2) == 1:
+        return "as_many"
+    return "more" if ratio > 1 else "fewer"
 
 
 def _judge_training(baseline: Model, candidate: Model, level: float) -> tuple[Finding, ...]:

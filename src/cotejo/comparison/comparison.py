@@ -1,7 +1,6 @@
 """How the numbers of evaluate and of the clocks become the records of a comparison."""
 
 import itertools
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -231,7 +230,7 @@ def _check_numbers(record: Record) -> Record:
 
 
 def _check_number(name: str, value: Any) -> float:  # noqa: ANN401
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} is {value!r}, no number")
     return value
 

@@ -65,8 +65,10 @@ def measure_robustness(
 ) -> dict[ModelName, dict[str, Any]]:
     """Scores every seed of every model on test images that were corrupted in every way.
 
-    The numbers are the same, to the byte, wherever they are computed: in this process, or in others, where a cluster is
-    declared or this machine has room for more than one. This process must have been configured for `base`.
+    The numbers are the same, to the byte, in this process, or in others where a cluster is declared or this machine
+    has room for more than one, as long as all run on the same kind of machine: the last bits of a probability may
+    differ on a GPU or another processor, and with them a close answer. This process must have been configured for
+    `base`.
 
     Args:
         folders: By the model's name; hold `seed-<s>/model.keras`.
