@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from statsmodels.stats.multitest import multipletests
 
 from cotejo.errors import RevisionError
 from cotejo.report.wording import LANGUAGES
@@ -50,7 +51,35 @@ def test_what_chance_explains_among_several_comparisons_is_not_called_better():
     assert [found.winner for found in both.contrasts] == [None, None]
     said = render(both, "table", "en")
     assert "Cannot tell b and a apart: the 95% interval of the difference is" in said
-    assert "chance could explain one like it (p\u00a0=\u00a00.059, after Holm)" in said
+    assert "chance could explain one like it (p\u00a0=\u00a00.059, adjusted)" in said
+    assert ", adjusted)" not in render(alone, "table", "en")
+
+
+def test_a_sentence_says_that_its_p_is_adjusted_where_its_interval_is_not():
+    first = build_results("a", {"lenet": range(40), "resnet": range(22)})
+    other = build_results("b", {"lenet": range(100, 109), "resnet": range(100, 109)})
+    found = contrast(first, other)
+    expected = multipletests([row.p_value for row in found.contrasts], method="holm")[1][1]
+    assert expected < 0.05
+    for language, word in (("en", "adjusted"), ("es", "ajustada")):
+        number = f"{expected:.3f}".replace(".", "," if language == "es" else ".")
+        said = render(found, "table", language).split("\n\n")[1].splitlines()[1]
+        assert f"p\u00a0=\u00a0{number}, {word}" in said
+
+
+def test_what_only_the_other_comparisons_keep_from_being_as_good_is_said_so():
+    # the interval ends just within the margin, and Holm doubles the two one-sided tests' p
+    first = build_results("a", {"lenet": range(9), "resnet": range(9)})
+    other = build_results("b", {"lenet": range(100, 110), "resnet": range(100, 110)})
+    margin = 1.02 * max(map(abs, (contrast(first, other).contrasts[0].low, contrast(first, other).contrasts[0].high)))
+    alone, both = contrast(first, other, models=["lenet"], margin=margin), contrast(first, other, margin=margin)
+    assert alone.contrasts[0].verdict.key == "verdict.equivalent"
+    assert [found.winner for found in both.contrasts] == [None, None]
+    assert "nor call them as good as each other" in render(both, "table", "en")
+    assert "ni que sean igual de buenos" in render(both, "table", "es")
+    assert "(two one-sided tests, p\u00a0=\u00a0" in render(both, "table", "en")
+    assert "which includes 0" not in render(both, "table", "en")
+    assert "| cannot tell |" in render(both, "markdown", "en")
 
 
 def test_a_comparison_of_equal_predictions_does_not_make_the_others_p_larger():

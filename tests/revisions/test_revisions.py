@@ -5,7 +5,10 @@ import io
 import json
 import re
 import shutil
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -304,6 +307,67 @@ def test_a_damaged_file_is_named(changed):
     file.chmod(0o644)
     file.write_bytes(b"PK\x03\x04 half of it")
     assert "main: reports/predictions/lenet.npz: expected what evaluate writes" in compare(changed, "main", expected=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [("main", "Name a commit that has it whole: `git log main -- dvc.lock`"),
+     ("workspace", "Restore it with `git checkout dvc.lock`")],
+)  # fmt: skip
+@pytest.mark.parametrize("content", [b"<<<<<<< ours\n", b"stages: \xff\xfe\n"])
+def test_a_broken_lock_is_named_with_its_revision(changed, name, advice, content):
+    (changed.folder / "dvc.lock").write_bytes(content)
+    if name == "main":
+        changed.run("git", "commit", "--quiet", "--all", "--message", "half a merge")
+    printed = compare(changed, "slow_one", name, expected=2)
+    assert f"cotejo: {name}: dvc.lock is not readable" in printed
+    assert advice in printed
+
+
+@pytest.mark.parametrize(("address", "plugin"), [("ssh://a.invalid/x", "dvc-ssh"), ("s3://bucket/x", "dvc-s3")])
+def test_a_remote_whose_plugin_is_missing_is_one_line_with_its_name(changed, address, plugin):
+    if find_spec(plugin.replace("-", "_")):
+        pytest.skip(f"{plugin} is installed")
+    changed.run("dvc", "remote", "add", "--local", "--default", "store", address)
+    assert "a revision that hasn't made it" in compare(changed, "bare", "main", expected=2)
+    shutil.rmtree(changed.folder / ".dvc/cache")
+    printed = compare(changed, "main", "slow_one", expected=2)
+    assert "main: expected data/processed/dataset.json in Git or DVC's cache" in printed
+    assert f"Run `pip install {plugin}`." in printed
+
+
+def test_a_remote_that_refuses_is_told_from_one_that_has_nothing(changed):
+    shutil.rmtree(changed.folder / ".dvc/cache")
+    for status, said in ((401, "the remote `store` can't be read: ClientResponseError: 401"), (404, "none. Run `dvc")):
+        with serve(status) as port:
+            address = f"http://127.0.0.1:{port}/x"
+            changed.run("dvc", "remote", "add", "--force", "--local", "--default", "store", address)
+            assert said in compare(changed, "main", "slow_one", expected=2)
+    # nobody listens there any more
+    printed = compare(changed, "main", "slow_one", expected=2)
+    assert f"the remote `store` can't be read: ClientConnectorError: Cannot connect to host 127.0.0.1:{port}" in printed
+    changed.run("dvc", "remote", "modify", "--local", "store", "auth", "basic")
+    assert "the remote can't be read: ConfigError: HTTP 'basic'" in compare(changed, "main", "slow_one", expected=2)
+
+
+@contextmanager
+def serve(status):
+    """A server that answers everything so; gives its port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            self.end_headers()
+
+        do_HEAD = do_GET  # noqa: N815 - the name that http.server calls
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
 
 
 def test_outside_a_repository_it_says_where_to_run(tmp_path, revised):

@@ -20,6 +20,10 @@ CODE = ("src", "stages")
 MISSING = object()
 #: The method of a contrast in which there is nothing to test: a stage that wasn't run again makes the same bytes.
 IDENTICAL = "identical"
+#: The verdicts of a pair that can't be told apart.
+UNCLEAR = ("verdict.unclear", "verdict.unclear_test")
+#: What is said where a pair alone would have had a verdict, and Holm's adjustment undoes it.
+UNDONE = {**dict.fromkeys(DECIDED, "several"), "verdict.equivalent": "several_as_good"}
 #: What a contrast takes from the report's record of a pair as it is.
 TAKEN = ("value", "low", "high", "p_value", "p_adjusted", "equivalence_p", "equivalence_p_adjusted", "method")
 
@@ -234,8 +238,9 @@ def _judge(model: str, pair: Pair, confidence: float, margin: float) -> Contrast
     adjusted = replace(pair, p_value=pair.p_adjusted, equivalence_p=pair.equivalence_p_adjusted)
     verdict = judge_pair(adjusted, confidence, margin)
     is_decided = verdict.key in DECIDED
-    if verdict.key == "verdict.unclear_test" and judge_pair(pair, confidence, margin).key in DECIDED:
-        verdict = Finding("several", verdict.values)  # it isn't McNemar's test that doesn't confirm it
+    alone = judge_pair(pair, confidence, margin).key
+    if verdict.key in UNCLEAR and alone in UNDONE:  # the sentence must not blame the interval or McNemar's test
+        verdict = Finding(UNDONE[alone], verdict.values)
     return Contrast(
         model=model,
         revision=pair.candidate,

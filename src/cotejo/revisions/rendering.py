@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from cotejo.comparison.records import Finding
 from cotejo.report.wording import MISSING, build_environment, load_locale
-from cotejo.revisions.contrast import IDENTICAL, Change, Contrast, Row, SideBySide
+from cotejo.revisions.contrast import IDENTICAL, UNDONE, Change, Contrast, Row, SideBySide
 from cotejo.tracking.dvcfiles import SHORT
 
 #: Changes that a row names one by one; the JSON has all.
@@ -57,6 +57,11 @@ class _Renderer:
         # the report's sentences speak of models; here the same sentences speak of revisions
         self.say_model: Callable[[str], str] = self.environment.filters["model"]
         self.environment.filters["model"] = self.name
+        # and every p in them is Holm's, beside intervals that nothing has adjusted
+        self.is_adjusted = sum(found.method != IDENTICAL for found in side_by_side.contrasts) > 1
+        say_p: Callable[[float], str] = self.environment.filters["p_equals"]
+        mark = self.words["adjusted"] if self.is_adjusted else ""
+        self.environment.filters["p_equals"] = lambda value: say_p(value) + mark
 
     def name(self, revision: str) -> str:
         """Says a revision's name; as code where its underscores and stars would become something else."""
@@ -69,8 +74,8 @@ class _Renderer:
 
     def say_finding(self, finding: Finding) -> str:
         """Says a conclusion in the report's words."""
-        text = self.words["several"] if finding.key == "several" else self.words["findings"][finding.key]
-        return self.say(text, **finding.values)
+        words = self.words if finding.key in UNDONE.values() else self.words["findings"]
+        return self.say(words[finding.key], **finding.values)
 
     def render_text(self) -> str:
         """Returns the page for a person: who is better, the revisions, the differences."""
@@ -82,9 +87,8 @@ class _Renderer:
         parts += [f"{mark} {self.say_finding(warning)}" for warning in compared.warnings]
         parts.append(self._lay_out(self._list_rows()))
         if compared.contrasts:
-            num_tests = sum(found.method != IDENTICAL for found in compared.contrasts)
             note = self.say(self.words["note"], first=self.name(compared.first), data=compared.dataset,
-                            confidence=compared.confidence, is_adjusted=num_tests > 1)  # fmt: skip
+                            confidence=compared.confidence, is_adjusted=self.is_adjusted)  # fmt: skip
             parts += [self._lay_out(self._list_contrasts()), note]
         if not self.is_markdown:
             parts[0], parts[-1] = parts[0].removeprefix("## "), parts[-1].replace("`", "")

@@ -3,15 +3,19 @@
 import hashlib
 import io
 import json
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from dvc.api import DVCFileSystem
+from dvc.config import NoRemoteError
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.scm import resolve_rev
@@ -21,7 +25,8 @@ from scmrepo.exceptions import SCMError
 
 from cotejo.comparison.comparison import STAGES_OF_MODEL
 from cotejo.errors import RevisionError
-from cotejo.tracking.dvcfiles import LOCK_FILE, Locked, compute_dvc_digest, is_within, parse_lock
+from cotejo.masking import mask_secrets
+from cotejo.tracking.dvcfiles import LOCK_FILE, RESTORE, Locked, compute_dvc_digest, is_within, parse_lock
 from cotejo.tracking.lineage import ask_git
 
 #: What stands for the files as they are here, as in DVC's own commands.
@@ -60,6 +65,7 @@ class _Source(NamedTuple):
         commit: None for the workspace.
         read: Reads a file by its path.
         digest: Returns the MD5 of an out as it is; None where whatever is read has been found by it.
+        find_cause: Says by an out's digest why the remote doesn't give it; None where it just hasn't got it.
         advice: What to run when something is missing.
     """
 
@@ -67,6 +73,7 @@ class _Source(NamedTuple):
     commit: str | None
     read: Callable[[str], bytes]
     digest: Callable[[str], str | None] | None
+    find_cause: Callable[[str], str | None]
     advice: str
 
 
@@ -142,22 +149,51 @@ def _open_source(root: Path, name: str, commit: str | None) -> Iterator[_Source]
     if commit is None:
         advice = "`dvc checkout`, or `dvc repro evaluate`"
         yield _Source(
-            name, None, lambda path: (root / path).read_bytes(), lambda out: compute_dvc_digest(root / out), advice
+            name,
+            None,
+            read=lambda path: (root / path).read_bytes(),
+            digest=lambda out: compute_dvc_digest(root / out),
+            find_cause=lambda _: None,  # the workspace has no remote
+            advice=advice,
         )
         return
     files = DVCFileSystem(str(root), rev=commit)
     advice = f"`dvc fetch --all-commits` where there is a remote, or switch to {name} and run `dvc repro evaluate`"
     try:
-        yield _Source(name, commit, files.read_bytes, None, advice)
+        yield _Source(name, commit, files.read_bytes, None, partial(_ask_remote, files), advice)
     finally:
         files.close()
 
 
-def _load(source: _Source, models: Sequence[str]) -> Results:
+def _ask_remote(files: Any, digest: str) -> str | None:  # noqa: ANN401 - dvc has no types
+    """Asks a remote once more, for an out; DVC's own reading takes one that refuses for one that hasn't got it."""
     try:
-        locked = parse_lock(source.read(str(LOCK_FILE)).decode("utf-8"))
-    except (OSError, DvcException):
-        locked = {}
+        remote = files.repo.cloud.get_remote()
+        with remote.fs.open(remote.odb.oid_to_path(digest), "rb") as file:
+            file.read(1)
+    except NoRemoteError:
+        return None
+    except Exception as error:  # noqa: BLE001 - each kind of remote raises what its own library does
+        cause = _find_cause(error)
+        # http says 404 by an error of its own
+        is_none = isinstance(cause, FileNotFoundError) or getattr(cause, "status", None) == HTTPStatus.NOT_FOUND
+        return None if is_none else f"none, and the remote `{remote.name}` can't be read: {_say(cause)}"
+    return None
+
+
+def _find_cause(error: BaseException) -> BaseException:
+    """Finds what made a remote say that a file isn't there."""
+    while isinstance(error, FileNotFoundError) and error.__cause__:
+        error = error.__cause__
+    return error
+
+
+def _say(error: BaseException) -> str:
+    return mask_secrets(" ".join(f"{type(error).__name__}: {error}".split()))
+
+
+def _load(source: _Source, models: Sequence[str]) -> Results:
+    locked = _load_lock(source)
     stages = dict.fromkeys(stage for model in models for stage in STAGES_OF_MODEL[model])
     outs = {path: digest for entry in locked.values() for path, digest in entry.outs.items()}
 
@@ -182,17 +218,23 @@ def _load(source: _Source, models: Sequence[str]) -> Results:
     )
 
 
+def _load_lock(source: _Source) -> dict[str, Locked]:
+    try:
+        content = source.read(str(LOCK_FILE))
+    except Exception:  # noqa: BLE001 - DVC looks for a file that isn't in Git in the remote, see _read_out
+        return {}
+    advice = RESTORE
+    if source.commit is not None:
+        advice = f"Name a commit that has it whole: `git log {source.name} -- {LOCK_FILE}` lists those that wrote it."
+    return parse_lock(content, f"{source.name}: {LOCK_FILE}", advice)
+
+
 def _read_out(source: _Source, path: str, out: str, digest: str) -> bytes:
     """Reads a file of a stage's out, the one that `dvc.lock` means: files in Git and here may be others."""
     try:
         content = source.read(path)
-    except (OSError, DvcException, DataIndexDirError) as error:
-        where = "in this folder" if source.commit is None else "in Git or DVC's cache"
-        received = str(error) if isinstance(error, DvcException) else "none"
-        raise RevisionError(
-            f"{source.name}: expected {path} {where}, as {LOCK_FILE} records it. Received: {received}. "
-            f"Run {source.advice}."
-        ) from None
+    except Exception as error:  # noqa: BLE001 - each kind of remote raises what its own library does
+        raise _explain(source, path, digest, error) from None
     present: str | None = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if path != out:  # what stands in a folder has no digest of its own in dvc.lock
         present = source.digest(out) if source.digest else digest
@@ -202,6 +244,29 @@ def _read_out(source: _Source, path: str, out: str, digest: str) -> bytes:
             f"({str(present)[:8]}), so its numbers don't belong together. Run {source.advice}."
         )
     return content
+
+
+def _explain(source: _Source, path: str, digest: str, error: Exception) -> RevisionError:
+    """Says why a file can't be read: there is none, or its remote isn't reached."""
+    where = "in this folder" if source.commit is None else "in Git or DVC's cache"
+    expected = f"{source.name}: expected {path} {where}, as {LOCK_FILE} records it."
+    # DVC looks for the plugin before it looks into its cache
+    if isinstance(error, ImportError) and (plugin := re.search(r"'(dvc-[\w-]+)'", str(error))):
+        return RevisionError(
+            f"{expected} Received: a remote that DVC has no plugin for: {error}. Run `pip install {plugin[1]}`."
+        )
+    if isinstance(error, OSError | DataIndexDirError):
+        cause = source.find_cause(digest)
+        if cause is None:
+            return RevisionError(f"{expected} Received: none. Run {source.advice}.")
+    elif isinstance(error, DvcException):
+        return RevisionError(f"{expected} Received: {error}. Run {source.advice}.")
+    else:
+        cause = f"none, and the remote can't be read: {_say(error)}"
+    return RevisionError(
+        f"{expected} Received: {cause}. Check its address (`dvc remote list`) and your access, or switch "
+        f"to {source.name} and run `dvc repro evaluate`."
+    )
 
 
 def _read_json(source: _Source, read: Callable[[str], bytes], path: str) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from cotejo.params import PARAMS_FILE, read_yaml
 
 PIPELINE_FILE = Path("dvc.yaml")
 LOCK_FILE = Path("dvc.lock")
+#: What brings back a `dvc.lock` that was whole when it was committed.
+RESTORE = f"Restore it with `git checkout {LOCK_FILE}`."
 #: Digests and commits are shown this short.
 SHORT = 8
 
@@ -70,22 +72,27 @@ def load_lock(root: Path) -> dict[str, Locked]:
         raise _unreadable(error) from None
 
 
-def parse_lock(text: str) -> dict[str, Locked]:
+def parse_lock(text: str | bytes, name: str = str(LOCK_FILE), advice: str = RESTORE) -> dict[str, Locked]:
     """Returns the stages of a `dvc.lock`, those that make something before those that read it.
+
+    Args:
+        text: What it holds.
+        name: What an error calls it.
+        advice: What to do where it isn't one.
 
     Raises:
         ParamsError: It isn't one.
     """
     found = {}
     try:
-        for name, entry in ((YAML(typ="safe", pure=True).load(text) or {}).get("stages") or {}).items():
+        for stage, entry in ((YAML(typ="safe", pure=True).load(text) or {}).get("stages") or {}).items():
             values = {key: value for file in (entry.get("params") or {}).values() for key, value in file.items()}
-            found[name] = Locked(
+            found[stage] = Locked(
                 str(entry["cmd"]), dict(_flatten(values)), _read_digests(entry, "deps"), _read_digests(entry, "outs")
             )
     except (YAMLError, LookupError, TypeError, AttributeError) as error:  # the marks of a merge, for instance
-        raise _unreadable(error) from None
-    return {name: found[name] for name in sort_stages(found)}
+        raise _unreadable(error, name, advice) from None
+    return {stage: found[stage] for stage in sort_stages(found)}
 
 
 def list_deps(declared: Mapping[str, Any]) -> list[str]:
@@ -207,10 +214,9 @@ def _compare(root: Path, path: str, digests: Mapping[str, str]) -> Iterator[Chan
         yield Change(path, f"{path} has changed since: {digests[path][:SHORT]} in {LOCK_FILE}, {present[:SHORT]} now")
 
 
-def _unreadable(error: Exception) -> ParamsError:
+def _unreadable(error: Exception, name: str = str(LOCK_FILE), advice: str = RESTORE) -> ParamsError:
     return ParamsError(
-        f"{LOCK_FILE} is not readable. Expected: what DVC has written. Received: {type(error).__name__}. Restore it "
-        f"with `git checkout {LOCK_FILE}`."
+        f"{name} is not readable. Expected: what DVC has written. Received: {type(error).__name__}. {advice}"
     )
 
 
