@@ -61,7 +61,7 @@ test-slow: $(READY)  ## kill real trainings and searches at random moments and c
 test-server: $(READY)  ## kill a team's MLflow server on PostgreSQL, which it installs as root: a minute and a half
 	@$(RUN) pytest -m server
 
-test-browser: $(READY)  ## open the report in Chromium, which it installs as root: half a minute
+test-browser: $(READY)  ## open the report in Chromium, which it installs as root: a minute
 	@$(RUN) pytest -m browser
 
 test-network: $(READY)  ## ask the public addresses of data and weights whether they still answer
