@@ -13,7 +13,8 @@ DEMO := data.name=digits base.seeds=[0] \
   resnet.epochs=8 resnet.batch_size=16 resnet.input_size=16 \
   transfer.weights=random transfer.input_size=32 transfer.epochs=8 transfer.batch_size=32 \
   finetune.epochs=2 finetune.batch_size=32 finetune.unfreeze=6 \
-  search.num_trials=6 search.epochs=3 search.confirm_seeds=[5,6]
+  search.num_trials=6 search.epochs=3 search.confirm_seeds=[5,6] \
+  evaluate.corruption_samples=100 evaluate.latency_rounds=50
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo reproduce test test-slow test-server test-browser test-network check bench lock clean
