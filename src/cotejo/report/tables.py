@@ -3,13 +3,11 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from cotejo.comparison.answers import ANSWERED
 from cotejo.comparison.records import Comparison, Model, Pair
 from cotejo.comparison.verdict import judge_in_study
 from cotejo.report.figures.trust import list_corruptions
 from cotejo.report.wording import MISSING, Wording
-
-#: The share of images, the surest ones, of which the table of trust says how many are wrong.
-COVERAGE = 0.8
 
 
 class Column(NamedTuple):
@@ -176,7 +174,7 @@ class _Tables:
         w = self.wording
         names = ("ece", "ece_scaled", "temperature", "nll_scaled", "aurc", "surest", "corrupted")
         return self._by_model(
-            [self._name(name, coverage=COVERAGE) for name in names],
+            [self._name(name, coverage=ANSWERED) for name in names],
             lambda m: (
                 Cell(w.number(m.ece, 3), m.ece),
                 Cell(w.number(m.ece_scaled, 3), m.ece_scaled),
@@ -309,5 +307,5 @@ def _list_tables(tables: _Tables) -> Iterator[tuple[str, Table]]:
 
 
 def find_risk(model: Model) -> float | None:
-    """Returns the share of errors among the surest `COVERAGE` of the images."""
-    return next((point.risk for point in model.risk_coverage if abs(point.coverage - COVERAGE) < 1e-6), None)
+    """Returns the share of errors among the surest `ANSWERED` of the images."""
+    return next((point.risk for point in model.risk_coverage if abs(point.coverage - ANSWERED) < 1e-6), None)

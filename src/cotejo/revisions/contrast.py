@@ -10,7 +10,7 @@ from cotejo.comparison.comparison import STAGES_OF_MODEL, build_pairs, compute_t
 from cotejo.comparison.predictions import Predictions, build_predictions
 from cotejo.comparison.records import Finding, Pair
 from cotejo.comparison.statistics import adjust_holm
-from cotejo.comparison.verdict import DECIDED, judge_pair
+from cotejo.comparison.verdict import DECIDED, UNCLEAR, judge_pair
 from cotejo.errors import RevisionError
 from cotejo.revisions.results import DATASET, Results
 from cotejo.tracking.dvcfiles import LOCK_FILE, Locked, is_within
@@ -20,8 +20,6 @@ CODE = ("src", "stages")
 MISSING = object()
 #: The method of a contrast in which there is nothing to test: a stage that wasn't run again makes the same bytes.
 IDENTICAL = "identical"
-#: The verdicts of a pair that can't be told apart.
-UNCLEAR = ("verdict.unclear", "verdict.unclear_test")
 #: What is said where a pair alone would have had a verdict, and Holm's adjustment undoes it.
 UNDONE = {**dict.fromkeys(DECIDED, "several"), "verdict.equivalent": "several_as_good"}
 #: What a contrast takes from the report's record of a pair as it is.

@@ -155,10 +155,9 @@ class _Renderer:
     def _decide(self, contrast: Contrast) -> str:
         if contrast.method == IDENTICAL:
             return str(self.words["identical"])
-        if contrast.verdict.key == "verdict.equivalent":
-            return str(self.words["equivalent"])
-        text = self.words["decisions"]["verdict.better" if contrast.winner else "verdict.unclear"]
-        return self.say(text, winner=contrast.winner)
+        # what only Holm's adjustment has undone has a sentence of its own, and in the table is as unclear as others
+        decisions = self.words["decisions"]
+        return self.say(decisions.get(contrast.verdict.key, decisions["verdict.unclear"]), winner=contrast.winner)
 
     def _lay_out(self, table: Table) -> str:
         return _lay_out_markdown(table) if self.is_markdown else _lay_out_plain(table)
