@@ -156,7 +156,15 @@ def _compile(job: Job, settings: Training, hardware: Hardware) -> keras.Model:
         jit_compile=False,
     )
     trained.optimizer.build(trained.trainable_variables)
+    if not is_mirrored:
+        _build_metrics(trained)
     return trained
+
+
+def _build_metrics(trained: keras.Model) -> None:
+    """Makes the metrics' variables now: made in the first step, they would have TensorFlow trace it a second time."""
+    trained.compute_metrics(None, np.zeros(1, np.int64), np.zeros((1, trained.output_shape[-1]), np.float32))
+    trained.reset_metrics()
 
 
 def _build_early_stopping(settings: Training) -> keras.callbacks.EarlyStopping:
