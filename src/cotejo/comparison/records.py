@@ -1,7 +1,7 @@
 """What a comparison is made of: everything that a report shows, as frozen records."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cotejo.evaluation.calibration import Bin
@@ -161,6 +161,10 @@ class Pair:
     detectable: float  # the true difference that a study like this one would find four times in five
     equivalence_p: float  # two one-sided tests at the margin
     equivalence_p_adjusted: float  # Holm's, over all pairs
+
+    def as_one_of_many(self) -> "Pair":
+        """Returns the pair with the p values that Holm adjusted in place of its own."""
+        return replace(self, p_value=self.p_adjusted, equivalence_p=self.equivalence_p_adjusted)
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,7 @@ def judge_in_study(comparison: Comparison, pair: Pair) -> Finding:
     """
     cheaper = _find_cheaper(comparison.models, pair.baseline, pair.candidate)
     if pair != comparison.pairs[0]:
-        pair = replace(pair, p_value=pair.p_adjusted, equivalence_p=pair.equivalence_p_adjusted)
+        pair = pair.as_one_of_many()
     return judge_pair(pair, comparison.confidence, comparison.margin, cheaper=cheaper)
 
 

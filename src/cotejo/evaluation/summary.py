@@ -1,6 +1,5 @@
 """Everything that the study keeps of one model: scores, predictions, curves."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +29,7 @@ from cotejo.evaluation.uncertainty import bootstrap_macro_f1, bootstrap_mean
 from cotejo.models.arithmetic import count_operations
 from cotejo.schema import Evaluate
 from cotejo.tracking.dvcfiles import compute_dvc_digest
+from cotejo.tracking.records import digest_path
 from cotejo.training.archive import load_model
 
 CURVES = ("loss", "cross_entropy", "accuracy", "val_loss", "val_cross_entropy", "val_accuracy")
@@ -178,7 +178,7 @@ def _evaluate_seed(folder: Path, seed: int, splits: Splits, settings: Evaluate) 
     scores = {
         "seed": seed,
         # so that whoever reads these numbers can say of which file they are
-        "model_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "model_sha256": digest_path(path),
         **compute_scores(test.labels, y_prob, splits.dataset.num_classes),
         **trust.scores,
         "sample_right": int((y_prob.argmax(axis=1) == test.labels)[sample].sum()),

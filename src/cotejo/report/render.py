@@ -18,7 +18,7 @@ from cotejo.report.figures.comparison import build_report_figures
 from cotejo.report.gallery import Pixels, build_galleries
 from cotejo.report.style import render_svg
 from cotejo.report.tables import build_tables
-from cotejo.report.wording import Wording, build_environment, load_locale
+from cotejo.report.wording import Wording, build_environment, load_locale, write_value
 
 #: Significant digits of a number in the JSON: more than any clock or sample holds, fewer than platforms disagree in.
 SIGNIFICANT_DIGITS = 6
@@ -124,13 +124,8 @@ def _list_facts(comparison: Comparison) -> dict[str, Any]:
         "experiment": facts.get("dvc_exp_name"),
         "weights": facts.get("weights"),
         "backbone": facts.get("backbone"),
-        "params": {key: _say_value(value) for key, value in facts["params"].items()},
+        "params": {key: write_value(value) for key, value in facts["params"].items()},
     }
-
-
-def _say_value(value: Any) -> str:  # noqa: ANN401 - a parameter is any YAML value
-    """Writes a parameter as `params.yaml` would."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _clean(value: Any) -> Any:  # noqa: ANN401 - walks any JSON tree

@@ -133,7 +133,7 @@ class _Tables:
         names = ("seed_first", "seed_second", "only_first", "only_second", "p_value")
         rows = tuple(
             Row(
-                self._name_pair(pair),
+                self.wording.pair(pair.candidate, pair.baseline),
                 (
                     Cell(str(row.seed_candidate), row.seed_candidate),
                     Cell(str(row.seed_baseline), row.seed_baseline),
@@ -256,11 +256,11 @@ class _Tables:
 
     def _by_pair(self, columns: Sequence[Column], fill: Callable[[Pair], tuple[Cell, ...]]) -> Table:
         pairs = self.comparison.pairs
-        rows = (Row(self._name_pair(pair), fill(pair), is_chosen=pair is pairs[0]) for pair in pairs)
+        rows = (
+            Row(self.wording.pair(pair.candidate, pair.baseline), fill(pair), is_chosen=pair is pairs[0])
+            for pair in pairs
+        )
         return Table((self._head("pair"), *columns), tuple(rows))
-
-    def _name_pair(self, pair: Pair) -> str:
-        return f"{self.wording.model(pair.candidate)} – {self.wording.model(pair.baseline)}"
 
     def _is_chosen(self, name: str) -> bool:
         return name in (self.comparison.baseline, self.comparison.candidate)

@@ -1,5 +1,6 @@
 """The words and number formats of a language."""
 
+import json
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.resources import files
@@ -139,6 +140,10 @@ class Wording:
         """Says the name of a model; one that isn't the study's, as it is."""
         return str(self.locale["models"].get(name, name))
 
+    def pair(self, candidate: str, baseline: str) -> str:
+        """Says which difference is meant: the first model minus the second."""
+        return f"{self.model(candidate)} – {self.model(baseline)}"
+
     def listing(self, items: Sequence[str]) -> str:
         """Joins items as a sentence does: `a, b and c`."""
         if len(items) < 2:
@@ -148,6 +153,11 @@ class Wording:
     def _sign(self, text: str) -> str:
         is_zero = not text.strip("0.,")
         return text if is_zero or text.startswith(MINUS) else f"+{text}"
+
+
+def write_value(value: Any) -> str:  # noqa: ANN401 - a parameter is any YAML value
+    """Writes a parameter as `params.yaml` would."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _join_units(amount: int, large: str, small: str) -> str:

@@ -233,8 +233,7 @@ def _adjust(pairs: Sequence[tuple[str, Pair]]) -> Iterator[tuple[str, Pair]]:
 
 def _judge(model: str, pair: Pair, confidence: float, margin: float) -> Contrast:
     """Judges by the p values that Holm adjusted: no pair has been declared before the others."""
-    adjusted = replace(pair, p_value=pair.p_adjusted, equivalence_p=pair.equivalence_p_adjusted)
-    verdict = judge_pair(adjusted, confidence, margin)
+    verdict = judge_pair(pair.as_one_of_many(), confidence, margin)
     is_decided = verdict.key in DECIDED
     alone = judge_pair(pair, confidence, margin).key
     if verdict.key in UNCLEAR and alone in UNDONE:  # the sentence must not blame the interval or McNemar's test

@@ -11,7 +11,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from cotejo.comparison.records import Finding
-from cotejo.report.wording import MISSING, build_environment, load_locale
+from cotejo.report.wording import MISSING, build_environment, load_locale, write_value
 from cotejo.revisions.contrast import IDENTICAL, UNDONE, Change, Contrast, Row, SideBySide
 from cotejo.tracking.dvcfiles import SHORT
 
@@ -135,7 +135,7 @@ class _Renderer:
 
     def _say_change(self, change: Change) -> str:
         new, old = (
-            self.words["gone"] if value is None else _say_value(value) for value in (change.value, change.first)
+            self.words["gone"] if value is None else write_value(value) for value in (change.value, change.first)
         )
         return f"{change.key} {new} ({old})"
 
@@ -181,8 +181,3 @@ def _lay_out_plain(table: Table) -> str:
         return "  ".join(cells).rstrip()
 
     return "\n".join(map(lay_out, (headings, *rows)))
-
-
-def _say_value(value: Any) -> str:  # noqa: ANN401 - a parameter is any YAML value
-    """Writes a parameter as `params.yaml` would."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

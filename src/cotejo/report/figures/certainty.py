@@ -63,7 +63,7 @@ def figure_pairs(comparison: Comparison, *, language: str = "en") -> Figure:
         figure = build_figure(7.2, 0.38 * len(comparison.pairs) + 1.0)
         ax = figure.subplots()
         rows = [
-            (f"{wording.model(pair.candidate)} – {wording.model(pair.baseline)}", pair.value, pair.low, pair.high,
+            (wording.pair(pair.candidate, pair.baseline), pair.value, pair.low, pair.high,
              decide_pair(comparison, pair) is not None)
             for pair in comparison.pairs
         ]  # fmt: skip
