@@ -8,7 +8,7 @@ from typing import Any
 
 from cotejo.data.collection import Collection
 from cotejo.data.decoding import show_path
-from cotejo.data.duplicates import MAX_LEVELS
+from cotejo.data.duplicates import MAX_DIFFERENCE
 from cotejo.data.gate import Gate, Place
 from cotejo.data.preparation import NearDouble, Prepared
 from cotejo.data.splits import SPLITS
@@ -141,14 +141,14 @@ def _describe_duplicates(gate: Gate, data: Data) -> dict[str, Any]:
 def _describe_near(pairs: Sequence[NearDouble], class_names: Sequence[str]) -> dict[str, Any]:
     counts = Counter(f"{pair.second.split} and {pair.first.split}" for pair in pairs)
     return {
-        "max_grey_levels": MAX_LEVELS,
+        "max_difference": MAX_DIFFERENCE,
         "pairs": dict(sorted(counts.items())),
         "with_different_labels": sum(pair.first.label != pair.second.label for pair in pairs),
         "examples": [
             {
                 "first": _say(pair.first, class_names),
                 "second": _say(pair.second, class_names),
-                "grey_levels": pair.levels,
+                "difference": pair.difference,
             }
             for pair in pairs[:SHOWN]
         ],
@@ -176,15 +176,15 @@ def _render_near(near: Mapping[str, Any]) -> list[str]:
     if not near["pairs"]:
         return ["None found across splits."]
     return [
-        f"Pairs in two splits that look alike (16x16 miniatures at most {near['max_grey_levels']:g} of 255 grey levels "
-        "apart, on average, whatever their brightness). They are kept; look at them.",
+        f"Pairs in two splits that look alike: their 16x16 miniatures differ by at most {near['max_difference']:.0%} of "
+        "their contrast, whatever their brightness. They are kept; look at them.",
         "",
         *[f"- {where}: {count:,}" for where, count in near["pairs"].items()],
         f"- of these with different labels: {near['with_different_labels']:,}",
         "",
         *_render_table(
-            ("one", "other", "grey levels"),
-            [(pair["first"], pair["second"], f"{pair['grey_levels']:g}") for pair in near["examples"]],
+            ("one", "other", "difference"),
+            [(pair["first"], pair["second"], f"{pair['difference']:.1%}") for pair in near["examples"]],
         ),
     ]
 
