@@ -1,6 +1,7 @@
 """The data card: what a reader should know of the images before believing a number about them."""
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -55,6 +56,17 @@ def save_card(card: Mapping[str, Any], folder: Path) -> None:
     text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
     (folder / "card.json").write_text(text, encoding="utf-8")
     (folder / "card.md").write_text(render_card(card), encoding="utf-8")
+
+
+def warn_left_out(card: Mapping[str, Any]) -> None:
+    """Says on stderr how many images were left out, if any were."""
+    removed = card["duplicates"]["removed"]
+    reasons = [
+        *([f"{card['unreadable']['count']:,} that can't be read"] if card["unreadable"]["count"] else []),
+        *(f"{count:,} of {split} that another split has" for split, count in removed.items()),
+    ]
+    if reasons:
+        print(f"preprocess: left out {' and '.join(reasons)}; the data card has their names", file=sys.stderr)
 
 
 def render_card(card: Mapping[str, Any]) -> str:
@@ -176,8 +188,8 @@ def _render_near(near: Mapping[str, Any]) -> list[str]:
     if not near["pairs"]:
         return ["None found across splits."]
     return [
-        f"Pairs in two splits that look alike: their 16x16 miniatures differ by at most {near['max_difference']:.0%} of "
-        "their contrast, whatever their brightness. They are kept; look at them.",
+        "Pairs in two splits that look alike: their 16x16 miniatures differ by at most "
+        f"{near['max_difference']:.0%} of their contrast, whatever their brightness. They are kept; look at them.",
         "",
         *[f"- {where}: {count:,}" for where, count in near["pairs"].items()],
         f"- of these with different labels: {near['with_different_labels']:,}",

@@ -41,8 +41,6 @@ def decode_image(path: Path) -> Pixels:
             # the frame is decoded before it is turned: Pillow's own order
             image.load()
             pixels = _flatten(ImageOps.exif_transpose(image), is_grey=is_grey)
-    except ImageError:
-        raise
     except Exception as error:
         # a decoder meets a damaged file with whatever it stumbles over, struct.error and SyntaxError among them
         raise ImageError(show_path(path), _say(path, error)) from error
@@ -85,9 +83,7 @@ def _open(path: Path) -> Image.Image:
     image = Image.open(path, formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         image.close()
-        raise ImageError(
-            show_path(path), f"{image.width:,} x {image.height:,}", f"an image of at most {MAX_PIXELS:,} pixels"
-        )
+        raise Image.DecompressionBombError
     return image
 
 

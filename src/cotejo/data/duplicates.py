@@ -87,7 +87,7 @@ def find_near_pairs(looks: Sequence[Look], groups: Sequence[int]) -> list[NearPa
         Pairs by difference, then by number; each once.
     """
     bits, where = np.array([look.bits for look in looks], np.uint64), np.array(groups)
-    miniatures = np.frombuffer(b"".join(look.miniature for look in looks), np.uint8).reshape(len(looks), -1)
+    miniatures = np.frombuffer(b"".join(look.miniature for look in looks), np.uint8).reshape(-1, MINIATURE**2)
     found: dict[tuple[int, int], float] = {}
     for part in range(4):
         # rotated: the part comes first

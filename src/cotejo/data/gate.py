@@ -139,7 +139,8 @@ class Gate:
             return []
         return [
             f"expected images as JPEG, PNG, BMP, WebP or GIF. Received: {_say_count(len(self.unread), 'file')} that "
-            f"can't be read: {list_some(self.unread)}. Mend or remove them, or leave them out with data.on_bad_file: skip."
+            f"can't be read: {list_some(self.unread)}. Mend or remove them, or leave them out with "
+            "data.on_bad_file: skip."
         ]
 
     def _find_misfits(self) -> list[str]:
