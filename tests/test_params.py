@@ -436,7 +436,7 @@ def test_a_stage_cannot_read_a_section_that_it_does_not_declare():
 
 
 def test_runtime_can_always_be_read_and_is_never_tracked():
-    params = load_params(("data",), ROOT / "params.yaml")
+    params = load_params(("data.name",), ROOT / "params.yaml")
     assert params.runtime.download_timeout_s > 0
     assert list(params.flatten()) == ["data.name"]
 
@@ -458,8 +458,29 @@ def test_a_value_cannot_be_changed_once_read():
 
 
 def test_a_stage_may_declare_single_keys_of_a_section(tmp_path):
-    sections = load_params(["data", "transfer.alpha", "transfer.weights"], ROOT / "params.yaml")
+    sections = load_params(["data.name", "transfer.alpha", "transfer.weights"], ROOT / "params.yaml")
     assert sections.transfer.alpha == 0.25
     assert set(sections.flatten()) == {"data.name", "transfer.alpha", "transfer.weights"}
     with pytest.raises(ParamsError, match=r"one of transfer.alpha, transfer.weights. Received: transfer.epochs"):
         _ = sections.transfer.epochs
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "said"),
+    [
+        ("mnist", "photos", "data: expected path data/raw with mnist, not photos; your own has name: directory."),
+        ("directory", "data/raw", "data: expected the path of your folder with name directory, not data/raw"),
+        ("directory", "./photos/", "data: expected path photos, the plainest spelling, not ./photos/."),
+        ("directory", "~/photos", "data: expected a path without ~, which nothing here fills in, not ~/photos."),
+        ("directory", "", "data.path: expected at least 1 character. Received: ''."),
+    ],
+)
+def test_a_path_that_dvc_would_read_otherwise_is_refused(tree, name, path, said):
+    tree["data"] |= {"name": name, "path": path}
+    assert said in refusal(tree)
+
+
+@pytest.mark.parametrize("path", ["photos", "my photos/été", "../photos", "/data/photos", "$HOME"])
+def test_a_folder_may_be_anywhere(tree, path):
+    tree["data"] |= {"name": "directory", "path": path}
+    assert parse_params(tree).data.path == path

@@ -18,7 +18,6 @@ from cotejo.tracking.dvcfiles import (
     Locked,
     compute_dvc_digest,
     find_changes,
-    find_sources_of,
     find_upstream,
     is_within,
     list_outs,
@@ -139,6 +138,10 @@ def _trace_run(run: KnownRun, locked: Mapping[str, Locked], runs: Runs) -> Itera
     part = "" if run is asked else f", a part of {_say_run(run)}"
     yield from _wrap("", f"{_say_run(asked)}{part}")
     chain, unmade = _find_chain(run, runs)
+    # where no stage makes it, the chain starts: a folder of the user's own
+    made = {out for entry in locked.values() for out in entry.outs}
+    unmade = {key: [path for path in paths if any(is_within(path, out) for out in made)]
+              for key, paths in unmade.items()}  # fmt: skip
     yield from _render([_describe_run(member, locked, unmade.get(member.identity, [])) for member in chain])
     yield from _list_forward(run, runs)
 
@@ -146,8 +149,7 @@ def _trace_run(run: KnownRun, locked: Mapping[str, Locked], runs: Runs) -> Itera
 def _describe_locked(name: str, locked: Mapping[str, Locked], runs: Runs, breaks: list[str]) -> Step:
     """Returns a step as `dvc.lock` has it, with the run that made its outs."""
     entry = locked[name]
-    made = {path for other in find_sources_of(name, locked) for path in locked[other].outs}
-    inputs = {path: entry.deps[path] for path in entry.deps if any(is_within(path, out) for out in made)}
+    inputs = {path: digest for path, digest in entry.deps.items() if not _is_code(path)}
     code = [path for path in entry.deps if path not in inputs]
     sections = dict.fromkeys(key.split(".")[0] for key in entry.params)
     facts = [

@@ -17,6 +17,7 @@ EXEMPT = {
     "cotejo.faults": "says what is wrong with a value",
     "cotejo.imports": "names the code that a result depends on",
     "cotejo.masking": "hides passwords in messages",
+    "cotejo.operations": "refuses values and changes none",
     "cotejo.params": "reads values and changes none: DVC tracks the values themselves",
     "cotejo.report.figures.augmentation": "draws a picture that no stage reads",
     "cotejo.report.search_page": "writes a page that no stage reads; other words are no reason to search again",
