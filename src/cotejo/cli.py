@@ -20,7 +20,6 @@ from cotejo.report.measure import find_measure
 from cotejo.report.search_verdict import say_luck, say_verdict
 from cotejo.report.wording import LANGUAGES, Wording
 from cotejo.schema import MODELS
-from cotejo.serving.rendering import Style
 from cotejo.stage import JOURNAL_FOLDER, STATE_FOLDER
 from cotejo.tracking.backlog import find_left
 from cotejo.tracking.dvcfiles import PIPELINE_FILE, load_stages
@@ -164,16 +163,16 @@ def compare(revisions: tuple[str, ...], models: tuple[str, ...], style: str, lan
 @click.option("--json", "style", flag_value="json", help="Write JSON.")
 @click.option("--csv", "style", flag_value="csv", help="Write CSV.")
 @click.option("--figure", type=click.Path(path_type=Path), metavar="FILE", help="Draw the first 40 as .png or .svg.")
-def predict(style: Style | None, **asked: Any) -> None:  # noqa: ANN401 - the fields of a Request
+def predict(**asked: Any) -> None:  # noqa: ANN401 - the fields of a Request
     """Classify pictures, or all pictures in folders, with a trained model.
 
     A picture goes through the `preprocess.operations` that the model's training images went through. One that can't
     be classified gets a line on stderr, the others are, and the exit code is 2.
     """
-    # TensorFlow takes seconds to import
+    # figures and MLflow take a moment to import, and the other commands don't need them
     from cotejo.serving.prediction import Request, predict_pictures
 
-    if not predict_pictures(Request(**asked, style=style or "table"), Path()):
+    if not predict_pictures(Request(**asked), Path()):
         sys.exit(2)
 
 

@@ -1,32 +1,25 @@
 """Classifies new pictures with a saved model: the work of `cotejo predict`."""
 
-import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import keras
-import numpy as np
-from numpy.typing import NDArray
-
-from cotejo.data.decoding import show_path
-from cotejo.errors import ModelError, ParamsError
-from cotejo.evaluation.predict import predict_probabilities
-from cotejo.execution.words import Setup
+from cotejo.errors import ParamsError
 from cotejo.report.figures.predictions import MAX_SHOWN, Shown, figure_predictions
 from cotejo.report.style import save_figure
 from cotejo.serving.archives import Archive, find_archive
 from cotejo.serving.facts import Facts, load_facts
-from cotejo.serving.pictures import Fault, Listing, Picture, list_pictures, prepare_picture, stream_batches
-from cotejo.serving.rendering import Prediction, Renderer, Style, choose_renderer
-from cotejo.serving.screen import Screen
+from cotejo.serving.pictures import Fault, Listing, list_pictures, prepare_picture, stream_batches
+from cotejo.serving.rendering import Renderer, Style, choose_renderer
+from cotejo.serving.screen import Screen, hiding_stderr
 from cotejo.tracking.records import digest_path
 from cotejo.tracking.sync import count
-from cotejo.training.archive import load_model
-from cotejo.training.hardware import configure_hardware
+
+if TYPE_CHECKING:
+    from cotejo.serving.classifier import Classifier
 
 FIGURE_SUFFIXES = (".png", ".svg")
 #: Classes of each prediction, where a user doesn't say how many.
@@ -43,7 +36,7 @@ class Request(NamedTuple):
         seed: Likewise.
         top: Classes of each prediction; None for 3, or all where there are fewer.
         batch_size: Pictures that the model is given at once.
-        style: How predictions are written.
+        style: How predictions are written; None for a table.
         figure: Where to draw the first pictures with their classes; None for no figure.
     """
 
@@ -53,31 +46,8 @@ class Request(NamedTuple):
     seed: int | None
     top: int | None
     batch_size: int
-    style: Style
+    style: Style | None
     figure: Path | None
-
-
-class Classifier(NamedTuple):
-    """A model that is ready for pictures."""
-
-    archive: Archive
-    facts: Facts
-    model: keras.Model
-
-    def classify(self, batch: Sequence[Picture], top: int) -> Iterator[Prediction | Fault]:
-        """Gives what the model says of each picture, or why it can't be asked, in their order."""
-        ready = [picture.pixels for picture in batch if picture.pixels is not None]
-        rows = iter(_compute_probabilities(self, np.stack(ready)) if ready else ())
-        for picture in batch:
-            if picture.pixels is None:
-                yield Fault(show_path(picture.path), picture.error)
-            else:
-                y_prob: NDArray[np.float32] = next(rows)
-                # of equal probabilities the first class, as argmax has it
-                best = np.argsort(-y_prob, kind="stable")[:top]
-                yield Prediction(
-                    picture.path, [(self.facts.class_names[index], float(y_prob[index])) for index in best]
-                )
 
 
 class Outcome(NamedTuple):
@@ -106,8 +76,9 @@ def predict_pictures(request: Request, root: Path) -> bool:
         archive = find_archive(root, Path(folder), model=request.model, run_id=request.run_id, seed=request.seed)
         facts = load_facts(archive, root)
         top = _choose_top(request.top, facts)
-        renderer = choose_renderer(request.style, _describe(archive, facts), listing.files, facts.class_names, top)
-        # without a picture there is no need of TensorFlow
+        renderer = choose_renderer(
+            request.style or "table", _describe(archive, facts), listing.files, facts.class_names, top
+        )
         classifier = _load_classifier(archive, facts) if listing.files else None
     outcome = Outcome(list(listing.faults), [])
     with Screen(len(listing.files)) as screen:
@@ -124,8 +95,15 @@ def predict_pictures(request: Request, root: Path) -> bool:
     return not outcome.faults
 
 
+def _load_classifier(archive: Archive, facts: Facts) -> "Classifier":
+    # TensorFlow takes seconds, which what is wrong with the request doesn't wait for, and talks on its way
+    with hiding_stderr():
+        from cotejo.serving.classifier import load_classifier
+    return load_classifier(archive, facts)
+
+
 def _classify_all(
-    classifier: Classifier,
+    classifier: "Classifier",
     request: Request,
     files: Sequence[Path],
     top: int,
@@ -146,34 +124,6 @@ def _classify_all(
                 outcome.shown.append(Shown(picture.path.name, picture.pixels, *result.ranked[0]))
         screen.write("".join(lines))
         screen.advance(len(batch))
-
-
-def _load_classifier(archive: Archive, facts: Facts) -> Classifier:
-    configure_hardware(Setup(os.cpu_count() or 1, "float32"))
-    model = load_model(archive.path)
-    _check_model(archive, facts, model)
-    return Classifier(archive, facts, model)
-
-
-def _check_model(archive: Archive, facts: Facts, model: keras.Model) -> None:
-    taken, given = tuple(model.input_shape[1:]), model.output_shape[-1]
-    fits = all(side in (None, expected) for side, expected in zip(taken, facts.image_shape, strict=False))
-    if len(taken) != 3 or not fits or given != len(facts.class_names):
-        raise ModelError(
-            f"{archive.name}: expected a model of images of shape {facts.image_shape} and {len(facts.class_names)} "
-            f"classes, as what is known of it says. Received: images of shape {taken} and {given} classes. Train it "
-            "again, or run in the folder of the study that trained it."
-        )
-
-
-def _compute_probabilities(classifier: Classifier, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    y_prob = predict_probabilities(classifier.model, images, len(images))
-    if not np.isfinite(y_prob).all():
-        raise ModelError(
-            f"{classifier.archive.name}: expected probabilities. Received: {y_prob[~np.isfinite(y_prob)][0]}. Train "
-            "the model again."
-        )
-    return y_prob
 
 
 def _choose_top(top: int | None, facts: Facts) -> int:

@@ -1,6 +1,10 @@
 """What a person sees while pictures are classified: results on stdout, a bar and messages on stderr."""
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from tempfile import TemporaryFile
 from types import TracebackType
 from typing import Self
 
@@ -56,3 +60,24 @@ class Screen:
     def advance(self, number: int) -> None:
         """Moves the bar."""
         self.bar.advance(self.task, number)
+
+
+@contextmanager
+def hiding_stderr() -> Iterator[None]:
+    """Keeps back what is written to stderr, and shows it only where the block fails.
+
+    TensorFlow 2.21 says at its import what it has found, whatever TF_CPP_MIN_LOG_LEVEL is.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with TemporaryFile() as hidden:
+        os.dup2(hidden.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            hidden.seek(0)
+            os.write(kept, hidden.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
