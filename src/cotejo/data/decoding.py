@@ -1,12 +1,11 @@
 """Image files to pixels: one rule for preprocess and for predict."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cotejo.errors import DataError
 
@@ -52,20 +51,13 @@ def decode_image(path: Path) -> Pixels:
     return pixels
 
 
-def has_color(paths: Iterable[Path]) -> bool:
-    """Tells whether `decode_image` would return three channels for any of some files.
-
-    Reads headers alone, up to the first file in colour; a file that can't be read has none.
-    """
-
-    def is_colored(path: Path) -> bool:
-        try:
-            with _open(path) as image:
-                return not _is_grey(image)
-        except Exception:  # noqa: BLE001 - `decode_image` says what is wrong with it
-            return False
-
-    return any(map(is_colored, paths))
+def has_color(path: Path) -> bool:
+    """Tells from a file's header whether `decode_image` would return three channels; not of one that can't be read."""
+    try:
+        with _open(path) as image:
+            return not _is_grey(image)
+    except Exception:  # noqa: BLE001 - `decode_image` says what is wrong with it
+        return False
 
 
 def convert_color(image: Pixels, color: Literal["grey", "rgb"]) -> Pixels:
@@ -133,7 +125,7 @@ def _say(path: Path, error: BaseException) -> str:
             return "an empty file"
     except OSError:
         pass
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         return f"something else, {path.stat().st_size:,} bytes"
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return f"more than {MAX_PIXELS:,} pixels"
