@@ -6,20 +6,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.datasets import load_digits
 
-from cotejo.data.readers import read_published
+from cotejo.data.collection import collect_images
+from cotejo.data.preparation import prepare_images
 from cotejo.operations import parse_operations
-from cotejo.serving.facts import Facts
+from cotejo.serving.archives import Archive
+from cotejo.serving.facts import Facts, load_facts
 from cotejo.serving.pictures import Picture, list_pictures, prepare_picture, stream_batches
+from declared import declare
 
-OPERATIONS = parse_operations(
-    [
-        {"name": "resize", "height": 12, "width": 12, "interpolation": "cubic", "keep_aspect": True, "pad_value": 0},
-        {"name": "gaussian_blur", "kernel_size": 3, "sigma": 0.8},
-        {"name": "normalize", "low": 1.0, "high": 99.0},
-    ],
-    "test",
-)
+OPERATIONS = [
+    {"name": "resize", "height": 12, "width": 12, "interpolation": "cubic", "keep_aspect": True, "pad_value": 0},
+    {"name": "gaussian_blur", "kernel_size": 3, "sigma": 0.8},
+    {"name": "normalize", "low": 1.0, "high": 99.0},
+]
 GREY = Facts(("no", "yes"), (8, 8, 1), (), None)
 
 
@@ -35,12 +36,18 @@ def noise(*shape):
 
 
 def test_a_folder_gives_its_pictures_by_name_and_counts_what_it_leaves_out(tmp_path):
-    for name in ("b/2.png", "b/10.PNG", "a/ñandú 1.jpg", "a/.hidden.png", ".git/3.png", "z.bmp"):
+    for name in ("b/2.png", "b/10.PNG", "a/ñandú 1.jpg", "a/.hidden.png", ".git/3.png", "z.bmp", "scan.tif"):
         save(tmp_path / name, noise(8, 8, 1))
     (tmp_path / "notes.txt").write_text("x")
     (tmp_path / "a/.DS_Store").write_text("x")
     listing = list_pictures([str(tmp_path)])
-    assert [str(path.relative_to(tmp_path)) for path in listing.files] == ["z.bmp", "a/ñandú 1.jpg", "b/10.PNG", "b/2.png"]
+    assert [str(path.relative_to(tmp_path)) for path in listing.files] == [
+        "scan.tif",
+        "z.bmp",
+        "a/ñandú 1.jpg",
+        "b/10.PNG",
+        "b/2.png",
+    ]
     assert listing.skipped == {str(tmp_path): 3}  # what is in .git isn't looked at
     assert listing.faults == []
 
@@ -62,18 +69,23 @@ def test_paths_that_stand_for_no_picture_are_said_and_the_rest_is_kept_in_order(
     ]
 
 
-def test_a_file_gives_the_pixels_that_a_model_was_trained_on(tmp_path):
-    digits = read_published_digits(tmp_path)
-    for row, pixels in enumerate(digits[:20]):
-        picture = prepare_picture(save(tmp_path / f"{row}.png", pixels), GREY)
-        assert picture.error == ""
-        assert np.array_equal(picture.pixels, pixels)
-
-
-def read_published_digits(tmp_path):
-    from cotejo.data.sources import fetch
-
-    raise NotImplementedError(fetch, read_published, tmp_path)
+@pytest.mark.parametrize("operations", [[], OPERATIONS])
+@pytest.mark.parametrize("color", ["auto", "rgb"])
+def test_a_training_file_gives_the_bytes_that_the_model_was_trained_on(tmp_path, operations, color):
+    digits = load_digits()
+    for row, (pixels, label) in enumerate(zip(digits.images[:200], digits.target, strict=False)):
+        save(tmp_path / f"set/digit {label}/{row}.png", (pixels * 15.9).astype(np.uint8)[..., None])
+    data = declare("data", name="directory", path=str(tmp_path / "set"), color=color)
+    collection = collect_images(data, declare("preprocess", operations=operations))
+    processed = tmp_path / "data/processed"
+    processed.mkdir(parents=True)
+    prepare_images(collection, data, parse_operations(operations, "test"), processed, workers=2)
+    facts = load_facts(Archive(tmp_path / "none.keras", "none.keras", "none", None), tmp_path)
+    for split, samples in collection.splits.items():
+        trained_on = np.load(processed / f"{split}_images.npy")
+        assert len(samples) == len(trained_on) > 0
+        for sample, pixels in zip(samples, trained_on, strict=True):
+            assert prepare_picture(sample.content, facts).pixels.tobytes() == pixels.tobytes()
 
 
 @pytest.mark.parametrize(
@@ -110,7 +122,10 @@ def test_a_picture_of_another_size_is_told_both_sizes_and_what_to_declare(tmp_pa
         "(height x width) with 1 channel. Make the picture that size, or declare a resize in preprocess.operations and "
         "train again."
     )
-    assert prepare_picture(path, GREY._replace(image_shape=(12, 12, 1), operations=OPERATIONS)).error == ""
+    assert (
+        prepare_picture(path, GREY._replace(image_shape=(12, 12, 1), operations=parse_operations(OPERATIONS, ""))).error
+        == ""
+    )
 
 
 def test_a_file_that_is_no_picture_is_said_without_its_name_twice(tmp_path):
