@@ -44,10 +44,15 @@ def test_preprocess_applies_the_list_records_it_and_draws_it(tmp_path, environme
     study = copy_study(tmp_path / "study")
     declared = (study / "params.yaml").read_text(encoding="utf-8")
     entry = "{name: resize, height: 12, width: 12, interpolation: cubic, keep_aspect: true, pad_value: 0}"
-    changed = declared.replace("name: fashion_mnist", "name: digits").replace(
-        "operations: []", f"operations: [{entry}]"
-    )
-    (study / "params.yaml").write_text(changed, encoding="utf-8")
+    changes = [
+        ("fashion_mnist ", "digits "),
+        ("weights: imagenet", "weights: random"),
+        ("ions: []", f"ions: [{entry}]"),
+    ]
+    for old, new in changes:
+        assert old in declared
+        declared = declared.replace(old, new, 1)
+    (study / "params.yaml").write_text(declared, encoding="utf-8")
     for script in ("stages/download.py", "stages/preprocess.py"):
         subprocess.run([sys.executable, script], cwd=study, env=environment, check=True)
     described = json.loads((study / "data/processed/dataset.json").read_text())
