@@ -193,6 +193,22 @@ def test_a_picture_too_small_for_an_operation_is_refused_in_words(entry):
     assert "Received: 4x9. Declare a resize before it in preprocess.operations" in said
 
 
+@pytest.mark.parametrize("entry", EVERY, ids=lambda entry: entry["name"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_picture_of_a_few_pixels_is_changed_or_refused_in_words(entry, channels):
+    sizes = [(height, width) for height in range(1, 7) for width in range(1, 7)]
+    refused = {}
+    for size in sizes:
+        try:
+            made = apply(scene(channels, *size), entry)
+        except DataError as error:
+            refused[size] = str(error)
+        else:
+            assert made.shape[:2] == ((20, 30) if entry is RESIZE else size)
+    assert all(f"Received: {height}x{width}." in said for (height, width), said in refused.items())
+    assert len(refused) < len(sizes)
+
+
 def test_the_list_is_read_back_as_it_was_written_down():
     operations = parse_operations(EVERY, "test")
     assert parse_operations(dump_operations(operations), "test") == operations

@@ -129,6 +129,17 @@ def test_a_terminal_shows_a_bar_and_stdout_has_the_table_alone(study, environmen
         assert float(confidence.rstrip("%")) == pytest.approx(100 * y_prob.max(), abs=0.011)
 
 
+def test_where_stdout_is_the_same_terminal_the_bar_leaves_the_table_whole(study, environment):
+    variables = hide_terminal_variables(environment) | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = ["sh", "-c", "echo begins >&2; cotejo predict pictures --model lenet --batch-size 50 --top 1 >&2"]
+    screen = run_on_terminal(command, variables, study, 120)
+    head, *lines, last = [line for line in screen.lines if line]
+    assert head.split() == ["file", "class", "confidence"]
+    assert [line.split()[0] for line in lines] == [f"pictures/{row:03}.png" for row in range(150)]
+    assert last == "150 pictures classified with lenet, seed 0"
+    assert any("100/150" in state for state in screen.states)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
