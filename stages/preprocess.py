@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import _source  # noqa: F401
-from cotejo.data.card import build_card, save_card
+from cotejo.data.card import build_card, save_card, warn_left_out
 from cotejo.data.collection import collect_images
 from cotejo.data.preparation import prepare_images
 from cotejo.data.splits import load_split
@@ -21,10 +21,12 @@ def preprocess(stage: Stage) -> None:
     collection = collect_images(data, settings)
     with stage.outputs(PROCESSED, CARD, FIGURE) as (folder, card, figure):
         prepared = prepare_images(collection, data, settings.operations, folder, workers)
-        save_card(build_card(collection, prepared, data, settings), card)
+        told = build_card(collection, prepared, data, settings)
+        save_card(told, card)
         save_operations(collection, prepared.color, settings.operations, card)
         train, counts = load_split(folder, "train"), prepared.description["splits"]["train"]["per_class"]
         save_figure(figure_samples(train.images, train.labels, collection.class_names, counts), figure)
+    warn_left_out(told)
     stage.run.log_dataset(collection.name, prepared.description["digest"], Path(PROCESSED))
     stage.run.log_metrics(prepared.count_images())
     stage.run.log_artifact(Path(FIGURE), "figures")

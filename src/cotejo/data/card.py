@@ -1,6 +1,7 @@
 """The data card: what a reader should know of the images before believing a number about them."""
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 from cotejo.data.collection import Collection
 from cotejo.data.decoding import show_path
-from cotejo.data.duplicates import MAX_LEVELS
+from cotejo.data.duplicates import MAX_DIFFERENCE
 from cotejo.data.gate import Gate, Place
 from cotejo.data.preparation import NearDouble, Prepared
 from cotejo.data.splits import SPLITS
@@ -55,6 +56,17 @@ def save_card(card: Mapping[str, Any], folder: Path) -> None:
     text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
     (folder / "card.json").write_text(text, encoding="utf-8")
     (folder / "card.md").write_text(render_card(card), encoding="utf-8")
+
+
+def warn_left_out(card: Mapping[str, Any]) -> None:
+    """Says on stderr how many images were left out, if any were."""
+    removed = card["duplicates"]["removed"]
+    reasons = [
+        *([f"{card['unreadable']['count']:,} that can't be read"] if card["unreadable"]["count"] else []),
+        *(f"{count:,} of {split} that another split has" for split, count in removed.items()),
+    ]
+    if reasons:
+        print(f"preprocess: left out {' and '.join(reasons)}; the data card has their names", file=sys.stderr)
 
 
 def render_card(card: Mapping[str, Any]) -> str:
@@ -141,14 +153,14 @@ def _describe_duplicates(gate: Gate, data: Data) -> dict[str, Any]:
 def _describe_near(pairs: Sequence[NearDouble], class_names: Sequence[str]) -> dict[str, Any]:
     counts = Counter(f"{pair.second.split} and {pair.first.split}" for pair in pairs)
     return {
-        "max_grey_levels": MAX_LEVELS,
+        "max_difference": MAX_DIFFERENCE,
         "pairs": dict(sorted(counts.items())),
         "with_different_labels": sum(pair.first.label != pair.second.label for pair in pairs),
         "examples": [
             {
                 "first": _say(pair.first, class_names),
                 "second": _say(pair.second, class_names),
-                "grey_levels": pair.levels,
+                "difference": pair.difference,
             }
             for pair in pairs[:SHOWN]
         ],
@@ -176,15 +188,15 @@ def _render_near(near: Mapping[str, Any]) -> list[str]:
     if not near["pairs"]:
         return ["None found across splits."]
     return [
-        f"Pairs in two splits that look alike (16x16 miniatures at most {near['max_grey_levels']:g} of 255 grey levels "
-        "apart, on average, whatever their brightness). They are kept; look at them.",
+        "Pairs in two splits that look alike: their 16x16 miniatures differ by at most "
+        f"{near['max_difference']:.0%} of their contrast, whatever their brightness. They are kept; look at them.",
         "",
         *[f"- {where}: {count:,}" for where, count in near["pairs"].items()],
         f"- of these with different labels: {near['with_different_labels']:,}",
         "",
         *_render_table(
-            ("one", "other", "grey levels"),
-            [(pair["first"], pair["second"], f"{pair['grey_levels']:g}") for pair in near["examples"]],
+            ("one", "other", "difference"),
+            [(pair["first"], pair["second"], f"{pair['difference']:.1%}") for pair in near["examples"]],
         ),
     ]
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from cotejo.errors import DataError
+from cotejo.errors import ImageError
 
 Pixels = NDArray[np.uint8]
 #: What is decoded, by content: a PNG named .jpg is read as the PNG that it is.
@@ -33,7 +33,7 @@ def decode_image(path: Path) -> Pixels:
         uint8 of shape (height, width, channels): 1 channel for a file in grey, also one whose palette is grey, else 3.
 
     Raises:
-        DataError: Empty, damaged, another format or too large; in one line.
+        ImageError: Empty, damaged, another format or too large; a `DataError`, in one line.
     """
     try:
         with _open(path) as image:
@@ -41,13 +41,9 @@ def decode_image(path: Path) -> Pixels:
             # the frame is decoded before it is turned: Pillow's own order
             image.load()
             pixels = _flatten(ImageOps.exif_transpose(image), is_grey=is_grey)
-    except DataError:
-        raise
     except Exception as error:
         # a decoder meets a damaged file with whatever it stumbles over, struct.error and SyntaxError among them
-        raise DataError(
-            f"{show_path(path)}: expected an image as JPEG, PNG, BMP, WebP or GIF. Received: {_say(path, error)}."
-        ) from error
+        raise ImageError(show_path(path), _say(path, error)) from error
     return pixels
 
 
@@ -87,10 +83,7 @@ def _open(path: Path) -> Image.Image:
     image = Image.open(path, formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         image.close()
-        raise DataError(
-            f"{show_path(path)}: expected at most {MAX_PIXELS:,} pixels. Received: {image.width:,} x {image.height:,}. "
-            "Make it smaller."
-        )
+        raise Image.DecompressionBombError
     return image
 
 
@@ -129,4 +122,4 @@ def _say(path: Path, error: BaseException) -> str:
         return f"something else, {path.stat().st_size:,} bytes"
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return f"more than {MAX_PIXELS:,} pixels"
-    return show_path(f"a damaged one ({str(error).splitlines()[0] if str(error) else type(error).__name__})")
+    return show_path(f"a damaged one, {str(error).splitlines()[0] if str(error) else type(error).__name__}")

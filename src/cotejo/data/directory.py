@@ -137,10 +137,8 @@ class _Lister:
         source = self._read_source()
         top = self._look_into(self.root)
         parts = {folder.name: folder for folder in top.folders if folder.name in SPLITS}
-        # a class may be called train, as among vehicles: then it holds images
-        inner = {name: self._look_into(folder, count=False) for name, folder in parts.items()}
-        is_split = any(contents.folders and not contents.images for contents in inner.values())
-        if is_split:
+        # a class may be called train, as among vehicles: then it holds no folders
+        if any(self._look_into(folder, count=False).folders for folder in parts.values()):
             found = self._list_splits(top, parts)
         else:
             self.skipped["images outside of a class's folder"] += len(top.images)
@@ -261,10 +259,11 @@ class _Lister:
         path = self.root / SOURCE_FILE
         if not path.is_file():
             return {}
+        self.skipped[path.suffix] -= 1  # which the look at its folder counts
         try:
             told = json.loads(path.read_text(encoding="utf-8"))
             words = {key: told[key] for key in SOURCE_KEYS if key in told}
-            if not all(isinstance(word, str) for word in words.values()):
+            if not isinstance(told, dict) or not all(isinstance(word, str) for word in words.values()):
                 raise TypeError
         except (ValueError, TypeError, OSError) as error:
             raise DataError(

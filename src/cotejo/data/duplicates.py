@@ -18,9 +18,11 @@ SHRUNK, FREQUENCIES = 32, 8
 MINIATURE = 16
 #: Of 64 bits, what the hashes of two images may differ by whose miniatures are worth a look.
 MAX_BITS = 8
-#: Grey levels, of 255, that their miniatures may differ by, on average and apart from brightness. The hash alone calls
-#: every tenth image of Fashion-MNIST's test a double of another one.
-MAX_LEVELS = 3.0
+#: What their miniatures may differ by, on average and apart from brightness, as a share of their contrast. The hash
+#: alone calls every tenth image of Fashion-MNIST's test a double of another one.
+MAX_DIFFERENCE = 0.05
+#: Grey levels of contrast that an image has at least, so that blank ones are alike despite their noise.
+LEAST_CONTRAST = 10.0
 #: Those of a sorted list that each image is compared with, which bounds the time by the number of images.
 NEIGHBOURS = 32
 #: The discrete cosine transform (DCT-II) of 32 values, as far as the lowest 8 frequencies.
@@ -35,11 +37,11 @@ class Look(NamedTuple):
 
 
 class NearPair(NamedTuple):
-    """Two images that look alike: their numbers, the lower one first, and how far apart, in grey levels of 255."""
+    """Two images that look alike: their numbers, the lower one first, and their difference as a share of contrast."""
 
     first: int
     second: int
-    levels: float
+    difference: float
 
 
 def identify(image: Pixels) -> bytes:
@@ -85,7 +87,7 @@ def find_near_pairs(looks: Sequence[Look], groups: Sequence[int]) -> list[NearPa
         Pairs by difference, then by number; each once.
     """
     bits, where = np.array([look.bits for look in looks], np.uint64), np.array(groups)
-    miniatures = np.frombuffer(b"".join(look.miniature for look in looks), np.uint8).reshape(len(looks), -1)
+    miniatures = np.frombuffer(b"".join(look.miniature for look in looks), np.uint8).reshape(-1, MINIATURE**2)
     found: dict[tuple[int, int], float] = {}
     for part in range(4):
         # rotated: the part comes first
@@ -95,19 +97,19 @@ def find_near_pairs(looks: Sequence[Look], groups: Sequence[int]) -> list[NearPa
             one, other = order[:-step], order[step:]
             near = (np.bitwise_count(bits[one] ^ bits[other]) <= MAX_BITS) & (where[one] != where[other])
             one, other = one[near], other[near]
-            levels = _compare(miniatures[one], miniatures[other])
-            for index in np.flatnonzero(levels <= MAX_LEVELS):
+            differences = _compare(miniatures[one], miniatures[other])
+            for index in np.flatnonzero(differences <= MAX_DIFFERENCE):
                 pair = int(one[index]), int(other[index])
-                found[min(pair), max(pair)] = round(float(levels[index]), 2)
+                found[min(pair), max(pair)] = round(float(differences[index]), 4)
     return sorted(
-        (NearPair(*pair, levels) for pair, levels in found.items()),
-        key=lambda pair: (pair.levels, pair.first, pair.second),
+        (NearPair(*pair, difference) for pair, difference in found.items()),
+        key=lambda pair: (pair.difference, pair.first, pair.second),
     )
 
 
 def _compare(miniatures: Pixels, others: Pixels) -> NDArray[np.float32]:
-    """Returns by how many grey levels pairs of miniatures differ on average, their brightness made the same."""
-    differences = np.subtract(miniatures, others, dtype=np.float32)
-    differences -= differences.mean(axis=1, keepdims=True)
-    levels: NDArray[np.float32] = np.abs(differences).mean(axis=1)
-    return levels
+    """Returns by how much pairs of miniatures differ on average, their brightness made the same, against contrast."""
+    one, other = (images - images.mean(axis=1, keepdims=True, dtype=np.float32) for images in (miniatures, others))
+    contrast = (np.abs(one) + np.abs(other)).mean(axis=1) / 2
+    differences: NDArray[np.float32] = np.abs(one - other).mean(axis=1) / np.maximum(contrast, LEAST_CONTRAST)
+    return differences

@@ -57,7 +57,7 @@ class Gate:
             an image is a fact of it.
 
     Attributes:
-        unread: What is wrong with the files that can't be read; those of a skipped one are kept too.
+        unread: The images that can't be read, each with what was found in its place.
         doubles: Images that are in two splits, by the two splits, the one that is read first behind.
         inner_doubles: Images that are twice in a split, by split.
         dropped: Images left out because another split has them, by split.
@@ -86,9 +86,9 @@ class Gate:
         """Whether to read on would only find more of the same."""
         return sum(self._misfits.values()) >= ENOUGH
 
-    def note_unread(self, fault: str) -> None:
-        """Counts a file that can't be read, with what is wrong with it."""
-        self.unread.append(fault)
+    def note_unread(self, place: Place, reason: str) -> None:
+        """Counts an image that can't be read or worked on."""
+        self.unread.append(f"{show_path(place.name)} ({reason})")
 
     def admit(self, place: Place, identity: bytes, shape: tuple[int, ...]) -> bool:
         """Tells whether an image comes in.
@@ -138,8 +138,9 @@ class Gate:
         if not self.unread or self.data.on_bad_file == "skip":
             return []
         return [
-            f"expected files that can be read. Received: {_say_count(len(self.unread), 'file')} that can't. "
-            f"{list_some(self.unread)} Mend or remove them, or leave them out with data.on_bad_file: skip."
+            f"expected images as JPEG, PNG, BMP, WebP or GIF. Received: {_say_count(len(self.unread), 'file')} that "
+            f"can't be read: {list_some(self.unread)}. Mend or remove them, or leave them out with "
+            "data.on_bad_file: skip."
         ]
 
     def _find_misfits(self) -> list[str]:

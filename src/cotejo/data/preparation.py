@@ -17,7 +17,7 @@ from cotejo.data.gate import Gate, Place
 from cotejo.data.imaging import apply_operations
 from cotejo.data.splits import SPLITS
 from cotejo.data.writing import SplitWriter, Written
-from cotejo.errors import DataError
+from cotejo.errors import DataError, ImageError
 from cotejo.operations import Operation, dump_operations
 from cotejo.schema import Data
 
@@ -38,11 +38,11 @@ class Read(NamedTuple):
 
 
 class NearDouble(NamedTuple):
-    """Two images of different splits that look alike: where they stand, and the grey levels between them."""
+    """Two images of different splits that look alike: where they stand, and their difference as a share of contrast."""
 
     first: Place
     second: Place
-    levels: float
+    difference: float
 
 
 class Prepared(NamedTuple):
@@ -95,8 +95,8 @@ def prepare_images(
     with ExitStack() as stack:
         writers = {split: stack.enter_context(SplitWriter(folder, split)) for split in READING_ORDER}
         for place, read in _read_all(collection, color, operations, workers or _count_processors()):
-            if isinstance(read, DataError):
-                gate.note_unread(str(read))
+            if isinstance(read, ImageError):
+                gate.note_unread(place, read.reason)
                 continue
             sizes[read.size] += 1
             if gate.admit(place, read.identity, read.pixels.shape):
@@ -112,7 +112,7 @@ def prepare_images(
     text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
     (folder / "dataset.json").write_text(text, encoding="utf-8")
     pairs = find_near_pairs(looks, [READING_ORDER.index(place.split) for place in places])
-    near = [NearDouble(places[pair.first], places[pair.second], pair.levels) for pair in pairs]
+    near = [NearDouble(places[pair.first], places[pair.second], pair.difference) for pair in pairs]
     return Prepared(description, gate, sizes, color, near)
 
 
@@ -140,13 +140,13 @@ def map_side_by_side(function: Callable[[T], Made], items: Iterable[T], workers:
 
 def _read_all(
     collection: Collection, color: Color, operations: Sequence[Operation], workers: int
-) -> Iterator[tuple[Place, Read | DataError]]:
+) -> Iterator[tuple[Place, Read | ImageError]]:
     samples = ((split, sample) for split in READING_ORDER for sample in collection.splits[split])
 
-    def read(item: tuple[str, Sample]) -> Read | DataError:
+    def read(item: tuple[str, Sample]) -> Read | ImageError:
         try:
             return _read(item[1], color, operations)
-        except DataError as error:
+        except ImageError as error:
             return error
 
     for (split, sample), made in map_side_by_side(read, samples, workers):
@@ -159,7 +159,7 @@ def _read(sample: Sample, color: Color, operations: Sequence[Operation]) -> Read
     try:
         pixels = apply_operations(image, operations)
     except DataError as error:
-        raise DataError(f"{show_path(sample.name)}: {error}") from error
+        raise ImageError(show_path(sample.name), str(error)) from error
     height, width, _ = image.shape
     return Read(pixels, (width, height), identify(image), compute_look(image))
 
