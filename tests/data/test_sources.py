@@ -12,7 +12,7 @@ from importlib import resources
 import pytest
 
 from cotejo.data import sources
-from cotejo.data.sources import SOURCES, WEIGHTS, Fetcher, RemoteFile, find_weights
+from cotejo.data.sources import SOURCES, Fetcher, RemoteFile
 from cotejo.errors import DataError
 
 CONTENT = bytes(range(256)) * 2_000
@@ -327,13 +327,7 @@ for file in SOURCES["digits"].files:
 
 
 def test_every_known_file_has_an_address_and_a_checksum_of_its_own():
-    files = [file for source in SOURCES.values() for file in source.files] + list(WEIGHTS.values())
+    files = [file for source in SOURCES.values() for file in source.files]
     assert all(file.addresses and len(bytes.fromhex(file.sha256)) == 32 for file in files)
     for field in ("sha256", "mirror_path", "keras_path"):
         assert len({getattr(file, field) for file in files}) == len(files)
-
-
-def test_weights_whose_checksum_nobody_has_verified_are_refused():
-    assert find_weights("MobileNet", 0.25).name.endswith("no_top.h5")
-    with pytest.raises(DataError, match=r"MobileNet with alpha 0\.25.*Received: MobileNetV2 with alpha 1.*random"):
-        find_weights("MobileNetV2", 1.0)

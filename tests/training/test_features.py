@@ -12,11 +12,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+from sklearn.metrics import accuracy_score, log_loss
 
 from cotejo.data.readers import LabelledImages
+from cotejo.data.splits import Dataset
 from cotejo.errors import ModelError
+from cotejo.models import lenet
 from cotejo.models.backbones import BACKBONE, build_backbone, build_extractor, build_head, join
 from cotejo.training import features
+from cotejo.training.archive import load_model, save_model
 from cotejo.training.features import compute_features, load_features, prepare_transfer
 from cotejo.training.fit import Job, fit
 from cotejo.training.hardware import Hardware
@@ -76,7 +80,7 @@ def weights_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def extractor(weights_file):
-    return build_extractor(build_backbone(SETTINGS, weights_file), (8, 8, 1))
+    return build_extractor(build_backbone(SETTINGS, weights_file), (8, 8, 1), SETTINGS)
 
 
 @pytest.fixture
@@ -145,7 +149,7 @@ def test_every_image_has_its_features_also_those_of_a_partial_last_batch(
 
 def test_features_and_head_give_the_probabilities_of_the_joined_model(extractor, digits, cache):
     images = digits[1].images
-    head = build_head(256, 10, 0.5)
+    head = build_head(256, 10, SETTINGS)
     joined = join(extractor, head).predict_on_batch(images)
     loaded = load_features(SETTINGS, extractor, images, "val", cache, HARDWARE)
     np.testing.assert_allclose(head.predict_on_batch(loaded), joined, atol=1e-6)
@@ -235,6 +239,7 @@ def test_features_are_computed_anew_for_whatever_changes_them(
     assert list_new() == ["train", "val"]
     assert list_new(weights=save_weights(tmp_path / "other.h5", 1)) == ["train", "val"]
     assert list_new(SETTINGS.model_copy(update={"input_size": 40})) == ["train", "val"]
+    assert list_new(SETTINGS.model_copy(update={"pooling": "max"})) == ["train", "val"]
     one_pixel = np.copy(train.images)
     one_pixel[299, 4, 4, 0] ^= 1
     assert is_new(one_pixel)
@@ -388,6 +393,76 @@ def test_training_through_the_backbone_keeps_the_declared_precision(weights_file
     model = prepare_transfer(AUGMENTED, weights_file, dataset, *digits, cache, HARDWARE)(0).model
     assert model.get_layer(BACKBONE).layers[1].compute_dtype == "bfloat16"
     assert model.output.dtype == "float32"
+
+
+@pytest.fixture
+def noughts_and_ones(digits):
+    """The digits 0 and 1: two classes, 60 and 20 images."""
+    return [LabelledImages(part.images[part.labels < 2], part.labels[part.labels < 2]) for part in digits]
+
+
+def test_a_sigmoid_unit_is_scored_in_training_as_its_saved_model_scores(
+    weights_file, noughts_and_ones, cache, tmp_path
+):
+    settings = declare(
+        "transfer", weights="random", input_size=32, output="sigmoid", dense=[16], l2=0.001, dropout_rate=0.2, epochs=8,
+        batch_size=16, learning_rate=1e-2, class_weights="balanced",
+    )  # fmt: skip
+    two = Dataset("digits", ["nought", "one"], (8, 8, 1), "")
+    job = prepare_transfer(settings, weights_file, two, *noughts_and_ones, cache, HARDWARE)(0)
+    kept = fit(job, settings, 0, "transfer", lambda _: None, HARDWARE).history.query("kept").iloc[0]
+    save_model(job.model, tmp_path / "model.keras")
+    y_prob = load_model(tmp_path / "model.keras").predict_on_batch(noughts_and_ones[1].images)
+    y_true = noughts_and_ones[1].labels
+    assert y_prob.shape == (len(y_true), 2)
+    np.testing.assert_allclose(y_prob.sum(axis=1), 1, rtol=1e-6)
+    assert kept["val_accuracy"] == pytest.approx(accuracy_score(y_true, y_prob[:, 1] > 0.5))
+    assert kept["val_cross_entropy"] == pytest.approx(log_loss(y_true, y_prob[:, 1].astype(float)), rel=1e-4)
+    assert kept["val_accuracy"] > 0.8, "noughts and ones are easily told apart"
+
+
+def test_a_sigmoid_unit_for_ten_classes_is_refused_before_any_feature_is_computed(digits, dataset, cache):
+    settings = SETTINGS.model_copy(update={"output": "sigmoid"})
+    with pytest.raises(ModelError, match=r"transfer\.output: expected two classes.*Received: 10 classes"):
+        prepare_transfer(settings, None, dataset, *digits, cache, HARDWARE)
+    assert not cache.exists()
+
+
+@pytest.fixture
+def own_settings():
+    own = {"weights": "model:own.keras", "weights_path": "own.keras"}
+    return declare("transfer", **own, dropout_rate=0.0, epochs=3, batch_size=32, learning_rate=1e-2)
+
+
+def test_a_model_trained_here_is_the_frozen_backbone_of_another(own_settings, digits, dataset, cache, tmp_path, capsys):
+    path = tmp_path / "own.keras"
+    own = lenet.build_model(declare("lenet", input_size=16), (8, 8, 1), 10)
+    save_model(own, path)
+    job = prepare_transfer(own_settings, path, dataset, *digits, cache, HARDWARE)(0)
+    result = fit(job, own_settings, 0, "transfer", lambda _: None, HARDWARE)
+    assert result.history["loss"].iloc[-1] < result.history["loss"].iloc[0]
+    for layer in job.model.get_layer(BACKBONE).layers:
+        for before, after in zip(own.get_layer(layer.name).get_weights(), layer.get_weights(), strict=True):
+            np.testing.assert_array_equal(before, after)
+    accuracy = (job.model.predict_on_batch(digits[1].images).argmax(axis=1) == digits[1].labels).mean()
+    assert accuracy == pytest.approx(result.history["val_accuracy"].iloc[result.best_epoch - 1])
+
+    capsys.readouterr()
+    prepare_transfer(own_settings, path, dataset, *digits, cache, HARDWARE)
+    assert capsys.readouterr().err.count("come from the cache") == 2
+    # the same weights, put together in another way
+    other = lenet.build_model(declare("lenet", input_size=16, activation="relu"), (8, 8, 1), 10)
+    other.set_weights(own.get_weights())
+    save_model(other, path)
+    prepare_transfer(own_settings, path, dataset, *digits, cache, HARDWARE)
+    assert capsys.readouterr().err.count("computed in") == 2
+
+
+def test_a_file_that_is_no_model_is_refused_as_a_backbone(own_settings, digits, dataset, cache, tmp_path):
+    path = tmp_path / "own.keras"
+    path.write_text("<html>")
+    with pytest.raises(ModelError, match=r"own\.keras: expected a model saved by this study\. Received: "):
+        prepare_transfer(own_settings, path, dataset, *digits, cache, HARDWARE)
 
 
 def test_wrong_weights_are_refused_before_any_seed_is_trained(tmp_path, digits, dataset, cache):
