@@ -128,8 +128,8 @@ def test_a_model_that_transfer_itself_writes_is_no_backbone_for_it(tree):
             "transfer: expected alpha of VGG16 to be null, since it comes in one width, not",
         ),
         ("transfer.backbone", "ResNet5O", "Did you mean `ResNet50`?"),
-        ("transfer.weights", "imagnet", "transfer.weights: expected 'imagenet' or 'random', or match pattern '^model:"),
-        ("transfer.weights", "model:", "transfer.weights: expected 'imagenet' or 'random', or match pattern '^model:"),
+        ("transfer.weights", "imagnet", "weights: expected imagenet, random, or model: and the path of a .keras file."),
+        ("transfer.weights", "model:lenet", "the path of a .keras file. Received: 'model:lenet'."),
         (
             "transfer.weights",
             "model:models/lenet/seed-0/model.keras",

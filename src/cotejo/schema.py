@@ -1,5 +1,6 @@
 """What each section of `params.yaml` may hold: strict and frozen."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
@@ -206,7 +207,7 @@ class Transfer(Training):
 
     backbone: BackboneName
     alpha: float | None
-    weights: Literal["imagenet", "random"] | Annotated[str, Field(pattern=rf"^{OWN_MODEL}.+\.keras$")]
+    weights: str
     weights_path: Annotated[str, Field(min_length=1)]
     input_size: Annotated[int, Field(ge=32, le=512)]
     pooling: Literal["average", "max", "flatten"]
@@ -215,6 +216,13 @@ class Transfer(Training):
     dropout_rate: Annotated[float, Field(ge=0, lt=1)]
     l2: NotNegative
     output: Literal["softmax", "sigmoid"]
+
+    @field_validator("weights")
+    @classmethod
+    def _check_weights(cls, weights: str) -> str:
+        if weights not in ("imagenet", "random") and not re.fullmatch(f"{OWN_MODEL}.+[.]keras", weights):
+            raise ValueError(f"imagenet, random, or {OWN_MODEL} and the path of a .keras file")
+        return weights
 
     @property
     def has_own_backbone(self) -> bool:
