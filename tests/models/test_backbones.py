@@ -37,7 +37,8 @@ def calibrate(backbone):
     backbone.trainable = True
     for layer in backbone.layers:
         layer.momentum = 0.0
-    backbone(np.random.default_rng(0).uniform(-1, 1, (32, 32, 32, 3)).astype(np.float32), training=True)
+    images = np.random.default_rng(0).uniform(-1, 1, (32, *backbone.input_shape[1:]))
+    backbone(images.astype(np.float32), training=True)
     backbone.trainable = False
     return backbone
 
