@@ -12,15 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
-from sklearn.metrics import accuracy_score, log_loss
 
 from cotejo.data.readers import LabelledImages
-from cotejo.data.splits import Dataset
 from cotejo.errors import ModelError
 from cotejo.models import lenet
 from cotejo.models.backbones import BACKBONE, build_backbone, build_extractor, build_head, join
 from cotejo.training import features
-from cotejo.training.archive import load_model, save_model
+from cotejo.training.archive import save_model
 from cotejo.training.features import compute_features, load_features, prepare_transfer
 from cotejo.training.fit import Job, fit
 from cotejo.training.hardware import Hardware
@@ -39,7 +37,6 @@ import hashlib, json, resource, sys
 from pathlib import Path
 from sklearn.datasets import load_digits
 from cotejo.data.readers import LabelledImages
-from cotejo.data.splits import Dataset
 from cotejo.training.features import prepare_transfer
 from cotejo.training.hardware import Hardware
 from declared import declare
@@ -393,32 +390,6 @@ def test_training_through_the_backbone_keeps_the_declared_precision(weights_file
     model = prepare_transfer(AUGMENTED, weights_file, dataset, *digits, cache, HARDWARE)(0).model
     assert model.get_layer(BACKBONE).layers[1].compute_dtype == "bfloat16"
     assert model.output.dtype == "float32"
-
-
-@pytest.fixture
-def noughts_and_ones(digits):
-    """The digits 0 and 1: two classes, 60 and 20 images."""
-    return [LabelledImages(part.images[part.labels < 2], part.labels[part.labels < 2]) for part in digits]
-
-
-def test_a_sigmoid_unit_is_scored_in_training_as_its_saved_model_scores(
-    weights_file, noughts_and_ones, cache, tmp_path
-):
-    settings = declare(
-        "transfer", weights="random", input_size=32, output="sigmoid", dense=[16], l2=0.001, dropout_rate=0.2, epochs=3,
-        batch_size=16, learning_rate=1e-2, class_weights="balanced",
-    )  # fmt: skip
-    two = Dataset("digits", ["nought", "one"], (8, 8, 1), "")
-    job = prepare_transfer(settings, weights_file, two, *noughts_and_ones, cache, HARDWARE)(0)
-    kept = fit(job, settings, 0, "transfer", lambda _: None, HARDWARE).history.query("kept").iloc[0]
-    save_model(job.model, tmp_path / "model.keras")
-    y_prob = load_model(tmp_path / "model.keras").predict_on_batch(noughts_and_ones[1].images)
-    y_true = noughts_and_ones[1].labels
-    assert y_prob.shape == (len(y_true), 2)
-    np.testing.assert_allclose(y_prob.sum(axis=1), 1, rtol=1e-6)
-    assert kept["val_accuracy"] == pytest.approx(accuracy_score(y_true, y_prob[:, 1] > 0.5))
-    assert kept["val_cross_entropy"] == pytest.approx(log_loss(y_true, y_prob[:, 1].astype(float)), rel=1e-4)
-    assert np.ptp(y_prob[:, 1]) > 0.1, "all images alike: the scores would hold for any answer"
 
 
 def test_a_sigmoid_unit_for_ten_classes_is_refused_before_any_feature_is_computed(digits, dataset, cache):
