@@ -100,10 +100,18 @@ def test_a_backbone_is_refused_images_smaller_than_keras_builds_it_for(tree, bac
     assert str(least) in refusal(tree)
 
 
-def test_a_model_that_transfer_itself_writes_is_no_backbone_for_it(tree):
-    path = "models/finetune/seed-0/model.keras"
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("models/finetune/seed-0/model.keras", "copy it to another folder and name the copy"),
+        ("./models/lenet/seed-0/model.keras", "such as models/lenet/seed-0/model.keras, not ./models/lenet"),
+        ("models/x/../transfer/seed-0/model.keras", "such as models/transfer/seed-0/model.keras, not models/x/.."),
+        ("~/model.keras", "expected the plainest spelling of weights_path"),
+    ],
+)
+def test_a_path_that_dvc_could_not_follow_is_no_backbone(tree, path, said):
     tree["transfer"] |= {"weights": f"model:{path}", "weights_path": path}
-    assert "copy it to another folder and name the copy" in refusal(tree)
+    assert said in refusal(tree)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What each section of `params.yaml` may hold: strict and frozen."""
 
+import posixpath
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -250,10 +251,13 @@ class Transfer(Training):
         wanted = self.weights.removeprefix(OWN_MODEL) if self.has_own_backbone else WEIGHTS_FOLDER
         if self.weights_path != wanted:
             raise ValueError(f"weights_path {wanted} with weights {self.weights}, not {self.weights_path}")
-        if self.weights_path.startswith(("models/transfer/", "models/finetune/")):
+        plain = posixpath.normpath(wanted)
+        if wanted != plain or wanted.startswith("~"):  # dvc.lock would hold another spelling than dvc.yaml
+            raise ValueError(f"the plainest spelling of weights_path, such as {plain}, not {wanted}")
+        if wanted.startswith(("models/transfer/", "models/finetune/")):
             raise ValueError(
-                f"weights of another model than {self.weights_path}, which transfer-learn itself writes or finetune "
-                "makes of it; copy it to another folder and name the copy"
+                f"weights of another model than {wanted}, which transfer-learn itself writes or finetune makes of it; "
+                "copy it to another folder and name the copy"
             )
         return self
 
