@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections import defaultdict
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 
@@ -202,6 +203,27 @@ def test_a_damaged_part_is_thrown_away_and_the_whole_fetched(host, file, fetcher
     put(fetcher.partial_folder / f"{file.sha256}.part", bytes(length))
     host.answers["/first"] = [give(CONTENT)]
     assert fetcher.fetch(file, target).read_bytes() == CONTENT
+
+
+def test_a_file_with_an_md5_alone_is_verified_by_it(host, file, fetcher, target):
+    by_md5 = replace(file, sha256="", md5=hashlib.md5(CONTENT, usedforsecurity=False).hexdigest())
+    host.answers["/first"] = [give(CONTENT[::-1])]
+    host.answers["/second"] = [give(CONTENT)]
+    assert fetcher.fetch(by_md5, target).read_bytes() == CONTENT
+    (target / "images.gz").unlink()
+    host.answers["/second"] = [refuse(404)]
+    assert f"Expected: a file with MD5 {by_md5.md5}." in refusal(fetcher, by_md5, target)
+
+
+def test_a_file_without_a_digest_is_never_pieced_together_from_two_downloads(host, file, fetcher, target):
+    unverified = replace(file, sha256="", signature=CONTENT[:8])
+    put(fetcher.partial_folder / "images.gz.part", CONTENT[:500] + b"of another file")
+    host.answers["/first"] = [give(CONTENT)]
+    assert fetcher.fetch(unverified, target).read_bytes() == CONTENT
+    assert host.requests == [("/first", None)]
+    (target / "images.gz").unlink()
+    host.answers["/first"] = host.answers["/second"] = [give(b"<html>")]
+    assert "expected first bytes" in refusal(fetcher, unverified, target)
 
 
 def test_part_of_another_hosts_error_page_does_not_spoil_the_next_address(host, file, fetcher, target):
