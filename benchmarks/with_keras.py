@@ -54,7 +54,7 @@ def transfer(num_samples: int, num_val: int, epochs: int) -> dict[str, Any]:
     inputs = keras.Input((size, size, 1))
     colours = keras.layers.Concatenate()([inputs] * 3)
     features = keras.layers.GlobalAveragePooling2D()(build_backbone(settings, None)(colours))
-    head = build_head(features.shape[-1], NUM_CLASSES, settings.dropout_rate)
+    head = build_head(features.shape[-1], NUM_CLASSES, settings)
     model = keras.Model(inputs, head(features))
     compile_plainly(model, settings.learning_rate)
     model.fit(images, labels, settings.batch_size, epochs=epochs, verbose=0, validation_data=(val_images, val_labels))

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 import _source  # noqa: F401
-from cotejo.data.sources import SOURCES, Fetcher, describe_source, find_weights
+from cotejo.data.sources import SOURCES, Fetcher, describe_source
+from cotejo.data.weights import fetch_weights
 from cotejo.stage import STATE_FOLDER, Stage, run_stage
 
 
@@ -12,13 +13,11 @@ def download(stage: Stage) -> None:
     """Writes data/raw/ and data/weights/; a folder of your own is read by preprocess, from where it is."""
     name, transfer = stage.params.data.name, stage.params.transfer
     fetcher = Fetcher.from_environment(stage.params.runtime.download_timeout_s, STATE_FOLDER / "downloads")
-    wanted = find_weights(transfer.backbone, transfer.alpha) if transfer.weights == "imagenet" else None
     with stage.outputs("data/raw", "data/weights") as (raw, weights):
         for file in SOURCES[name].files:
             fetcher.fetch(file, raw)
         (raw / "source.json").write_text(json.dumps(describe_source(name), indent=2) + "\n")
-        fetched = fetcher.fetch(wanted, weights).name if wanted else None
-        manifest = {"backbone": transfer.backbone, "alpha": transfer.alpha, "file": fetched}
+        manifest = fetch_weights(fetcher, transfer.backbone, transfer.alpha, transfer.weights, weights)
         (weights / "weights.json").write_text(json.dumps(manifest, indent=2) + "\n")
     stage.run.log_artifact(Path("data/raw/source.json"))
 

@@ -21,7 +21,7 @@ def transfer_learn(stage: Stage) -> None:
     settings, runtime = stage.params.transfer, stage.params.runtime.at_home
     base = stage.params.base
     setup = Setup.of(base, side_by_side=True)
-    weights = find_weights_file(Path("data/weights").resolve())
+    weights = find_weights_file(Path(settings.weights_path).resolve())
     build = partial(prepare_head, settings, weights, (STATE_FOLDER / "features").resolve())
     dataset, train_split, _ = load_training_data(DATA)
     data = Data.of(DATA, dataset.digest)

@@ -1,6 +1,7 @@
 """params.yaml: what is accepted, and what a user reads when something isn't."""
 
 import copy
+from itertools import takewhile
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 
@@ -48,13 +49,14 @@ LINES = (ROOT / "params.yaml").read_text(encoding="utf-8").splitlines()
 
 
 def leaves(node, prefix=""):
-    """Yields (dotted path, comment on the key's own line) of each value."""
+    """Yields (dotted path, comment) of each value: on the key's own line, and on lines below that hold no key."""
     for key, value in node.items():
         if hasattr(value, "items"):
             yield from leaves(value, f"{prefix}{key}.")
         else:
-            line = LINES[node.lc.key(key)[0]]
-            yield f"{prefix}{key}", line.partition("#")[2].strip()
+            number = node.lc.key(key)[0]
+            below = takewhile(lambda line: line.startswith(" " * 20), LINES[number + 1 :])
+            yield f"{prefix}{key}", " ".join(line.partition("#")[2].strip() for line in (LINES[number], *below))
 
 
 def find_comments():
@@ -90,6 +92,28 @@ def test_a_comment_lists_every_choice_that_the_schema_knows(path, choices):
     assert [choice for choice in choices if choice not in find_comments()[path]] == []
 
 
+@pytest.mark.parametrize(("backbone", "least"), [("Xception", 71), ("InceptionV3", 75), ("VGG19", 32)])
+def test_a_backbone_is_refused_images_smaller_than_keras_builds_it_for(tree, backbone, least):
+    tree["transfer"] |= {"backbone": backbone, "alpha": None, "input_size": least}
+    assert parse_params(tree).transfer.input_size == least
+    change(tree, "transfer.input_size", least - 1)
+    assert str(least) in refusal(tree)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("models/finetune/seed-0/model.keras", "copy it to another folder and name the copy"),
+        ("./models/lenet/seed-0/model.keras", "such as models/lenet/seed-0/model.keras, not ./models/lenet"),
+        ("models/x/../transfer/seed-0/model.keras", "such as models/transfer/seed-0/model.keras, not models/x/.."),
+        ("~/model.keras", "expected the plainest spelling of weights_path"),
+    ],
+)
+def test_a_path_that_dvc_could_not_follow_is_no_backbone(tree, path, said):
+    tree["transfer"] |= {"weights": f"model:{path}", "weights_path": path}
+    assert said in refusal(tree)
+
+
 @pytest.mark.parametrize(
     ("path", "value", "said"),
     [
@@ -105,6 +129,26 @@ def test_a_comment_lists_every_choice_that_the_schema_knows(path, choices):
         ("resnet.architecture", "resnet50", "Did you mean `resnet50_light`?"),
         ("data.name", "fashion-mnist", "Did you mean `fashion_mnist`?"),
         ("transfer.alpha", 0.3, "alpha of MobileNet to be one of 0.25, 0.5, 0.75, 1.0, not 0.3"),
+        ("transfer.alpha", None, "alpha of MobileNet to be one of 0.25, 0.5, 0.75, 1.0, not null"),
+        (
+            "transfer.backbone",
+            "VGG16",
+            "transfer: expected alpha of VGG16 to be null, since it comes in one width, not",
+        ),
+        ("transfer.backbone", "ResNet5O", "Did you mean `ResNet50`?"),
+        ("transfer.weights", "imagnet", "weights: expected imagenet, random, or model: and the path of a .keras file."),
+        ("transfer.weights", "model:lenet", "the path of a .keras file. Received: 'model:lenet'."),
+        (
+            "transfer.weights",
+            "model:models/lenet/seed-0/model.keras",
+            "weights_path models/lenet/seed-0/model.keras with weights model:models/lenet/seed-0/model.keras, not ",
+        ),
+        ("transfer.weights_path", "data/raw", "expected weights_path data/weights with weights imagenet, not data/raw"),
+        ("transfer.pooling", "mean", "transfer.pooling: expected 'average', 'max' or 'flatten'. Received: 'mean'."),
+        ("transfer.dense", [256, 0], "transfer.dense.1: expected greater than or equal to 1. Received: 0."),
+        ("transfer.activation", "step", "transfer: expected an activation with a gradient, not step"),
+        ("transfer.l2", -1.0, "transfer.l2: expected greater than or equal to 0. Received: -1.0."),
+        ("finetune.unfreeze", "index:ten", "finetune.unfreeze: expected index: and a number, such as index:100."),
         ("transfer.dropout_rate", 1.0, "transfer.dropout_rate: expected less than 1. Received: 1.0."),
         ("preprocess.validation_fraction", 0.0, "preprocess.validation_fraction: expected greater than 0."),
         ("finetune.unfreeze", 0, "finetune.unfreeze: expected greater than or equal to 1. Received: 0."),

@@ -135,6 +135,17 @@ def test_the_search_depends_on_the_model_that_it_searches(study):
     assert "src/cotejo/models/resnet.py" in find_sources(study, search["cmd"])
 
 
+def test_transfer_learning_depends_on_the_model_that_serves_as_its_backbone(study):
+    assert "data/weights" in load_stages(study)["transfer-learn"]["deps"]
+    path = "models/lenet/seed-0/model.keras"
+    edit(study / "params.yaml", "  weights_path: data/weights", f"  weights_path: {path}")
+    edit(study / "params.yaml", "  weights: imagenet", f"  weights: model:{path}")
+    assert check_pipeline(study) == []
+    deps = load_stages(study)["transfer-learn"]["deps"]
+    assert path in deps
+    assert "data/weights" not in deps
+
+
 def test_an_import_against_the_layers_is_named(study):
     path = study / "src/cotejo/params.py"
     path.write_text(path.read_text() + "\nimport cotejo.stage\n")

@@ -1,6 +1,7 @@
 """What each section of `params.yaml` may hold: strict and frozen."""
 
 import posixpath
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
 
 from cotejo.operations import Operation, check_operations
+from cotejo.pretrained import BACKBONES, BackboneName
 
 T = TypeVar("T")
 #: A YAML list, kept as a tuple because the schema is frozen; strict about its items all the same.
@@ -24,10 +26,14 @@ Scalar = bool | int | float | str
 ModelName = Literal["lenet", "resnet", "transfer", "finetune"]
 #: The models of the study, in the order in which every table shows them.
 MODELS: tuple[ModelName, ...] = get_args(ModelName)
-#: Width multipliers that the backbones are published with.
-ALPHAS = {"MobileNet": (0.25, 0.5, 0.75, 1.0), "MobileNetV2": (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)}
 #: Where download puts a published data set.
 PUBLISHED_FOLDER = "data/raw"
+#: Before the path of a model that serves as a backbone.
+OWN_MODEL = "model:"
+#: Where the download stage leaves a backbone's weights.
+WEIGHTS_FOLDER = "data/weights"
+#: Before the number of a layer, where a name or a count could stand.
+LAYER_INDEX = "index:"
 OptimizerName = Literal["adam", "adamw", "sgd", "rmsprop", "nadam"]
 ScheduleName = Literal["constant", "exponential", "cosine", "step", "plateau"]
 Activation = Literal["relu", "leaky_relu", "prelu", "elu", "tanh", "sigmoid", "swish", "step"]
@@ -226,17 +232,65 @@ class ResNet(Net):
 class Transfer(Training):
     """The transfer-learn stage: a frozen backbone and a new head."""
 
-    backbone: Literal["MobileNet", "MobileNetV2"]
-    alpha: float
-    weights: Literal["imagenet", "random"]
+    backbone: BackboneName
+    alpha: float | None
+    weights: str
+    weights_path: Annotated[str, Field(min_length=1)]
     input_size: Annotated[int, Field(ge=32, le=512)]
+    pooling: Literal["average", "max", "flatten"]
+    dense: Annotated[tuple[Count, ...], Strict(False)]
+    activation: Activation
     dropout_rate: Annotated[float, Field(ge=0, lt=1)]
+    l2: NotNegative
+    output: Literal["softmax", "sigmoid"]
+
+    @field_validator("weights")
+    @classmethod
+    def _check_weights(cls, weights: str) -> str:
+        if weights not in ("imagenet", "random") and not re.fullmatch(f"{OWN_MODEL}.+[.]keras", weights):
+            raise ValueError(f"imagenet, random, or {OWN_MODEL} and the path of a .keras file")
+        return weights
+
+    @property
+    def has_own_backbone(self) -> bool:
+        """Whether a model of ours serves as the backbone, so that none is taken by its name."""
+        return self.weights.startswith(OWN_MODEL)
 
     @model_validator(mode="after")
-    def _check_alpha(self) -> "Transfer":
-        allowed = ALPHAS[self.backbone]
-        if self.alpha not in allowed:
-            raise ValueError(f"alpha of {self.backbone} to be one of {', '.join(map(str, allowed))}, not {self.alpha}")
+    def _check_backbone(self) -> "Transfer":
+        published = BACKBONES[self.backbone]
+        if self.alpha not in published.alphas:
+            allowed = ", ".join(map(str, published.alphas))
+            wanted = "null, since it comes in one width" if published.alphas == (None,) else f"one of {allowed}"
+            received = "null" if self.alpha is None else self.alpha
+            raise ValueError(f"alpha of {self.backbone} to be {wanted}, not {received}")
+        if self.input_size < published.least_size:
+            raise ValueError(
+                f"input_size of {self.backbone} to be at least {published.least_size}, not {self.input_size} (it was "
+                f"trained on {published.input_size}); smaller images are enlarged inside the model"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_weights_path(self) -> "Transfer":
+        # DVC can follow a path that stands by itself, and nothing that it would have to cut out of `weights`
+        wanted = self.weights.removeprefix(OWN_MODEL) if self.has_own_backbone else WEIGHTS_FOLDER
+        if self.weights_path != wanted:
+            raise ValueError(f"weights_path {wanted} with weights {self.weights}, not {self.weights_path}")
+        plain = posixpath.normpath(wanted)
+        if wanted != plain or wanted.startswith("~"):  # dvc.lock would hold another spelling than dvc.yaml
+            raise ValueError(f"the plainest spelling of weights_path, such as {plain}, not {wanted}")
+        if wanted.startswith(("models/transfer/", "models/finetune/")):
+            raise ValueError(
+                f"weights of another model than {wanted}, which transfer-learn itself writes or finetune makes of it; "
+                "copy it to another folder and name the copy"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_activation(self) -> "Transfer":
+        if self.activation == "step":
+            raise ValueError("an activation with a gradient, not step, which can't be trained")
         return self
 
 
@@ -244,6 +298,15 @@ class Finetune(Training):
     """The finetune stage: the transfer model with its top layers unfrozen."""
 
     unfreeze: Count | Annotated[str, Field(min_length=1)]
+
+    @field_validator("unfreeze")
+    @classmethod
+    def _check_index(cls, unfreeze: int | str) -> int | str:
+        if isinstance(unfreeze, str) and unfreeze.startswith(LAYER_INDEX):
+            number = unfreeze.removeprefix(LAYER_INDEX)
+            if not (number.isascii() and number.isdigit()):
+                raise ValueError(f"{LAYER_INDEX} and a number, such as {LAYER_INDEX}100")
+        return unfreeze
 
 
 #: Of a dimension; more say that a step was mistyped.

@@ -3,9 +3,12 @@
 import pytest
 import requests
 
-from cotejo.data.sources import SOURCES, WEIGHTS
+from cotejo.data.sources import SOURCES
+from cotejo.data.weights import find_weights
+from cotejo.pretrained import BACKBONES
 
-FILES = [file for source in SOURCES.values() for file in source.files] + list(WEIGHTS.values())
+FILES = [file for source in SOURCES.values() for file in source.files]
+FILES += [find_weights(name, alpha) for name, net in BACKBONES.items() for alpha in net.files]
 ADDRESSES = [address for file in FILES for address in file.addresses if address.startswith("http")]
 
 

@@ -6,13 +6,14 @@ import subprocess
 import sys
 import threading
 from collections import defaultdict
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 
 import pytest
 
 from cotejo.data import sources
-from cotejo.data.sources import SOURCES, WEIGHTS, Fetcher, RemoteFile, find_weights
+from cotejo.data.sources import SOURCES, Fetcher, RemoteFile
 from cotejo.errors import DataError
 
 CONTENT = bytes(range(256)) * 2_000
@@ -204,6 +205,27 @@ def test_a_damaged_part_is_thrown_away_and_the_whole_fetched(host, file, fetcher
     assert fetcher.fetch(file, target).read_bytes() == CONTENT
 
 
+def test_a_file_with_an_md5_alone_is_verified_by_it(host, file, fetcher, target):
+    by_md5 = replace(file, sha256="", md5=hashlib.md5(CONTENT, usedforsecurity=False).hexdigest())
+    host.answers["/first"] = [give(CONTENT[::-1])]
+    host.answers["/second"] = [give(CONTENT)]
+    assert fetcher.fetch(by_md5, target).read_bytes() == CONTENT
+    (target / "images.gz").unlink()
+    host.answers["/second"] = [refuse(404)]
+    assert f"Expected: a file with MD5 {by_md5.md5}." in refusal(fetcher, by_md5, target)
+
+
+def test_a_file_without_a_digest_is_never_pieced_together_from_two_downloads(host, file, fetcher, target):
+    unverified = replace(file, sha256="", signature=CONTENT[:8])
+    put(fetcher.partial_folder / "images.gz.part", CONTENT[:500] + b"of another file")
+    host.answers["/first"] = [give(CONTENT)]
+    assert fetcher.fetch(unverified, target).read_bytes() == CONTENT
+    assert host.requests == [("/first", None)]
+    (target / "images.gz").unlink()
+    host.answers["/first"] = host.answers["/second"] = [give(b"<html>")]
+    assert "expected first bytes" in refusal(fetcher, unverified, target)
+
+
 def test_part_of_another_hosts_error_page_does_not_spoil_the_next_address(host, file, fetcher, target):
     host.answers["/first"] = [give(b"<html>" * 80_000, ranges=False, break_after=200_000)]
     host.answers["/second"] = [give(CONTENT)]
@@ -327,13 +349,7 @@ for file in SOURCES["digits"].files:
 
 
 def test_every_known_file_has_an_address_and_a_checksum_of_its_own():
-    files = [file for source in SOURCES.values() for file in source.files] + list(WEIGHTS.values())
+    files = [file for source in SOURCES.values() for file in source.files]
     assert all(file.addresses and len(bytes.fromhex(file.sha256)) == 32 for file in files)
     for field in ("sha256", "mirror_path", "keras_path"):
         assert len({getattr(file, field) for file in files}) == len(files)
-
-
-def test_weights_whose_checksum_nobody_has_verified_are_refused():
-    assert find_weights("MobileNet", 0.25).name.endswith("no_top.h5")
-    with pytest.raises(DataError, match=r"MobileNet with alpha 0\.25.*Received: MobileNetV2 with alpha 1.*random"):
-        find_weights("MobileNetV2", 1.0)

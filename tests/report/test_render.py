@@ -264,6 +264,14 @@ def test_the_page_can_be_read_by_everyone(language, whole):
     assert all(attributes.get("scope") for tag, attributes in page.tags if tag == "th")
 
 
+def test_a_model_of_the_studys_own_that_served_as_a_backbone_is_named_by_its_path(language):
+    inputs = build_inputs(**STUDIES["clear"], weights="model:models/lenet/<seed-0>/model.keras")
+    comparison = build_comparison(**inputs)
+    page = render_html(comparison, {}, language, gallery=build_gallery(comparison))
+    assert "<dd>models/lenet/&lt;seed-0&gt;/model.keras</dd>" in page
+    assert inputs["facts"]["backbone"] not in re.findall(r"<dd>(.*?)[,<]", page)
+
+
 def test_json_is_stable_and_finite(comparison):
     text = render_json(comparison)
     tree = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in the JSON"))

@@ -15,8 +15,10 @@ import tensorflow as tf
 
 from cotejo.data.readers import LabelledImages
 from cotejo.errors import ModelError
+from cotejo.models import lenet
 from cotejo.models.backbones import BACKBONE, build_backbone, build_extractor, build_head, join
 from cotejo.training import features
+from cotejo.training.archive import save_model
 from cotejo.training.features import compute_features, load_features, prepare_transfer
 from cotejo.training.fit import Job, fit
 from cotejo.training.hardware import Hardware
@@ -35,7 +37,6 @@ import hashlib, json, resource, sys
 from pathlib import Path
 from sklearn.datasets import load_digits
 from cotejo.data.readers import LabelledImages
-from cotejo.data.splits import Dataset
 from cotejo.training.features import prepare_transfer
 from cotejo.training.hardware import Hardware
 from declared import declare
@@ -76,7 +77,7 @@ def weights_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def extractor(weights_file):
-    return build_extractor(build_backbone(SETTINGS, weights_file), (8, 8, 1))
+    return build_extractor(build_backbone(SETTINGS, weights_file), (8, 8, 1), SETTINGS)
 
 
 @pytest.fixture
@@ -145,7 +146,7 @@ def test_every_image_has_its_features_also_those_of_a_partial_last_batch(
 
 def test_features_and_head_give_the_probabilities_of_the_joined_model(extractor, digits, cache):
     images = digits[1].images
-    head = build_head(256, 10, 0.5)
+    head = build_head(256, 10, SETTINGS)
     joined = join(extractor, head).predict_on_batch(images)
     loaded = load_features(SETTINGS, extractor, images, "val", cache, HARDWARE)
     np.testing.assert_allclose(head.predict_on_batch(loaded), joined, atol=1e-6)
@@ -235,6 +236,7 @@ def test_features_are_computed_anew_for_whatever_changes_them(
     assert list_new() == ["train", "val"]
     assert list_new(weights=save_weights(tmp_path / "other.h5", 1)) == ["train", "val"]
     assert list_new(SETTINGS.model_copy(update={"input_size": 40})) == ["train", "val"]
+    assert list_new(SETTINGS.model_copy(update={"pooling": "max"})) == ["train", "val"]
     one_pixel = np.copy(train.images)
     one_pixel[299, 4, 4, 0] ^= 1
     assert is_new(one_pixel)
@@ -388,6 +390,50 @@ def test_training_through_the_backbone_keeps_the_declared_precision(weights_file
     model = prepare_transfer(AUGMENTED, weights_file, dataset, *digits, cache, HARDWARE)(0).model
     assert model.get_layer(BACKBONE).layers[1].compute_dtype == "bfloat16"
     assert model.output.dtype == "float32"
+
+
+def test_a_sigmoid_unit_for_ten_classes_is_refused_before_any_feature_is_computed(digits, dataset, cache):
+    settings = SETTINGS.model_copy(update={"output": "sigmoid"})
+    with pytest.raises(ModelError, match=r"transfer\.output: expected two classes.*Received: 10 classes"):
+        prepare_transfer(settings, None, dataset, *digits, cache, HARDWARE)
+    assert not cache.exists()
+
+
+@pytest.fixture
+def own_settings():
+    own = {"weights": "model:own.keras", "weights_path": "own.keras"}
+    return declare("transfer", **own, dropout_rate=0.0, epochs=3, batch_size=32, learning_rate=1e-2)
+
+
+def test_a_model_trained_here_is_the_frozen_backbone_of_another(own_settings, digits, dataset, cache, tmp_path, capsys):
+    path = tmp_path / "own.keras"
+    own = lenet.build_model(declare("lenet", input_size=16), (8, 8, 1), 10)
+    save_model(own, path)
+    job = prepare_transfer(own_settings, path, dataset, *digits, cache, HARDWARE)(0)
+    result = fit(job, own_settings, 0, "transfer", lambda _: None, HARDWARE)
+    assert result.history["loss"].iloc[-1] < result.history["loss"].iloc[0]
+    for layer in job.model.get_layer(BACKBONE).layers:
+        for before, after in zip(own.get_layer(layer.name).get_weights(), layer.get_weights(), strict=True):
+            np.testing.assert_array_equal(before, after)
+    accuracy = (job.model.predict_on_batch(digits[1].images).argmax(axis=1) == digits[1].labels).mean()
+    assert accuracy == pytest.approx(result.history["val_accuracy"].iloc[result.best_epoch - 1])
+
+    capsys.readouterr()
+    prepare_transfer(own_settings, path, dataset, *digits, cache, HARDWARE)
+    assert capsys.readouterr().err.count("come from the cache") == 2
+    # the same weights, put together in another way
+    other = lenet.build_model(declare("lenet", input_size=16, activation="relu"), (8, 8, 1), 10)
+    other.set_weights(own.get_weights())
+    save_model(other, path)
+    prepare_transfer(own_settings, path, dataset, *digits, cache, HARDWARE)
+    assert capsys.readouterr().err.count("computed in") == 2
+
+
+def test_a_file_that_is_no_model_is_refused_as_a_backbone(own_settings, digits, dataset, cache, tmp_path):
+    path = tmp_path / "own.keras"
+    path.write_text("<html>")
+    with pytest.raises(ModelError, match=r"own\.keras: expected a model saved by this study\. Received: "):
+        prepare_transfer(own_settings, path, dataset, *digits, cache, HARDWARE)
 
 
 def test_wrong_weights_are_refused_before_any_seed_is_trained(tmp_path, digits, dataset, cache):

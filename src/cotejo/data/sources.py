@@ -1,4 +1,4 @@
-"""Data sets and pretrained weights by name: where their files are, and the bytes they must have."""
+"""Data sets by name: where their files are, and the bytes they must have; how files are fetched and verified."""
 
 import hashlib
 import os
@@ -23,6 +23,8 @@ RETRY_WAITS_S = (0.5, 2.0)
 CHUNK_BYTES = 1 << 16
 #: What a file may have, five times the largest that we know: a host or a mirror must not fill the disk.
 MAX_BYTES = 1 << 30
+#: How the kinds of digests are written.
+DIGEST_NAMES = {"sha256": "SHA-256", "md5": "MD5"}
 #: Marks a file that an installed package brought along.
 PACKAGE = "package:"
 
@@ -38,6 +40,24 @@ class RemoteFile:
     mirror_path: str
     #: Path below the user's Keras folder, where `keras.datasets` and `keras.applications` leave it.
     keras_path: str
+    #: Where its publisher states no SHA-256, which is empty then; both are empty where no digest is stated.
+    md5: str = ""
+    #: The first bytes of a file of its kind: all that tells a wrong one where no digest is stated.
+    signature: bytes = b""
+
+    @property
+    def digest(self) -> tuple[str, str] | None:
+        """Returns the digest that it must have and its kind, as `hashlib` calls it; None if none is known."""
+        if self.sha256:
+            return "sha256", self.sha256
+        return ("md5", self.md5) if self.md5 else None
+
+    @property
+    def described(self) -> str:
+        """Says what file is wanted."""
+        if self.digest is None:
+            return f"a file that begins with {self.signature!r}"
+        return f"a file with {DIGEST_NAMES[self.digest[0]]} {self.digest[1]}"
 
 
 @dataclass(frozen=True)
@@ -70,7 +90,6 @@ def _idx_files(folder: str, addresses: tuple[str, ...], digests: tuple[str, ...]
 
 DIGIT_NAMES = tuple(str(digit) for digit in range(10))
 KERAS_DATASETS = "https://storage.googleapis.com/tensorflow/tf-keras-datasets"
-KERAS_APPLICATIONS = "https://storage.googleapis.com/tensorflow/keras-applications"
 
 SOURCES: dict[str, Source] = {
     "fashion_mnist": Source(
@@ -176,17 +195,6 @@ SOURCES: dict[str, Source] = {
     ),
 }
 
-#: ImageNet weights without the classifier on top, by (backbone, alpha): those whose SHA-256 we have verified.
-WEIGHTS: dict[tuple[str, float], RemoteFile] = {
-    ("MobileNet", 0.25): RemoteFile(
-        name="mobilenet_2_5_224_tf_no_top.h5",
-        sha256="dbdb03ee2a22fd895301636cd328b234bb3a9952358f436d82f46b81e0d5b0bf",
-        addresses=(f"{KERAS_APPLICATIONS}/mobilenet/mobilenet_2_5_224_tf_no_top.h5",),
-        mirror_path="weights/mobilenet_2_5_224_tf_no_top.h5",
-        keras_path="models/mobilenet_2_5_224_tf_no_top.h5",
-    ),
-}
-
 
 def describe_source(name: str) -> dict[str, Any]:
     """Returns what a reader must know of a data set: title, home page, licence, and the SHA-256 of each file.
@@ -222,22 +230,6 @@ def check_files(name: str, folder: Path) -> None:
                 f"{path}: expected SHA-256 {file.sha256}. Received: {received}. "
                 "Delete the folder and run `dvc repro download` again."
             )
-
-
-def find_weights(backbone: str, alpha: float) -> RemoteFile:
-    """Returns the ImageNet weights of a backbone, the classifier on top left out.
-
-    Raises:
-        DataError: No verified weights are known for it.
-    """
-    try:
-        return WEIGHTS[backbone, alpha]
-    except KeyError:
-        known = ", ".join(f"{name} with alpha {width:g}" for name, width in WEIGHTS)
-        raise DataError(
-            f"transfer.backbone: expected one whose ImageNet weights have a known SHA-256: {known}. "
-            f"Received: {backbone} with alpha {alpha:g}. Choose one of these, or transfer.weights: random."
-        ) from None
 
 
 class Fetcher:
@@ -288,12 +280,12 @@ class Fetcher:
                 failures.append(mask_secrets(f"{place}: {_say_reason(error)}"))
             else:
                 for failure in failures:
-                    if "SHA-256" in failure:
+                    if " received " in failure:
                         print(mask_secrets(f"warning: {failure}; {place} has the right bytes"), file=sys.stderr)
                 return target
         tried = "\n".join(f"  {failure}" for failure in failures)
         raise DataError(
-            f"{file.name} could not be had. Expected: a file with SHA-256 {file.sha256}. "
+            f"{file.name} could not be had. Expected: {file.described}. "
             f"Received: nothing usable from {len(failures)} places.\n{tried}\n"
             f"  What to do: put the file at {self.keras_home / file.keras_path}, or set COTEJO_MIRROR to a folder that "
             f"has it as {file.mirror_path}, and run again. `make demo` needs no download."
@@ -307,7 +299,9 @@ class Fetcher:
         """Copies or downloads one file, verifies it, and moves it to its name in one step."""
         resumed = False
         if place.startswith(("http://", "https://")):
-            partial = self.partial_folder / f"{file.sha256}.part"
+            partial = self.partial_folder / f"{file.digest[1] if file.digest else file.name}.part"
+            if file.digest is None:  # nothing would tell whose part it was
+                partial.unlink(missing_ok=True)
             resumed = partial.exists()
             try:
                 self._download(place, file.name, partial)
@@ -321,14 +315,13 @@ class Fetcher:
                 raise DataError("not a file")
             _check_size(source.stat().st_size)
             shutil.copyfile(source, partial)
-        received = compute_sha256(partial)
-        if received != file.sha256:
-            size_bytes = partial.stat().st_size
+        fault = find_fault(partial, file)
+        if fault is not None:
             partial.unlink()
             if resumed:  # what an earlier try left may have been another host's: once more, from the start
                 self._get(place, file, target)
                 return
-            raise DataError(f"expected SHA-256 {file.sha256}, received {received} ({size_bytes:,} bytes)")
+            raise DataError(fault)
         shutil.move(partial, target)
 
     def _download(self, address: str, name: str, partial: Path) -> None:
@@ -368,10 +361,27 @@ class Fetcher:
                     progress.advance(progress.task_ids[0], len(chunk))
 
 
+def find_fault(path: Path, expected: RemoteFile) -> str | None:
+    """Says what is wrong with a file's bytes, if anything; without a known digest its first bytes must do."""
+    if expected.digest is None:
+        name, wanted = "first bytes", repr(expected.signature)
+        with path.open("rb") as file:
+            received = repr(file.read(len(expected.signature)))
+    else:
+        kind, wanted = expected.digest
+        name, received = DIGEST_NAMES[kind], _compute_digest(path, kind)
+    size_bytes = path.stat().st_size
+    return None if received == wanted else f"expected {name} {wanted}, received {received} ({size_bytes:,} bytes)"
+
+
 def compute_sha256(path: Path) -> str:
     """Returns the SHA-256 of a file as 64 hexadecimal digits."""
+    return _compute_digest(path, "sha256")
+
+
+def _compute_digest(path: Path, kind: str) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, kind).hexdigest()
 
 
 def _check_size(num_bytes: int) -> None:

@@ -1,4 +1,6 @@
-"""Any backbone of keras.applications, frozen under a new head, and its top layers unfrozen.
+"""A pretrained backbone, frozen under a new head, and its top layers unfrozen.
+
+The backbone is a net of `keras.applications` by name (see `cotejo.pretrained`), or a model trained here.
 
 References:
     Howard et al. (2017), MobileNets, arXiv:1704.04861. Sandler et al. (2018), MobileNetV2, arXiv:1801.04381.
@@ -7,99 +9,172 @@ References:
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import keras
 from keras import layers
 
 from cotejo.errors import ModelError
-from cotejo.models.layers import classify, fit_image, hold_in_inference_mode
-from cotejo.schema import Transfer
+from cotejo.models.layers import activate, classify, fit_image, hold_in_inference_mode
+from cotejo.pretrained import BACKBONES, HDF5_SIGNATURE, Preprocessing
+from cotejo.schema import LAYER_INDEX, Transfer
 
-BUILDERS = {"MobileNet": keras.applications.MobileNet, "MobileNetV2": keras.applications.MobileNetV2}
 BACKBONE = "backbone"
 HEAD = "head"
+#: ImageNet's mean blue, green and red, of 0..255, and its mean and standard deviation of red, green and blue, of 0..1:
+#: https://github.com/keras-team/keras/blob/v3.15.0/keras/src/applications/imagenet_utils.py
+BGR_MEAN = (103.939, 116.779, 123.68)
+RGB_MEAN = (0.485, 0.456, 0.406)
+RGB_DEVIATION = (0.229, 0.224, 0.225)
+POOLINGS = {
+    "average": layers.GlobalAveragePooling2D,
+    "max": layers.GlobalMaxPooling2D,
+    "flatten": layers.Flatten,
+}
 
 
-def find_weights_file(folder: Path) -> Path | None:
-    """Returns the weights that the download stage left in a folder, or None if the backbone starts at random.
+def find_weights_file(path: Path) -> Path | None:
+    """Returns the file with the backbone's weights, or None if it starts at random.
+
+    Args:
+        path: `transfer.weights_path`: the folder that the download stage wrote, or a saved model.
 
     Raises:
-        ModelError: The folder wasn't written by the download stage.
+        ModelError: There is no such model, or the folder wasn't written by the download stage.
     """
+    if path.suffix == ".keras":
+        if path.is_file():
+            return path
+        raise ModelError(
+            f"transfer.weights: expected a saved model. Received: {path}, which isn't there. Train it first, such as "
+            "with `dvc repro train-lenet`, or name another."
+        )
     try:
-        name = json.loads((folder / "weights.json").read_text(encoding="utf-8"))["file"]
+        name = json.loads((path / "weights.json").read_text(encoding="utf-8"))["file"]
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
-            f"{folder}: expected what the download stage writes. Received: {error}. Run `dvc repro download`."
+            f"{path}: expected what the download stage writes. Received: {error}. Run `dvc repro download`."
         ) from error
-    return folder / name if name else None
+    return path / name if name else None
 
 
 def build_backbone(params: Transfer, weights: Path | None) -> keras.Model:
-    """Builds a frozen backbone without its classifier.
+    """Builds a frozen backbone of `keras.applications` without its classifier.
 
     Args:
         params: The `transfer` section.
         weights: A weights file without the classifier on top, or None for random weights.
 
     Returns:
-        A model from float images of shape (batch, input_size, input_size, 3), scaled to -1..1, to feature maps of
-        shape (batch, height, width, num_features).
+        A model from float images of shape (batch, input_size, input_size, 3), preprocessed as the net wants them, to
+        feature maps of shape (batch, height, width, num_features).
 
     Raises:
         ModelError: The file doesn't hold the weights of this backbone.
     """
     shape = (params.input_size, params.input_size, 3)
-    backbone = BUILDERS[params.backbone](
-        input_shape=shape, alpha=params.alpha, include_top=False, weights=None, name=BACKBONE
-    )
+    width = {} if params.alpha is None else {"alpha": params.alpha}
+    build = getattr(keras.applications, params.backbone)
+    backbone = build(input_shape=shape, include_top=False, weights=None, **width)
+    backbone.name = BACKBONE  # not before: EfficientNetV2 decides by its name how to scale, ConvNeXt names its layers
     if weights is not None:
-        try:
-            backbone.load_weights(weights)
-        except (OSError, ValueError) as error:
-            raise ModelError(
-                f"{weights}: expected {params.backbone}'s weights for alpha {params.alpha:g}, without its classifier. "
-                f"Received: {str(error).splitlines()[0]} Run `dvc repro download`."
-            ) from error
-    backbone.trainable = False
-    return backbone
+        _load_weights(backbone, params, weights)
+    return _freeze(backbone)
 
 
-def build_head(num_features: int, num_classes: int, dropout_rate: float) -> keras.Model:
-    """Builds dropout and a dense softmax layer over pooled features.
+def take_backbone(model: keras.Model, path: Path) -> keras.Model:
+    """Makes a frozen backbone of a trained model: its layers up to the feature maps that it pools or flattens last.
+
+    Args:
+        model: A model of ours, from uint8 images.
+        path: Its file, to name in an error.
+
+    Returns:
+        A model from uint8 images to feature maps of shape (batch, height, width, num_features). It shares its layers
+        with the trained model.
+
+    Raises:
+        ModelError: The model isn't one of images, or has no feature maps.
+    """
+    pooling = [layer for layer in model.layers if _count_axes(layer.input) == 4 and _count_axes(layer.output) == 2]
+    is_of_images = _count_axes(model.input) == 4 and model.input.dtype == "uint8"
+    if not (is_of_images and pooling):
+        received = "none of these" if is_of_images else f"inputs {model.input_shape} of {model.input.dtype}"
+        raise ModelError(
+            f"transfer.weights: {path}: expected a model of uint8 images that pools or flattens feature maps. "
+            f"Received: {received}. Name a model that a training stage has saved."
+        )
+    return _freeze(keras.Model(model.input, pooling[-1].input, name=BACKBONE))
+
+
+def check_output(settings: Transfer, num_classes: int) -> None:
+    """Refuses a sigmoid unit over more than two classes.
+
+    Raises:
+        ModelError: There are more, or fewer.
+    """
+    if settings.output == "sigmoid" and num_classes != 2:
+        raise ModelError(
+            f"transfer.output: expected two classes for a sigmoid unit. Received: {num_classes} classes. "
+            "Set transfer.output to softmax in params.yaml."
+        )
+
+
+def build_head(num_features: int, num_classes: int, settings: Transfer) -> keras.Model:
+    """Builds the declared dense layers, dropout and the classifying layer over pooled features.
+
+    A single sigmoid unit gives the second class's probability p; the head answers with 1 - p and p, so that whatever
+    reads probabilities needn't know of it.
 
     Args:
         num_features: Width of the features.
-        num_classes: Number of classes; 1 makes a single sigmoid unit, for a question answered by yes or no.
-        dropout_rate: Share of the features dropped in training.
+        num_classes: Number of classes.
+        settings: The `transfer` section.
 
     Returns:
-        A model from (batch, num_features) to probabilities (batch, num_classes).
+        A model from (batch, num_features) to probabilities (batch, num_classes); rows sum to 1.
+
+    Raises:
+        ModelError: A sigmoid unit is declared and there aren't two classes.
     """
-    features = keras.Input((num_features,), name="features")
-    x = layers.Dropout(dropout_rate, name="dropout")(features)
-    if num_classes == 1:
-        return keras.Model(features, layers.Dense(1, activation="sigmoid", name="classify")(x), name=HEAD)
-    return keras.Model(features, classify(x, num_classes), name=HEAD)
+    check_output(settings, num_classes)
+    regularizer = keras.regularizers.L2(settings.l2) if settings.l2 else None
+    x = features = keras.Input((num_features,), name="features")
+    for number, units in enumerate(settings.dense, 1):
+        x = layers.Dense(units, kernel_regularizer=regularizer, name=f"dense_{number}")(x)
+        x = activate(x, settings.activation, f"dense_{number}_{settings.activation}")
+    x = layers.Dropout(settings.dropout_rate, name="dropout")(x)
+    if settings.output == "sigmoid":
+        unit = layers.Dense(1, kernel_regularizer=regularizer, dtype="float32", name="classify")(x)
+        # the softmax of 0 and z is 1 - sigmoid(z) and sigmoid(z), exact at both ends, also in the loss
+        both = layers.Concatenate(dtype="float32", name="both_classes")([keras.ops.zeros_like(unit), unit])
+        return keras.Model(features, layers.Softmax(dtype="float32", name="sigmoid")(both), name=HEAD)
+    return keras.Model(features, classify(x, num_classes, regularizer), name=HEAD)
 
 
-def build_extractor(backbone: keras.Model, image_shape: tuple[int, int, int]) -> keras.Model:
-    """Puts the backbone behind raw images and pools its feature maps.
+def build_extractor(backbone: keras.Model, image_shape: tuple[int, int, int], settings: Transfer) -> keras.Model:
+    """Puts the backbone behind raw images and pools or flattens its feature maps.
 
     Args:
-        backbone: From `build_backbone`.
+        backbone: From `build_backbone` or `take_backbone`.
         image_shape: Height, width and channels (1 or 3) of the raw images.
+        settings: The `transfer` section.
 
     Returns:
         A model from uint8 images (batch, *image_shape) to features (batch, num_features).
+
+    Raises:
+        ModelError: The images have colours, and the backbone is a model of grey images.
     """
     images = keras.Input(image_shape, dtype="uint8", name="images")
-    x = layers.Rescaling(1 / 127.5, offset=-1, name="preprocess")(images)  # both MobileNets' preprocess_input
-    if image_shape[-1] == 1:
-        x = layers.Concatenate(name="grey_to_rgb")([x, x, x])
-    x = fit_image(x, backbone.input_shape[1])
-    return keras.Model(images, layers.GlobalAveragePooling2D(name="pool")(backbone(x)), name="extractor")
+    if settings.has_own_backbone:
+        x = _fit_own(images, backbone.input_shape[1:])
+    else:
+        x = _preprocess(images, BACKBONES[settings.backbone].preprocessing)
+        x = fit_image(x, backbone.input_shape[1])
+    return keras.Model(images, POOLINGS[settings.pooling](name="pool")(backbone(x)), name="extractor")
 
 
 def join(extractor: keras.Model, head: keras.Model) -> keras.Model:
@@ -114,7 +189,8 @@ def unfreeze(model: keras.Model, layers_to_unfreeze: int | str) -> keras.Model:
 
     Args:
         model: From `join`, changed in place.
-        layers_to_unfreeze: The last N layers, or the name of the lowest layer to unfreeze, or `all`.
+        layers_to_unfreeze: The last N layers, or `index:N` for the layers from number N (the first is 0), or the name
+            of the lowest layer to unfreeze, or `all`.
 
     Returns:
         The model.
@@ -122,22 +198,135 @@ def unfreeze(model: keras.Model, layers_to_unfreeze: int | str) -> keras.Model:
     Raises:
         ModelError: The backbone has no such layer, or fewer layers than that.
     """
-    backbone = model.get_layer(BACKBONE)
-    names = [layer.name for layer in backbone.layers]
-    if layers_to_unfreeze == "all":
-        first = 0
-    elif isinstance(layers_to_unfreeze, int) and layers_to_unfreeze <= len(names):
-        first = len(names) - layers_to_unfreeze
-    elif layers_to_unfreeze in names:
-        first = names.index(str(layers_to_unfreeze))
-    else:
-        raise ModelError(
-            f"finetune.unfreeze: expected a number up to {len(names)}, `all`, or a layer of the backbone such as "
-            f"{', '.join(names[-3:])}. Received: {layers_to_unfreeze!r}."
-        )
-    backbone.trainable = True
+    outer = backbone = model.get_layer(BACKBONE)
+    while inner := [layer for layer in backbone.layers if layer.name == BACKBONE]:
+        (backbone,) = inner  # a transfer model that itself served as a backbone
+    first = _find_first([layer.name for layer in backbone.layers], layers_to_unfreeze)
+    outer.trainable = True
     for number, layer in enumerate(backbone.layers):
         layer.trainable = number >= first
+        if number < first:
+            _hold_dropout(layer)
+    for layer in _list_leaves(backbone):
         if isinstance(layer, layers.BatchNormalization):
             hold_in_inference_mode(layer)
     return model
+
+
+def _find_first(names: list[str], layers_to_unfreeze: int | str) -> int:
+    """Returns the number of the lowest layer to unfreeze."""
+    wanted = str(layers_to_unfreeze)
+    if wanted == "all":
+        return 0
+    if isinstance(layers_to_unfreeze, int) and layers_to_unfreeze <= len(names):
+        return len(names) - layers_to_unfreeze
+    if wanted.startswith(LAYER_INDEX) and int(wanted.removeprefix(LAYER_INDEX)) < len(names):
+        return int(wanted.removeprefix(LAYER_INDEX))
+    if wanted in names:
+        return names.index(wanted)
+    raise ModelError(
+        f"finetune.unfreeze: expected a number up to {len(names)}, {LAYER_INDEX}0 to {LAYER_INDEX}{len(names) - 1}, "
+        f"`all`, or a layer of the backbone such as {', '.join(names[-3:])}. Received: {layers_to_unfreeze!r}."
+    )
+
+
+def _load_weights(backbone: keras.Model, params: Transfer, weights: Path) -> None:
+    try:
+        with weights.open("rb") as file:
+            start = file.read(len(HDF5_SIGNATURE))
+        if start != HDF5_SIGNATURE:
+            raise ValueError(f"a file that isn't HDF5 and begins with {start!r}.")
+        backbone.load_weights(weights)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        width = "" if params.alpha is None else f" for alpha {params.alpha:g}"
+        told = str(error).splitlines()[0].rstrip(".")
+        raise ModelError(
+            f"{weights}: expected {params.backbone}'s weights{width}, {backbone.count_params():,} values without its "
+            f"classifier. Received: {told} (in {_count_bytes(weights)}). Run `dvc repro download`."
+        ) from error
+    if params.backbone == "EfficientNetB0":
+        _divide_by_root_deviation(backbone)
+
+
+def _divide_by_root_deviation(backbone: keras.Model) -> None:
+    """Does what Keras does to EfficientNet's input only where Keras itself gets the weights.
+
+    Those were trained with each channel divided by the root of its standard deviation once more
+    (https://github.com/tensorflow/tensorflow/issues/49930). Here the variances of the normalisation say so.
+    """
+    (normalization,) = [layer for layer in backbone.layers if isinstance(layer, layers.Normalization)]
+    mean, variance, *count = normalization.get_weights()
+    normalization.set_weights([mean, variance * RGB_DEVIATION, *count])
+    normalization.finalize_state()
+
+
+def _preprocess(images: keras.KerasTensor, preprocessing: Preprocessing) -> keras.KerasTensor:
+    """Does to raw pixels what the net's `preprocess_input` does; grey ones become red, green and blue."""
+    if preprocessing == "signed":
+        return _colour(layers.Rescaling(1 / 127.5, offset=-1, name="preprocess")(images))
+    colours = _colour(images)
+    if preprocessing == "bgr_mean":
+        scaling = {"scale": 1.0, "offset": [-mean for mean in BGR_MEAN]}
+        colours = keras.ops.flip(colours, axis=-1)
+    elif preprocessing == "mean_std":
+        scaling = {
+            "scale": [1 / (255 * deviation) for deviation in RGB_DEVIATION],
+            "offset": [-mean / deviation for mean, deviation in zip(RGB_MEAN, RGB_DEVIATION, strict=True)],
+        }
+    else:
+        scaling = {"scale": 1.0}  # pixels as floats
+    return layers.Rescaling(**scaling, name="preprocess")(colours)
+
+
+def _colour(images: keras.KerasTensor) -> keras.KerasTensor:
+    return layers.Concatenate(name="grey_to_rgb")([images] * 3) if images.shape[-1] == 1 else images
+
+
+def _fit_own(images: keras.KerasTensor, wanted: tuple[int, int, int]) -> keras.KerasTensor:
+    """Brings raw images to the shape that a model of ours takes, still as bytes."""
+    if images.shape[-1] > wanted[-1]:
+        raise ModelError(
+            f"transfer.weights: expected a model of images with {images.shape[-1]} channels, as these have. Received: "
+            f"a model of grey ones, {wanted[0]}x{wanted[1]}x1. Name another model, or make the images grey."
+        )
+    if images.shape[-1] < wanted[-1]:
+        images = _colour(images)
+    if images.shape[1:3] != wanted[:2]:
+        resized = layers.Resizing(*wanted[:2], interpolation="bilinear", name="resize")(images)
+        images = keras.ops.cast(keras.ops.round(resized), "uint8")
+    return images
+
+
+def _freeze(backbone: keras.Model) -> keras.Model:
+    backbone.trainable = False
+    _hold_dropout(backbone)
+    return backbone
+
+
+def _hold_dropout(frozen: layers.Layer) -> None:
+    """Has frozen layers drop nothing in training, as if their output had been computed before."""
+
+    def hold(layer: layers.Layer) -> None:
+        call = layer.call
+        layer.call = lambda inputs, training=None: call(inputs, training=False)
+
+    for layer in _list_leaves(frozen):
+        if isinstance(layer, layers.Dropout):
+            hold(layer)
+
+
+def _list_leaves(layer: layers.Layer) -> Iterator[layers.Layer]:
+    """Yields the layers of a model and those of the models within it, or the layer itself."""
+    if not isinstance(layer, keras.Model):
+        yield layer
+        return
+    for inner in layer.layers:
+        yield from _list_leaves(inner)
+
+
+def _count_axes(tensor: Any) -> int:  # noqa: ANN401 - a layer may have several
+    return len(getattr(tensor, "shape", ()))
+
+
+def _count_bytes(path: Path) -> str:
+    return f"{path.stat().st_size:,} bytes" if path.is_file() else "no file"

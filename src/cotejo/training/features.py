@@ -18,12 +18,22 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from cotejo import pretrained
 from cotejo.data.readers import LabelledImages
 from cotejo.data.splits import Dataset, TrainingData
 from cotejo.models import backbones, layers
-from cotejo.models.backbones import build_backbone, build_extractor, build_head, join
+from cotejo.models.backbones import (
+    BACKBONE,
+    build_backbone,
+    build_extractor,
+    build_head,
+    check_output,
+    join,
+    take_backbone,
+)
 from cotejo.schema import Transfer
 from cotejo.tracking.lineage import list_versions
+from cotejo.training.archive import load_model
 from cotejo.training.fit import Job, Prepare
 from cotejo.training.hardware import Hardware
 from cotejo.training.side_by_side import join_parts, split_batch
@@ -50,7 +60,8 @@ def prepare_transfer(
 
     Args:
         settings: The `transfer` section.
-        weights: The backbone's weights, or None for random ones, drawn from the generators seeded for each job.
+        weights: The backbone's weights, or the model that serves as one, or None for random weights, drawn from the
+            generators seeded for each job.
         dataset: Shape and classes of the images.
         train: Training images.
         val: Validation images.
@@ -58,13 +69,15 @@ def prepare_transfer(
         hardware: What the backbone runs on.
 
     Raises:
-        ModelError: The file doesn't hold the weights of this backbone.
+        ModelError: The file doesn't hold the weights of this backbone, or no model that can be one; or a sigmoid unit
+            is declared for other than two classes.
     """
+    check_output(settings, dataset.num_classes)
     augmented = settings.augmentation.is_on
     policy = keras.config.dtype_policy() if augmented else keras.DTypePolicy("float32")
 
     def extract() -> tuple[keras.Model, LabelledImages, LabelledImages]:
-        extractor = build_extractor(build_backbone(settings, weights), dataset.image_shape)
+        extractor = build_extractor(_get_backbone(settings, weights), dataset.image_shape, settings)
         if augmented:
             return extractor, train, val
         train_features = load_features(settings, extractor, train.images, "train", cache, hardware)
@@ -81,7 +94,7 @@ def prepare_transfer(
     def prepare(_: int) -> Job:
         with _precision(policy):
             extractor, train_inputs, val_inputs = shared or extract()
-            head = build_head(extractor.output_shape[-1], dataset.num_classes, settings.dropout_rate)
+            head = build_head(extractor.output_shape[-1], dataset.num_classes, settings)
             model = join(extractor, head)
         return Job(model, model if augmented else head, train_inputs, val_inputs)
 
@@ -93,6 +106,12 @@ def prepare_head(
 ) -> Prepare:
     """Does what `prepare_transfer` does, for images that come together."""
     return prepare_transfer(settings, weights, data.dataset, data.train, data.val, cache, hardware)
+
+
+def _get_backbone(settings: Transfer, weights: Path | None) -> keras.Model:
+    if settings.has_own_backbone and weights is not None:
+        return take_backbone(load_model(weights), weights)
+    return build_backbone(settings, weights)
 
 
 def load_features(
@@ -165,15 +184,18 @@ def compute_key(settings: Transfer, extractor: keras.Model, images: NDArray[np.u
 
     Weights and images count by their bytes, not by a file's name, a seed or a recorded digest, which may lie.
     """
+    named = (settings.backbone, settings.alpha, settings.input_size)
     described = {
-        "backbone": (settings.backbone, settings.alpha, settings.input_size),
+        # a model of ours has no name that would say how its layers are put together
+        "backbone": extractor.get_layer(BACKBONE).to_json() if settings.has_own_backbone else named,
+        "pooling": settings.pooling,
         "images": images.shape,
         "versions": list_versions(),
         # the order of partial sums, and so the last bits
         "hardware": (hardware.device, hardware.threads, hardware.num_parts),
     }
     key = hashlib.sha256(json.dumps(described).encode())
-    for file in (__file__, backbones.__file__, layers.__file__):
+    for file in (__file__, backbones.__file__, layers.__file__, pretrained.__file__):
         key.update(Path(file).read_bytes())
     for weight in extractor.get_weights():
         key.update(weight.tobytes())
