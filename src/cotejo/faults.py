@@ -46,10 +46,12 @@ def _describe(faults: Sequence[dict[str, Any]], schema: type[BaseModel], tagged:
     if isinstance(fault["input"], dict) and fault["type"] == "value_error":
         return f"expected {expected}."  # the message says what was received, of several keys
     suggestion = ""
-    if fault["type"] == "literal_error":
-        choices = fault["ctx"]["expected"].replace(" or ", ", ").split(", ")
-        suggestion = suggest_name(str(fault["input"]), [choice.strip("'") for choice in choices])
-    return f"expected {expected}. Received: {fault['input']!r}.{suggestion}"
+    received = fault["input"]
+    if fault["type"] in ("literal_error", "union_tag_invalid"):
+        received, choices = fault["ctx"].get("tag", received), fault["ctx"].get("expected_tags")
+        choices = (choices or fault["ctx"]["expected"]).replace(" or ", ", ").split(", ")
+        suggestion = suggest_name(str(received), [choice.strip("'") for choice in choices])
+    return f"expected {expected}. Received: {received!r}.{suggestion}"
 
 
 def _say_expectation(fault: dict[str, Any]) -> str:
@@ -58,15 +60,22 @@ def _say_expectation(fault: dict[str, Any]) -> str:
     if fault["type"] == "too_short":
         return "at least one item"
     if fault["type"] == "union_tag_invalid":
-        return f"type to be one of {fault['ctx']['expected_tags']}"
+        return f"{_say_tag(fault)} to be one of {fault['ctx']['expected_tags']}"
     if fault["type"] == "union_tag_not_found":
-        return "a type: int, float or choice"
+        return "a type: int, float or choice" if _say_tag(fault) == "type" else f"a {_say_tag(fault)}"
+    if fault["type"] == "model_attributes_type":
+        return "a mapping with a name or type and values of its own"
     if fault["type"] == "tuple_type":
         return "a list"
     if fault["type"] == "model_type":
         return "a section with keys of its own"
     message: str = fault["msg"]
     return message.removeprefix("Input should be ").removeprefix("String should have ")
+
+
+def _say_tag(fault: Mapping[str, Any]) -> str:
+    """Returns the key that tells the members of a union apart."""
+    return str(fault["ctx"]["discriminator"]).strip("'")
 
 
 def _say_path(loc: Sequence[Any]) -> str:

@@ -16,6 +16,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from cotejo.errors import ParamsError
 from cotejo.faults import describe_faults, suggest_name
+from cotejo.operations import OPERATIONS
 from cotejo.schema import DIMENSIONS, ChoiceDimension, Group, Params, Search
 
 PARAMS_FILE = Path("params.yaml")
@@ -101,7 +102,7 @@ def parse_params(tree: Mapping[str, Any], path: Path = PARAMS_FILE) -> Params:
     try:
         params = Params.model_validate(tree)
     except ValidationError as error:
-        faults = describe_faults(error, Params, DIMENSIONS) + faults
+        faults = describe_faults(error, Params, {**DIMENSIONS, **OPERATIONS}) + faults
     if params is None or faults:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise ParamsError(f"{path} has {count}; nothing was run.\n" + "\n".join(f"  {fault}" for fault in faults))

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, Strict, TypeAdapter, ValidationError, field_validator, model_validator
 
+from cotejo.operations import Operation, check_operations
+
 T = TypeVar("T")
 #: A YAML list, kept as a tuple because the schema is frozen; strict about its items all the same.
 List = Annotated[tuple[T, ...], Strict(False), Field(min_length=1)]
@@ -64,11 +66,17 @@ class Data(Group):
 
 
 class Preprocess(Group):
-    """How the images are split."""
+    """How the images are split, and what is done to each, in this order."""
 
     validation_fraction: Fraction
     test_fraction: Fraction
     seed: Seed
+    operations: Annotated[tuple[Operation, ...], Strict(False)]
+
+    @model_validator(mode="after")
+    def _check_operations(self) -> "Preprocess":
+        check_operations(self.operations)
+        return self
 
 
 class Optimizer(Group):

@@ -1,0 +1,140 @@
+"""Image files to pixels: one rule for preprocess and for predict."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from cotejo.errors import DataError
+
+Pixels = NDArray[np.uint8]
+#: What is decoded, by content: a PNG named .jpg is read as the PNG that it is.
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")
+#: Names that say that a file should be one of these.
+SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif"))
+#: A small file can declare any size. Pillow's own limit, at which it warns, and a quarter of a gigabyte in colour.
+MAX_PIXELS = 89_478_485
+#: The share of red, green and blue in a grey value, of 2**16: ITU-R 601-2, as Pillow and OpenCV have it.
+LUMA = (19595, 38470, 7471)
+
+
+def decode_image(path: Path) -> Pixels:
+    """Reads an image file.
+
+    The first frame of an animation; turned as the camera's EXIF says; what is transparent lies over white; a palette's
+    colours; of 16 bits the upper 8, so that 0 to 65535 becomes 0 to 255.
+
+    Args:
+        path: JPEG, PNG, BMP, WebP or GIF, told by content.
+
+    Returns:
+        uint8 of shape (height, width, channels): 1 channel for a file in grey, also one whose palette is grey, else 3.
+
+    Raises:
+        DataError: Empty, damaged, another format or too large; in one line.
+    """
+    try:
+        with _open(path) as image:
+            is_grey = _is_grey(image)
+            # the frame is decoded before it is turned: Pillow's own order
+            image.load()
+            pixels = _flatten(ImageOps.exif_transpose(image), is_grey=is_grey)
+    except DataError:
+        raise
+    except Exception as error:
+        # a decoder meets a damaged file with whatever it stumbles over, struct.error and SyntaxError among them
+        raise DataError(
+            f"{show_path(path)}: expected an image as JPEG, PNG, BMP, WebP or GIF. Received: {_say(path, error)}."
+        ) from error
+    return pixels
+
+
+def has_color(paths: Iterable[Path]) -> bool:
+    """Tells whether `decode_image` would return three channels for any of some files.
+
+    Reads headers alone, up to the first file in colour; a file that can't be read has none.
+    """
+
+    def is_colored(path: Path) -> bool:
+        try:
+            with _open(path) as image:
+                return not _is_grey(image)
+        except Exception:  # noqa: BLE001 - `decode_image` says what is wrong with it
+            return False
+
+    return any(map(is_colored, paths))
+
+
+def convert_color(image: Pixels, color: Literal["grey", "rgb"]) -> Pixels:
+    """Gives an image the number of channels that a study works with.
+
+    Args:
+        image: uint8 of shape (height, width, channels), 1 or 3 channels.
+        color: `grey` weighs red, green and blue as ITU-R 601-2 does, rounded; `rgb` repeats grey three times.
+
+    Returns:
+        uint8 of shape (height, width, 1 or 3).
+    """
+    if color == "rgb":
+        return image if image.shape[-1] == 3 else np.repeat(image, 3, axis=-1)
+    if image.shape[-1] == 1:
+        return image
+    weighted: Pixels = ((image.astype(np.uint32) @ np.array(LUMA, np.uint32) + (1 << 15)) >> 16).astype(np.uint8)
+    return weighted[..., np.newaxis]
+
+
+def show_path(path: Path | str) -> str:
+    """Returns a path as one line of text: what can't be printed, or isn't Unicode, is escaped."""
+    return "".join(mark if mark.isprintable() else ascii(mark)[1:-1] for mark in str(path))
+
+
+def _open(path: Path) -> Image.Image:
+    image = Image.open(path, formats=FORMATS)
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise DataError(
+            f"{show_path(path)}: expected at most {MAX_PIXELS:,} pixels. Received: {image.width:,} x {image.height:,}. "
+            "Make it smaller."
+        )
+    return image
+
+
+def _is_grey(image: Image.Image) -> bool:
+    """Tells from what stands in a file before its pixels; a file in colour is none for being grey all over."""
+    if image.mode in ("P", "PA"):
+        palette = image.getpalette("RGB") or []
+        return palette[0::3] == palette[1::3] == palette[2::3]
+    return image.mode in ("1", "L", "LA") or image.mode.startswith("I")
+
+
+def _flatten(image: Image.Image, *, is_grey: bool) -> Pixels:
+    if image.mode.startswith("I"):  # 16 bits a pixel
+        deep = np.asarray(image)
+        if "transparency" in image.info:
+            deep = np.where(deep == image.info["transparency"], 0xFFFF, deep)
+        return (deep >> 8).astype(np.uint8)[..., np.newaxis]
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    if is_grey and image.mode in ("1", "L"):
+        return np.asarray(image.convert("L"))[..., np.newaxis]
+    # of a grey palette, or grey over white, the three are the same
+    return np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., : 1 if is_grey else 3])
+
+
+def _say(path: Path, error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    try:
+        if not path.stat().st_size:
+            return "an empty file"
+    except OSError:
+        pass
+    if isinstance(error, Image.UnidentifiedImageError):
+        return f"something else, {path.stat().st_size:,} bytes"
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return f"more than {MAX_PIXELS:,} pixels"
+    return show_path(f"a damaged one ({str(error).splitlines()[0] if str(error) else type(error).__name__})")
