@@ -86,7 +86,7 @@ bench: $(READY)  ## measure speed and memory on this machine against Keras, PyTo
 
 lock: $(READY)  ## pin the newest versions that pyproject.toml allows (needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \
-	  --extra dev --custom-compile-command "make lock" pyproject.toml -o requirements.lock
+	  --extra dev --extra export --custom-compile-command "make lock" pyproject.toml -o requirements.lock
 
 clean:  ## remove the demo and what tools cache; keeps data, models and runs
 	@rm -rf demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -76,3 +76,21 @@ def test_a_range_without_steps_has_no_points():
 @pytest.mark.parametrize(("metric", "direction"), [("val_accuracy", "maximize"), ("val_cross_entropy", "minimize")])
 def test_a_metric_has_the_direction_in_which_it_is_better(metric, direction):
     assert parse("search", metric=metric).direction == direction
+
+
+@pytest.mark.parametrize(
+    ("declared", "size_bytes"),
+    [(None, None), ("2GB", 2 * 10**9), ("2 gib", 2**31), ("1.5GB", 15 * 10**8), (3_000_000_000, 3 * 10**9)],
+)
+def test_a_memory_limit_is_a_size_with_a_unit_or_none(declared, size_bytes):
+    assert parse("runtime", memory_limit=declared).memory_limit == size_bytes
+
+
+@pytest.mark.parametrize("declared", ["1GB", "0.8 GiB", "lots", "2GB or so", "4 bananas", 8, True, [4], -3])
+def test_a_memory_limit_in_which_tensorflow_does_not_fit_is_refused_in_one_line(declared):
+    with pytest.raises(ParamsError) as caught:
+        parse("runtime", memory_limit=declared)
+    assert str(caught.value).splitlines()[1:] == [
+        "  runtime.memory_limit: expected null or a size of 1.5GB or more, such as 4GB; TensorFlow alone takes most of "
+        f"that. Received: {declared!r}."
+    ]

@@ -4,10 +4,21 @@ import posixpath
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ByteSize,
+    ConfigDict,
+    Field,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from cotejo.operations import Operation, check_operations
 from cotejo.pretrained import BACKBONES, BackboneName
@@ -40,6 +51,8 @@ Activation = Literal["relu", "leaky_relu", "prelu", "elu", "tanh", "sigmoid", "s
 SharedArchitecture = Literal["alexnet", "vgg", "inception", "basic_cnn"]
 #: Where an architecture's convolutions and poolings need more pixels than the 8 that any input may have.
 MIN_INPUT_SIZES = {"lenet5": 16, "alexnet": 15, "basic_cnn": 10}
+#: The least that `runtime.memory_limit` may be: TensorFlow and a small net take nearly all of it.
+MIN_MEMORY = "1.5GB"
 #: Where less is better; of the other quantities that a training can watch, more is.
 LOSSES = ("loss", "val_loss")
 
@@ -577,8 +590,24 @@ class Runtime(Group):
     workers: Annotated[int, Field(ge=0)]
     scheduler: Annotated[str, Field(pattern="^(local|(tcp|tls)://.+)$")]
     gpus_per_task: Annotated[int, Field(ge=0)]
+    memory_limit: ByteSize | None
     tracking: Literal["on", "off"]
     tracking_timeout_s: Seconds
+
+    @field_validator("memory_limit", mode="before")
+    @classmethod
+    def _check_memory(cls, value: Any) -> Any:  # noqa: ANN401 - whatever the file holds
+        if value is None:
+            return None
+        least = TypeAdapter(ByteSize).validate_python(MIN_MEMORY)
+        is_size = isinstance(value, int | str) and not isinstance(value, bool)
+        # ByteSize reads as far as it understands
+        if is_size and re.fullmatch(ByteSize.byte_string_pattern, str(value)):
+            with suppress(ValidationError):
+                limit = TypeAdapter(ByteSize).validate_python(value)
+                if limit >= least:
+                    return limit
+        raise ValueError(f"null or a size of {MIN_MEMORY} or more, such as 4GB; TensorFlow alone takes most of that")
 
 
 class Params(Group):

@@ -38,8 +38,8 @@ if __name__ == "__main__":
 
 def declare_runtime(scheduler="local", workers=2, gpus_per_task=0):
     return Runtime(
-        download_timeout_s=5, workers=workers, scheduler=scheduler, gpus_per_task=gpus_per_task, tracking="off",
-        tracking_timeout_s=5,
+        download_timeout_s=5, workers=workers, scheduler=scheduler, gpus_per_task=gpus_per_task, memory_limit=None,
+        tracking="off", tracking_timeout_s=5,
     )  # fmt: skip
 
 
