@@ -108,6 +108,15 @@ def test_samples_have_a_row_per_class_with_its_count():
     assert (canvas[14:28] == 255).all()  # the class without images
 
 
+def test_samples_of_photos_and_of_many_classes_stay_a_picture_that_can_be_looked_at():
+    photos = np.zeros((3, 700, 1000, 3), np.uint8)
+    names = [f"{number}: $1 or $2^" for number in range(300)]
+    figure = figure_samples(photos, np.arange(3), names, {}, columns=2)
+    canvas = figure.axes[0].images[0].get_array()
+    assert canvas.shape == (40 * (88 + 2), 2 * (125 + 2), 3)
+    assert "0: $1 or $2^" in read_texts(figure), "a price was taken for a formula"
+
+
 def test_confusion_shows_counts_or_percent_of_the_row():
     counts = np.array([[1, 2, 0], [0, 1000, 5], [0, 0, 0]])
     names = ["a", "b", "c"]

@@ -16,8 +16,6 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")
 SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif"))
 #: A small file can declare any size. Pillow's own limit, at which it warns, and a quarter of a gigabyte in colour.
 MAX_PIXELS = 89_478_485
-#: The share of red, green and blue in a grey value, of 2**16: ITU-R 601-2, as Pillow and OpenCV have it.
-LUMA = (19595, 38470, 7471)
 
 
 def decode_image(path: Path) -> Pixels:
@@ -38,9 +36,9 @@ def decode_image(path: Path) -> Pixels:
     try:
         with _open(path) as image:
             is_grey = _is_grey(image)
-            # the frame is decoded before it is turned: Pillow's own order
             image.load()
-            pixels = _flatten(ImageOps.exif_transpose(image), is_grey=is_grey)
+            ImageOps.exif_transpose(image, in_place=True)  # a photo takes 36 MB, and each copy as much
+            pixels = _flatten(image, is_grey=is_grey)
     except Exception as error:
         # a decoder meets a damaged file with whatever it stumbles over, struct.error and SyntaxError among them
         raise ImageError(show_path(path), _say(path, error)) from error
@@ -68,10 +66,7 @@ def convert_color(image: Pixels, color: Literal["grey", "rgb"]) -> Pixels:
     """
     if color == "rgb":
         return image if image.shape[-1] == 3 else np.repeat(image, 3, axis=-1)
-    if image.shape[-1] == 1:
-        return image
-    weighted: Pixels = ((image.astype(np.uint32) @ np.array(LUMA, np.uint32) + (1 << 15)) >> 16).astype(np.uint8)
-    return weighted[..., np.newaxis]
+    return image if image.shape[-1] == 1 else np.asarray(Image.fromarray(image).convert("L"))[..., np.newaxis]
 
 
 def show_path(path: Path | str) -> str:
@@ -104,10 +99,12 @@ def _flatten(image: Image.Image, *, is_grey: bool) -> Pixels:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    if is_grey and image.mode in ("1", "L"):
-        return np.asarray(image.convert("L"))[..., np.newaxis]
+    mode = "L" if is_grey and image.mode in ("1", "L") else "RGB"
+    pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+    if pixels.ndim == 2:
+        return pixels[..., np.newaxis]
     # of a grey palette, or grey over white, the three are the same
-    return np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., : 1 if is_grey else 3])
+    return np.ascontiguousarray(pixels[..., :1]) if is_grey else pixels
 
 
 def _say(path: Path, error: BaseException) -> str:

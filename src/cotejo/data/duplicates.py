@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cotejo.data.decoding import Pixels, convert_color
+from cotejo.data.decoding import Pixels
 
 #: Bytes of a digest: among a billion images, two that differ share it with a probability of 1e-21.
 IDENTITY_BYTES = 16
@@ -62,8 +62,8 @@ def compute_look(image: Pixels) -> Look:
     References:
         C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010, section 3.2.1.
     """
-    grey = Image.fromarray(convert_color(image, "grey")[..., 0])
-    small = np.asarray(grey.resize((SHRUNK, SHRUNK), Image.Resampling.BOX), np.float32)
+    whole = Image.fromarray(image if image.shape[-1] == 3 else image[..., 0])
+    small = np.asarray(whole.resize((SHRUNK, SHRUNK), Image.Resampling.BOX).convert("L"), np.float32)
     low = (COSINES @ small @ COSINES.T).ravel()
     low[np.abs(low) < 1.0] = 0  # an image of one shade has no frequencies but rounding
     bits = np.packbits(low > np.sort(low)[len(low) // 2])

@@ -1,7 +1,6 @@
 """Writes a split image by image: what is in memory doesn't grow with the set."""
 
 import hashlib
-import os
 from array import array
 from pathlib import Path
 from types import TracebackType
@@ -69,4 +68,4 @@ class SplitWriter:
         np.lib.format.write_array_header_1_0(self._file, header)
 
     def _path(self, part: str) -> Path:
-        return self.folder / f"{self.split}_{part}{os.extsep}npy"
+        return self.folder / f"{self.split}_{part}.npy"
