@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial
 from cotejo.data.splits import Dataset
 from cotejo.params import load_params
 from cotejo.report.search_page import save_search_report
-from cotejo.schema import FloatDimension, Search
+from cotejo.schema.searches import FloatDimension, Search
 from cotejo.tuning.pruning import Judge, lighten
 from cotejo.tuning.search import save_search, save_times
 from cotejo.tuning.study import Ended, Outcome, Proposal, open_study, run_study

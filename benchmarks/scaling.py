@@ -18,7 +18,7 @@ from cotejo.data.splits import TrainingData, load_dataset, save_splits
 from cotejo.execution.executor import Executor, open_executor
 from cotejo.execution.words import Data
 from cotejo.params import load_params
-from cotejo.schema import Search
+from cotejo.schema.searches import Search
 from cotejo.tracking.journal import Run
 from cotejo.tracking.sender import Tracker
 from cotejo.tuning.progress import open_board

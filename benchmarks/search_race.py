@@ -19,7 +19,9 @@ from cotejo.data.splits import load_dataset, save_splits
 from cotejo.execution.executor import open_executor
 from cotejo.execution.words import Data
 from cotejo.params import load_params, override_group
-from cotejo.schema import Base, Net, Runtime, Search
+from cotejo.schema.searches import Search
+from cotejo.schema.study import Base, Runtime
+from cotejo.schema.trainings import Net
 from cotejo.tracking.journal import Run
 from cotejo.tracking.sender import Tracker
 from cotejo.tuning.search import Searcher, count_tasks

@@ -15,7 +15,7 @@ from cotejo.data.splits import Dataset
 from cotejo.execution.words import Setup
 from cotejo.models.families import load_family
 from cotejo.params import load_params
-from cotejo.schema import Net
+from cotejo.schema.trainings import Net
 from cotejo.stage import STATE_FOLDER
 from cotejo.training.checkpoint import Checkpoints
 from cotejo.training.features import prepare_transfer

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from search_race import declare, measure_age, watch_memory
 
 from cotejo.data.splits import load_split
-from cotejo.schema import Dimension, FloatDimension
+from cotejo.schema.searches import Dimension, FloatDimension
 
 NUM_CLASSES = 10
 POOLINGS = {"max": layers.MaxPooling2D, "average": layers.AveragePooling2D}

@@ -9,7 +9,7 @@ from cotejo.evaluation.robustness import measure_robustness
 from cotejo.evaluation.summary import Splits, evaluate_model, save_evaluation
 from cotejo.execution.words import Setup
 from cotejo.report.figures.evaluation import save_evaluation_figures
-from cotejo.schema import MODELS
+from cotejo.schema.groups import MODELS
 from cotejo.stage import Stage, run_stage
 from cotejo.training.hardware import configure_hardware
 

@@ -7,7 +7,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from cotejo.params import override_group
-from cotejo.schema import Search
+from cotejo.schema.searches import Search
 from cotejo.tuning.pruning import Judge, find_max_epochs, lighten
 from cotejo.tuning.study import Outcome, Proposal
 from declared import declare

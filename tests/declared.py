@@ -4,7 +4,7 @@ from typing import Any
 
 from copied_study import ROOT
 from cotejo.params import override_group, parse_params, read_yaml
-from cotejo.schema import Params
+from cotejo.schema.study import Params
 
 
 def declare(section: str, **changes: Any) -> Any:

@@ -11,8 +11,8 @@ from PIL import Image
 from cotejo.data.card import build_card
 from cotejo.data.collection import collect_images
 from cotejo.data.preparation import Prepared, prepare_images
-from cotejo.operations import parse_operations
-from cotejo.schema import Data, Preprocess
+from cotejo.schema.images import Data, Preprocess
+from cotejo.schema.operations import parse_operations
 
 RESIZE = {
     "name": "resize", "height": 8, "width": 8, "interpolation": "area", "keep_aspect": True, "pad_value": 0,

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from cotejo.report.searched import load_searched
-from cotejo.schema import Search
+from cotejo.schema.searches import Search
 
 SPACE = {
     "learning_rate": {"type": "float", "low": 1e-4, "high": 1e-1, "log": True},

@@ -4,8 +4,8 @@ import pytest
 
 from copied_study import ROOT
 from cotejo.errors import DataError, ParamsError
-from cotejo.operations import OPERATIONS, Size, find_size, parse_operations
 from cotejo.params import load_params, parse_params, read_yaml
+from cotejo.schema.operations import OPERATIONS, Size, find_size, parse_operations
 
 RESIZE = {"name": "resize", "height": 16, "width": 24, "interpolation": "area", "keep_aspect": True, "pad_value": 0}
 CANNY = {"name": "canny", "low": 40, "high": 120, "aperture_size": 3, "l2_gradient": False}

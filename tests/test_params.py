@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 from cotejo.errors import ParamsError
 from cotejo.params import load_params, parse_params, read_yaml
-from cotejo.schema import Params
+from cotejo.schema.study import Params
 
 ROOT = Path(__file__).parents[1]
 SECTIONS = tuple(Params.model_fields)

@@ -10,7 +10,8 @@ from copied_study import ROOT
 from cotejo.errors import ParamsError
 from cotejo.models.families import FAMILIES
 from cotejo.params import parse_params, read_yaml
-from cotejo.schema import MIN_INPUT_SIZES, Dimension, Steps
+from cotejo.schema.searches import Dimension, Steps
+from cotejo.schema.trainings import MIN_INPUT_SIZES
 
 
 def parse(section, **changes):

@@ -19,7 +19,7 @@ from cotejo.pipeline import check_pipeline
 from cotejo.report.measure import find_measure
 from cotejo.report.search_verdict import say_luck, say_verdict
 from cotejo.report.wording import LANGUAGES, Wording
-from cotejo.schema import MODELS
+from cotejo.schema.groups import MODELS
 from cotejo.stage import JOURNAL_FOLDER, STATE_FOLDER
 from cotejo.tracking.backlog import find_left
 from cotejo.tracking.dvcfiles import PIPELINE_FILE, load_stages

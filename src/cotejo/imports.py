@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cotejo.models.families import FAMILIES
-from cotejo.schema import Params
+from cotejo.schema.study import Params
 
 SOURCE = Path("src")
 
@@ -17,7 +17,6 @@ EXEMPT = {
     "cotejo.faults": "says what is wrong with a value",
     "cotejo.imports": "names the code that a result depends on",
     "cotejo.masking": "hides passwords in messages",
-    "cotejo.operations": "refuses values and changes none",
     "cotejo.params": "reads values and changes none: DVC tracks the values themselves",
     "cotejo.report.figures.augmentation": "draws a picture that no stage reads",
     "cotejo.report.search_page": "writes a page that no stage reads; other words are no reason to search again",

@@ -16,8 +16,10 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from cotejo.errors import ParamsError
 from cotejo.faults import describe_faults, suggest_name
-from cotejo.operations import OPERATIONS
-from cotejo.schema import DIMENSIONS, ChoiceDimension, Group, Params, Search
+from cotejo.schema.groups import Group
+from cotejo.schema.operations import OPERATIONS
+from cotejo.schema.searches import DIMENSIONS, ChoiceDimension, Search
+from cotejo.schema.study import Params
 
 PARAMS_FILE = Path("params.yaml")
 

@@ -9,7 +9,7 @@ import pytest
 
 from cotejo.comparison.inputs import load_inputs
 from cotejo.errors import DataError
-from cotejo.schema import MODELS
+from cotejo.schema.groups import MODELS
 from cotejo.tracking.dvcfiles import load_stages
 
 

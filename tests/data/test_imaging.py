@@ -9,7 +9,7 @@ from PIL import Image
 
 from cotejo.data.imaging import apply_operations
 from cotejo.errors import DataError
-from cotejo.operations import OPERATIONS, dump_operations, parse_operations
+from cotejo.schema.operations import OPERATIONS, dump_operations, parse_operations
 
 RESIZE = {"name": "resize", "height": 20, "width": 30, "interpolation": "area", "keep_aspect": False, "pad_value": 0}
 CLAHE = {"name": "clahe", "clip_limit": 3.0, "tiles": 4}

@@ -21,7 +21,7 @@ from cotejo.evaluation.corruptions import CORRUPTIONS, corrupt
 from cotejo.evaluation.metrics import draw_sample
 from cotejo.evaluation.robustness import measure_robustness
 from cotejo.execution.words import Data
-from cotejo.schema import Base
+from cotejo.schema.study import Base
 from cotejo.training.archive import save_model
 from dask_cluster import open_cluster
 from declared import declare

@@ -21,7 +21,7 @@ from cotejo.evaluation.robustness import CELLS, summarize
 from cotejo.evaluation.summary import Splits, evaluate_model, save_evaluation
 from cotejo.evaluation.trust import compute_trust
 from cotejo.evaluation.uncertainty import bootstrap_macro_f1
-from cotejo.schema import Evaluate
+from cotejo.schema.study import Evaluate
 from cotejo.training.archive import save_model
 
 NAMES = ["zéro", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]

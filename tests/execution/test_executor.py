@@ -15,7 +15,7 @@ import cheap_tasks
 from cotejo.errors import StageError
 from cotejo.execution import executor as module
 from cotejo.execution.executor import Died, count_workers, open_executor
-from cotejo.schema import Runtime
+from cotejo.schema.study import Runtime
 
 TESTS = Path(cheap_tasks.__file__).parent
 #: A driver of its own, to be stopped: sleeps for ten minutes on two workers, unless it is told to stop.

@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 
 from copied_study import copy_study
-from cotejo.operations import parse_operations
 from cotejo.report.figures.operations import figure_operations, list_steps
 from cotejo.report.style import save_figure
+from cotejo.schema.operations import parse_operations
 
 ENTRIES = [
     {"name": "resize", "height": 12, "width": 16, "interpolation": "nearest", "keep_aspect": True, "pad_value": 9},

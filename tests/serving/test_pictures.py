@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 
 from cotejo.data.collection import collect_images
 from cotejo.data.preparation import prepare_images
-from cotejo.operations import parse_operations
+from cotejo.schema.operations import parse_operations
 from cotejo.serving.archives import Archive
 from cotejo.serving.facts import Facts, load_facts
 from cotejo.serving.pictures import Picture, list_pictures, prepare_picture, stream_batches

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cotejo.comparison.comparison import STAGES_OF_MODEL
 from cotejo.errors import DataError
-from cotejo.schema import MODELS
+from cotejo.schema.groups import MODELS
 
 #: The stages whose clocks count: a search's doesn't, and isn't among what compare depends on.
 CLOCKED = ("evaluate", *dict.fromkeys(stage for stages in STAGES_OF_MODEL.values() for stage in stages))

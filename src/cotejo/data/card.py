@@ -13,7 +13,7 @@ from cotejo.data.duplicates import MAX_DIFFERENCE
 from cotejo.data.gate import Gate, Place
 from cotejo.data.preparation import NearDouble, Prepared
 from cotejo.data.splits import SPLITS
-from cotejo.schema import Data, Preprocess
+from cotejo.schema.images import Data, Preprocess
 
 #: So many files, sizes and pairs are named.
 SHOWN = 20

@@ -12,7 +12,7 @@ from cotejo.data.directory import list_directory, split_listing
 from cotejo.data.readers import LabelledImages, read_published
 from cotejo.data.sources import SOURCES, check_files
 from cotejo.data.splits import split_published
-from cotejo.schema import Data, Preprocess
+from cotejo.schema.images import Data, Preprocess
 
 
 class Sample(NamedTuple):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from cotejo.data.decoding import show_path
 from cotejo.errors import DataError
-from cotejo.schema import Data
+from cotejo.schema.images import Data
 
 #: So many are named; of the others the number is said.
 SHOWN = 5

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cotejo.errors import DataError
-from cotejo.operations import (
+from cotejo.schema.operations import (
     Canny,
     Clahe,
     EqualizeHistogram,

@@ -18,8 +18,8 @@ from cotejo.data.imaging import apply_operations
 from cotejo.data.splits import SPLITS
 from cotejo.data.writing import SplitWriter, Written
 from cotejo.errors import DataError, ImageError
-from cotejo.operations import Operation, dump_operations
-from cotejo.schema import Data
+from cotejo.schema.images import Data
+from cotejo.schema.operations import Operation, dump_operations
 
 T = TypeVar("T")
 Made = TypeVar("Made")

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cotejo.evaluation.predict import predict_probabilities
-from cotejo.schema import Evaluate, ModelName
+from cotejo.schema.groups import ModelName
+from cotejo.schema.study import Evaluate
 from cotejo.training.archive import load_model
 from cotejo.training.hardware import Hardware, describe_hardware
 

@@ -19,7 +19,8 @@ from cotejo.evaluation.metrics import compute_wilson_interval, draw_sample
 from cotejo.evaluation.predict import predict_probabilities
 from cotejo.execution.executor import Died, Executor, count_workers, open_executor
 from cotejo.execution.words import Data, Setup
-from cotejo.schema import Base, Evaluate, ModelName, Runtime
+from cotejo.schema.groups import ModelName
+from cotejo.schema.study import Base, Evaluate, Runtime
 from cotejo.training.archive import load_model
 from cotejo.training.hardware import configure_hardware
 

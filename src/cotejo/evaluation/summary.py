@@ -27,7 +27,7 @@ from cotejo.evaluation.predict import predict_probabilities
 from cotejo.evaluation.trust import Trust, compute_trust, tabulate_trust
 from cotejo.evaluation.uncertainty import bootstrap_macro_f1, bootstrap_mean
 from cotejo.models.arithmetic import count_operations
-from cotejo.schema import Evaluate
+from cotejo.schema.study import Evaluate
 from cotejo.tracking.dvcfiles import compute_dvc_digest
 from cotejo.tracking.records import digest_path
 from cotejo.training.archive import load_model

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from cotejo.schema import Base
+from cotejo.schema.study import Base
 
 #: What a trainer says: how far it is, what came out, what its task raised.
 REPORT, RESULT, RAISED = "report", "result", "raised"

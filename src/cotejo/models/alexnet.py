@@ -13,7 +13,7 @@ import keras
 from keras import layers
 
 from cotejo.models.blocks import close_net, connect, convolve, open_net, pool
-from cotejo.schema import Net
+from cotejo.schema.trainings import Net
 
 #: The third pooling has a window left.
 MIN_INPUT_SIZE = 15

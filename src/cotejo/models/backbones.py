@@ -19,7 +19,7 @@ from keras import layers
 from cotejo.errors import ModelError
 from cotejo.models.layers import activate, classify, fit_image, hold_in_inference_mode
 from cotejo.pretrained import BACKBONES, HDF5_SIGNATURE, Preprocessing
-from cotejo.schema import LAYER_INDEX, Transfer
+from cotejo.schema.trainings import LAYER_INDEX, Transfer
 
 BACKBONE = "backbone"
 HEAD = "head"

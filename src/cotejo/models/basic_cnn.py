@@ -8,7 +8,7 @@ import keras
 from keras import layers
 
 from cotejo.models.blocks import close_net, connect, convolve, open_net, pool
-from cotejo.schema import Net
+from cotejo.schema.trainings import Net
 
 #: The second pooling has a window left.
 MIN_INPUT_SIZE = 10

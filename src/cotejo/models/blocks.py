@@ -9,7 +9,7 @@ from keras import layers
 
 from cotejo.errors import ModelError
 from cotejo.models.layers import BatchNormalization, activate, classify, fit_image, scale_to_unit
-from cotejo.schema import Net
+from cotejo.schema.trainings import Net
 
 POOLS = {"max": layers.MaxPooling2D, "average": layers.AveragePooling2D}
 

@@ -11,7 +11,7 @@ import keras
 from keras import layers
 
 from cotejo.models.blocks import close_net, convolve, open_net, pool
-from cotejo.schema import Net
+from cotejo.schema.trainings import Net
 
 #: Widths of a block, a quarter of table 1's: #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj.
 Widths = tuple[int, int, int, int, int, int]

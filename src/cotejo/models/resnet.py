@@ -12,7 +12,7 @@ from keras import layers
 
 from cotejo.models.blocks import build_regularizer, close_net, connect, convolve, open_net, pool
 from cotejo.models.layers import activate
-from cotejo.schema import Net
+from cotejo.schema.trainings import Net
 
 #: Blocks, inner and outer width of resnet50_light's groups.
 GROUPS = ((2, 64, 256), (2, 128, 512), (3, 256, 1024), (2, 512, 2048))

@@ -12,7 +12,7 @@ import keras
 from keras import layers
 
 from cotejo.models.blocks import close_net, connect, convolve, open_net, pool
-from cotejo.schema import Net
+from cotejo.schema.trainings import Net
 
 #: Width of each stack of two convolutions.
 WIDTHS = (32, 64, 128)

@@ -18,7 +18,7 @@ from cotejo.report.search_verdict import list_notes, list_warnings, say_luck, sa
 from cotejo.report.searched import Searched, load_searched
 from cotejo.report.style import render_svg
 from cotejo.report.wording import MISSING, Wording, build_environment
-from cotejo.schema import Search
+from cotejo.schema.searches import Search
 
 #: Rows of the trials' table; more would make the page slow, and stand in `trials.csv`.
 MOST_ROWS = 200

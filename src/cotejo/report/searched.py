@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cotejo.schema import ChoiceDimension, Dimension, Search
+from cotejo.schema.searches import ChoiceDimension, Dimension, Search
 
 Floats = NDArray[np.float64]
 

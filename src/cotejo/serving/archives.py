@@ -12,7 +12,7 @@ from cotejo.chain import RUN_ID
 from cotejo.errors import CotejoError, ModelError, ParamsError, TrackingError
 from cotejo.faults import suggest_name
 from cotejo.params import PARAMS_FILE, load_params
-from cotejo.schema import MODELS
+from cotejo.schema.groups import MODELS
 from cotejo.stage import JOURNAL_FOLDER, STATE_FOLDER
 from cotejo.tracking import registry
 from cotejo.tracking.dvcfiles import load_lock

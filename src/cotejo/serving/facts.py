@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from cotejo.errors import ModelError
-from cotejo.operations import Canny, Grayscale, Operation, parse_operations
+from cotejo.schema.operations import Canny, Grayscale, Operation, parse_operations
 from cotejo.serving.archives import Archive
 from cotejo.tracking.dvcfiles import load_lock
 

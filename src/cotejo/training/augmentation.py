@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras import ops
 from numpy.typing import NDArray
 
-from cotejo.schema import Augmentation
+from cotejo.schema.trainings import Augmentation
 
 #: The least and the greatest area of an erased rectangle, as a share of the image's, as in keras.layers.RandomErasing.
 ERASED_SHARE = (0.02, 0.33)

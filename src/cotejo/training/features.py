@@ -31,7 +31,7 @@ from cotejo.models.backbones import (
     join,
     take_backbone,
 )
-from cotejo.schema import Transfer
+from cotejo.schema.trainings import Transfer
 from cotejo.tracking.lineage import list_versions
 from cotejo.training.archive import load_model
 from cotejo.training.fit import Job, Prepare

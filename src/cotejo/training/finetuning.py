@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cotejo.data.splits import TrainingData
 from cotejo.models.backbones import unfreeze
-from cotejo.schema import Finetune
+from cotejo.schema.trainings import Finetune
 from cotejo.training.archive import load_model
 from cotejo.training.fit import Job, Prepare
 from cotejo.training.hardware import Hardware

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cotejo.data.readers import LabelledImages
 from cotejo.data.splits import TrainingData
 from cotejo.models.layers import check_trainable, uses_batch_statistics
-from cotejo.schema import Training
+from cotejo.schema.trainings import Training
 from cotejo.training.augmentation import build_augmentation
 from cotejo.training.callbacks import Logs, RecordEpochs, ReportEpochs, SeedEpochs, StopOnNonFinite
 from cotejo.training.checkpoint import Checkpoints, SaveCheckpoints

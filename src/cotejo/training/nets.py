@@ -2,7 +2,7 @@
 
 from cotejo.data.splits import TrainingData
 from cotejo.models.families import load_family
-from cotejo.schema import Net
+from cotejo.schema.trainings import Net
 from cotejo.training.fit import Job, Prepare
 from cotejo.training.hardware import Hardware
 

@@ -9,7 +9,7 @@ from keras import ops
 from keras.optimizers import schedules
 from numpy.typing import NDArray
 
-from cotejo.schema import OptimizerName, Schedule, Training
+from cotejo.schema.trainings import OptimizerName, Schedule, Training
 
 OPTIMIZERS: dict[OptimizerName, type[keras.optimizers.Optimizer]] = {
     "adam": keras.optimizers.Adam,

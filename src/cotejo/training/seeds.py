@@ -15,7 +15,8 @@ from cotejo.errors import ModelError
 from cotejo.execution.executor import Died, count_workers, open_executor
 from cotejo.execution.words import Data, Setup
 from cotejo.models.layers import find_precision
-from cotejo.schema import Runtime, Training
+from cotejo.schema.study import Runtime
+from cotejo.schema.trainings import Training
 from cotejo.tracking.children import Child, Children
 from cotejo.tracking.journal import Run
 from cotejo.training.archive import save_model

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cotejo.schema import Search
+from cotejo.schema.searches import Search
 from cotejo.tuning.space import list_grid
 from cotejo.tuning.study import Outcome
 

@@ -14,7 +14,7 @@ import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from cotejo.schema import IntDimension, Search
+from cotejo.schema.searches import IntDimension, Search
 
 #: No pruner asks when a trial was run.
 NO_DATE = datetime(1970, 1, 1)

@@ -17,7 +17,8 @@ from scipy import stats
 
 from cotejo.execution.executor import Died, Executor
 from cotejo.execution.words import Setup
-from cotejo.schema import Net, Search
+from cotejo.schema.searches import Search
+from cotejo.schema.trainings import Net
 from cotejo.tracking.children import Child, Children
 from cotejo.tracking.journal import Run
 from cotejo.tuning.progress import Board

@@ -10,7 +10,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from scipy.stats import qmc
 
-from cotejo.schema import ChoiceDimension, Dimension, FloatDimension, IntDimension
+from cotejo.schema.searches import ChoiceDimension, Dimension, FloatDimension, IntDimension
 
 Space = Mapping[str, Dimension]
 

@@ -26,7 +26,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from cotejo.errors import ModelError
-from cotejo.schema import Search
+from cotejo.schema.searches import Search
 from cotejo.tracking.records import drop_torn_record
 from cotejo.tuning.space import (
     build_distribution,

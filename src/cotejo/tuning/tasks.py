@@ -7,7 +7,8 @@ from optuna.trial import FrozenTrial
 
 from cotejo.data.splits import TrainingData
 from cotejo.execution.words import Setup
-from cotejo.schema import Net, Search
+from cotejo.schema.searches import Search
+from cotejo.schema.trainings import Net
 from cotejo.tuning.study import Outcome
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cotejo.data.readers import LabelledImages
 from cotejo.report.style import build_figure, cut_label, hide_frame, save_figure, use_style
-from cotejo.schema import Augmentation
+from cotejo.schema.trainings import Augmentation
 from cotejo.tracking.journal import Run
 from cotejo.training.augmentation import build_augmentation, draw_augmented
 

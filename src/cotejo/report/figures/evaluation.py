@@ -15,7 +15,8 @@ from cotejo.evaluation.summary import Evaluation
 from cotejo.report.figures.confusion import figure_confusion
 from cotejo.report.figures.reliability import figure_reliability
 from cotejo.report.style import INK, VERMILLION, build_figure, cut_label, hide_frame, save_figure, use_style
-from cotejo.schema import Evaluate, ModelName
+from cotejo.schema.groups import ModelName
+from cotejo.schema.study import Evaluate
 
 Images = NDArray[np.uint8]
 Ints = NDArray[np.integer[Any]]

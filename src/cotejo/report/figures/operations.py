@@ -12,8 +12,8 @@ from cotejo.data.collection import Collection
 from cotejo.data.decoding import convert_color, decode_image
 from cotejo.data.imaging import apply_operations
 from cotejo.errors import DataError
-from cotejo.operations import Operation
 from cotejo.report.style import GREY, build_figure, hide_frame, save_figure, use_style
+from cotejo.schema.operations import Operation
 
 Pixels = NDArray[np.uint8]
 #: Images that the figure follows, each of another class.

@@ -1,0 +1,1 @@
+"""What each section of `params.yaml` may hold: strict and frozen."""
