@@ -7,6 +7,7 @@ from cotejo.data.card import build_card, save_card, warn_left_out
 from cotejo.data.collection import collect_images
 from cotejo.data.preparation import prepare_images
 from cotejo.data.splits import load_split
+from cotejo.report.figures.operations import save_operations
 from cotejo.report.figures.samples import figure_samples
 from cotejo.report.style import save_figure
 from cotejo.stage import Stage, run_stage
@@ -22,6 +23,7 @@ def preprocess(stage: Stage) -> None:
         prepared = prepare_images(collection, data, settings.operations, folder, workers)
         told = build_card(collection, prepared, data, settings)
         save_card(told, card)
+        save_operations(collection, prepared.color, settings.operations, card)
         train, counts = load_split(folder, "train"), prepared.description["splits"]["train"]["per_class"]
         save_figure(figure_samples(train.images, train.labels, collection.class_names, counts), figure)
     warn_left_out(told)

@@ -151,6 +151,31 @@ def compare(revisions: tuple[str, ...], models: tuple[str, ...], style: str, lan
     click.echo(render(compared, style, language or settings.language), nl=False)
 
 
+@commands.command()
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.option(
+    "--model", help="lenet, resnet, transfer, finetune, a .keras file, or models:/name@alias.  [default: the champion]"
+)
+@click.option("--run", "run_id", metavar="RUN_ID", help="The model of a run in MLflow; six characters are enough.")
+@click.option("--seed", type=click.IntRange(min=0), help="Which training.  [default: the best on validation images]")
+@click.option("--top", type=click.IntRange(min=1), metavar="K", help="Classes of each picture.  [default: 3]")
+@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
+@click.option("--json", "style", flag_value="json", help="Write JSON.")
+@click.option("--csv", "style", flag_value="csv", help="Write CSV.")
+@click.option("--figure", type=click.Path(path_type=Path), metavar="FILE", help="Draw the first 40 as .png or .svg.")
+def predict(**asked: Any) -> None:  # noqa: ANN401 - the fields of a Request
+    """Classify pictures, or all pictures in folders, with a trained model.
+
+    A picture goes through the `preprocess.operations` that the model's training images went through. One that can't
+    be classified gets a line on stderr, the others are, and the exit code is 2.
+    """
+    # figures and MLflow take a moment to import, and the other commands don't need them
+    from cotejo.serving.prediction import Request, predict_pictures
+
+    if not predict_pictures(Request(**asked), Path()):
+        sys.exit(2)
+
+
 def _read_winner() -> tuple[dict[str, Any], dict[str, Any]]:
     """Reads the search's winner and its summary."""
     for path in (BEST_PARAMS, SUMMARY):

@@ -59,7 +59,7 @@ def apply_operations(image: Image, operations: Sequence[Operation]) -> Image:
 
 
 def _apply(image: Image, operation: Operation) -> Image:
-    made = _TRANSFORMS[operation.name](image[..., 0] if image.shape[2] == 1 else image, operation)
+    made: Image = _TRANSFORMS[operation.name](image[..., 0] if image.shape[2] == 1 else image, operation)
     return made[..., np.newaxis] if made.ndim == 2 else made  # OpenCV has no axis for a single channel
 
 

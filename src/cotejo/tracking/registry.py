@@ -1,5 +1,6 @@
 """MLflow's models: the archive of each training as the model of its run, and the best of them in the registry."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -87,6 +88,27 @@ def find_model(client: Any, experiment_id: str, sha256: str) -> Any | None:  # n
     newest_first = [{"field_name": "creation_timestamp", "ascending": False}]
     found = client.search_logged_models([experiment_id], f"tags.`{MODEL_TAG}` = '{sha256}'", order_by=newest_first)
     return next((model for model in found if model.status == "READY"), None)
+
+
+def find_version(client: Any, name: str, alias: str | None, version: str | None) -> Any:  # noqa: ANN401 - MLflow's own
+    """Returns the version of a registered model that an alias stands for, or that has this number."""
+    return client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, version)
+
+
+def fetch_archive(uri: str, folder: Path) -> Path:
+    """Copies the archive of a Keras model that MLflow keeps, byte for byte.
+
+    Args:
+        uri: Where a logged model's files are, or `models:/` with a registered model's name and its version or alias.
+        folder: Where to put it.
+
+    Returns:
+        The `.keras` file. MLflow's own exceptions pass through.
+    """
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # it would be drawn across our own
+    from mlflow.artifacts import download_artifacts
+
+    return Path(download_artifacts(artifact_uri=f"{uri}/data/model.keras", dst_path=str(folder)))
 
 
 def register_champion(client: Any, model: Any, record: Mapping[str, Any]) -> None:  # noqa: ANN401 - MLflow's own

@@ -1,0 +1,162 @@
+"""Classifies new pictures with a saved model: the work of `cotejo predict`."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cotejo.errors import ParamsError
+from cotejo.report.figures.predictions import MAX_SHOWN, Shown, figure_predictions
+from cotejo.report.style import save_figure
+from cotejo.serving.archives import Archive, find_archive
+from cotejo.serving.facts import Facts, load_facts
+from cotejo.serving.pictures import Fault, Listing, list_pictures, prepare_picture, stream_batches
+from cotejo.serving.rendering import Renderer, Style, choose_renderer
+from cotejo.serving.screen import Screen, hiding_stderr
+from cotejo.tracking.records import digest_path
+from cotejo.tracking.sync import count
+
+if TYPE_CHECKING:
+    from cotejo.serving.classifier import Classifier
+
+FIGURE_SUFFIXES = (".png", ".svg")
+#: Classes of each prediction, where a user doesn't say how many.
+DEFAULT_TOP = 3
+
+
+class Request(NamedTuple):
+    """What a user asks for.
+
+    Attributes:
+        paths: Pictures and folders.
+        model: As `find_archive` takes it.
+        run_id: Likewise.
+        seed: Likewise.
+        top: Classes of each prediction; None for 3, or all where there are fewer.
+        batch_size: Pictures that the model is given at once.
+        style: How predictions are written; None for a table.
+        figure: Where to draw the first pictures with their classes; None for no figure.
+    """
+
+    paths: Sequence[str]
+    model: str | None
+    run_id: str | None
+    seed: int | None
+    top: int | None
+    batch_size: int
+    style: Style | None
+    figure: Path | None
+
+
+class Outcome(NamedTuple):
+    """What has come of the pictures so far: those that couldn't be classified, and the first of the others."""
+
+    faults: list[Fault]
+    shown: list[Shown]
+
+
+def predict_pictures(request: Request, root: Path) -> bool:
+    """Classifies pictures and writes what comes out.
+
+    Args:
+        request: What is asked for.
+        root: The study's folder.
+
+    Returns:
+        Whether all of them could be classified; of each that couldn't, a line on stderr says why.
+
+    Raises:
+        CotejoError: There is no such model, or nothing can be classified as asked.
+    """
+    _check_figure(request.figure)
+    listing = list_pictures(request.paths)
+    with TemporaryDirectory(prefix="cotejo-") as folder:
+        archive = find_archive(root, Path(folder), model=request.model, run_id=request.run_id, seed=request.seed)
+        facts = load_facts(archive, root)
+        top = _choose_top(request.top, facts)
+        renderer = choose_renderer(
+            request.style or "table", _describe(archive, facts), listing.files, facts.class_names, top
+        )
+        classifier = _load_classifier(archive, facts) if listing.files else None
+    outcome = Outcome(list(listing.faults), [])
+    with Screen(len(listing.files)) as screen:
+        for line in chain(listing.faults, _say_skipped(listing)):
+            screen.say(str(line))
+        screen.write(renderer.begin())
+        if classifier:
+            _classify_all(classifier, request, listing.files, top, renderer, screen, outcome)
+        screen.write(renderer.end(outcome.faults))
+        if request.figure and outcome.shown:
+            save_figure(figure_predictions(outcome.shown), request.figure)
+    num_failed = len(outcome.faults) - len(listing.faults)
+    screen.say(_sum_up(archive, len(listing.files) - num_failed, outcome, request.figure))
+    return not outcome.faults
+
+
+def _load_classifier(archive: Archive, facts: Facts) -> "Classifier":
+    # TensorFlow takes seconds, which what is wrong with the request doesn't wait for, and talks on its way
+    with hiding_stderr():
+        from cotejo.serving.classifier import load_classifier
+    return load_classifier(archive, facts)
+
+
+def _classify_all(
+    classifier: "Classifier",
+    request: Request,
+    files: Sequence[Path],
+    top: int,
+    renderer: Renderer,
+    screen: Screen,
+    outcome: Outcome,
+) -> None:
+    """Classifies batch by batch; what was written is let go."""
+    for batch in stream_batches(files, partial(prepare_picture, facts=classifier.facts), request.batch_size):
+        lines = []
+        for picture, result in zip(batch, classifier.classify(batch, top), strict=True):
+            if isinstance(result, Fault):
+                outcome.faults.append(result)
+                screen.say(str(result))
+                continue
+            lines.append(renderer.add(result))
+            if request.figure and len(outcome.shown) < MAX_SHOWN and picture.pixels is not None:
+                outcome.shown.append(Shown(picture.path.name, picture.pixels, *result.ranked[0]))
+        screen.write("".join(lines))
+        screen.advance(len(batch))
+
+
+def _choose_top(top: int | None, facts: Facts) -> int:
+    num_classes = len(facts.class_names)
+    if top is None:
+        return min(DEFAULT_TOP, num_classes)
+    if top > num_classes:
+        raise ParamsError(f"expected --top to be at most {num_classes}, the model's classes. Received: {top}.")
+    return top
+
+
+def _check_figure(figure: Path | None) -> None:
+    if figure is not None and figure.suffix not in FIGURE_SUFFIXES:
+        raise ParamsError(f"expected --figure to end in {' or '.join(FIGURE_SUFFIXES)}. Received: {figure}.")
+
+
+def _describe(archive: Archive, facts: Facts) -> dict[str, Any]:
+    return {
+        "name": archive.title,
+        "archive": archive.name,
+        "sha256": digest_path(archive.path),
+        "classes": list(facts.class_names),
+        "image_shape": list(facts.image_shape),
+    }
+
+
+def _say_skipped(listing: Listing) -> Iterator[str]:
+    for folder, number in listing.skipped.items():
+        yield f"{folder}: left out {count(number, 'file')}, hidden or not a picture by name"
+
+
+def _sum_up(archive: Archive, num_classified: int, outcome: Outcome, figure: Path | None) -> str:
+    drawn = f"; {figure} shows the first {len(outcome.shown)}" if figure and outcome.shown else ""
+    failed = f"; {len(outcome.faults)} not, see above" if outcome.faults else ""
+    pictures = "picture" if num_classified == 1 else "pictures"
+    return f"{num_classified:,} {pictures} classified with {archive.title}{drawn}{failed}"

@@ -1,0 +1,83 @@
+"""What a person sees while pictures are classified: results on stdout, a bar and messages on stderr."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from tempfile import TemporaryFile
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+
+class Screen:
+    """Writes results and messages; on a terminal a bar shows how many pictures are done.
+
+    Args:
+        total: Pictures in all.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.console = Console(stderr=True)
+        columns = (TextColumn("classifying"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
+        # stdout is left alone, for it may go to a file while stderr is a terminal
+        self.bar = Progress(
+            *columns,
+            console=self.console,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.bar.add_task("", total=total)
+        self.shares_terminal = self.console.is_terminal and sys.stdout.isatty()
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def write(self, text: str) -> None:
+        """Writes a piece of the result to stdout."""
+        if self.shares_terminal:
+            self.bar.stop()  # where both are one screen, the bar would be drawn across the lines
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        if self.shares_terminal:
+            self.bar.start()
+
+    def say(self, message: str) -> None:
+        """Writes a message to stderr, in one line however long it is."""
+        self.console.print(Text(message), soft_wrap=True)
+
+    def advance(self, number: int) -> None:
+        """Moves the bar."""
+        self.bar.advance(self.task, number)
+
+
+@contextmanager
+def hiding_stderr() -> Iterator[None]:
+    """Keeps back what is written to stderr, and shows it only where the block fails.
+
+    TensorFlow 2.21 says at its import what it has found, whatever TF_CPP_MIN_LOG_LEVEL is.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with TemporaryFile() as hidden:
+        os.dup2(hidden.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            hidden.seek(0)
+            os.write(kept, hidden.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
