@@ -3,16 +3,20 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cotejo.data.collection import collect_images
 from cotejo.data.decoding import decode_image
-from cotejo.data.preparation import map_side_by_side
-from cotejo.data.readers import LabelledImages
-from cotejo.data.splits import SPLITS, load_dataset, load_split, save_splits
+from cotejo.data.preparation import map_side_by_side, prepare_images
+from cotejo.data.readers import LabelledImages, read_published
+from cotejo.data.sources import SOURCES, Fetcher, describe_source
+from cotejo.data.splits import SPLITS, load_dataset, load_split, save_splits, split_published
 from cotejo.data.writing import SplitWriter
 from cotejo.errors import DataError
+from cotejo.schema import Data, Preprocess
 from image_folders import RESIZE, draw, make_classes, make_splits, prepare, save
 
 NAMES = ("deux mots", "niño", "x|y")
@@ -64,6 +68,24 @@ def test_writing_image_by_image_gives_the_bytes_of_saving_them_whole(tmp_path):
     whole = read_all(tmp_path / "whole")
     del whole["dataset.json"]
     assert read_all(tmp_path / "streamed") == whole
+
+
+@pytest.mark.parametrize("duplicates", ["drop", "keep", "fail"])
+def test_a_published_set_is_written_as_its_authors_made_it(tmp_path, monkeypatch, duplicates):
+    monkeypatch.chdir(tmp_path)
+    raw = Path("data/raw")
+    raw.mkdir(parents=True)
+    source = SOURCES["digits"]
+    Fetcher(1.0, tmp_path, None, tmp_path).fetch(source.files[0], raw)
+    (raw / "source.json").write_text(json.dumps(describe_source("digits")))
+    data = Data(name="digits", path=str(raw), color="auto", duplicates=duplicates, on_bad_file="fail")
+    preprocess = Preprocess(validation_fraction=0.1, test_fraction=0.2, seed=0, operations=())
+    for folder in ("whole", "streamed"):
+        (tmp_path / folder).mkdir()
+    prepare_images(collect_images(data, preprocess), data, (), tmp_path / "streamed", 2)
+    splits = split_published(read_published("digits", raw, 10), 0.1, 0.2, 0)
+    save_splits(splits, tmp_path / "whole", "digits", source.class_names, describe_source("digits"))
+    assert read_all(tmp_path / "streamed") == read_all(tmp_path / "whole")
 
 
 def test_one_image_in_colour_makes_the_study_one_in_colour(tmp_path):

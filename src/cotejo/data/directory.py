@@ -80,16 +80,15 @@ def split_listing(
     """
     splits = dict(listing.splits)
     if "val" not in splits:
-        whole = splits.pop("", None)
-        pool = _count_off(whole if whole is not None else splits["train"])
-        test = None if whole is not None else _count_off(splits["test"])
-        files = whole if whole is not None else splits["train"]
+        files = splits.pop("", None) or splits.pop("train")
+        test = _count_off(splits["test"]) if "test" in splits else None
         try:
-            made = split_published(PublishedSplits(pool, test), validation_fraction, test_fraction, seed)
+            made = split_published(PublishedSplits(_count_off(files), test), validation_fraction, test_fraction, seed)
         except DataError as error:
             raise DataError(f"{show_path(root)}: {error}") from error
-        for split in ("train", "val", "test") if whole is not None else ("train", "val"):
-            splits[split] = [files[index] for index in made[split].images.ravel().tolist()]
+        for split in SPLITS:
+            if split not in splits:
+                splits[split] = [files[number] for number in made[split].images.ravel().tolist()]
     raise_faults(root, _find_missing(listing, splits))
     return {split: splits[split] for split in SPLITS}
 
