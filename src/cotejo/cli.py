@@ -29,6 +29,7 @@ from cotejo.tracking.sync import send_left, show_left, show_reused
 
 BEST_PARAMS = Path("reports/search/best_params.yaml")
 SUMMARY = Path("reports/search/summary.json")
+EXPORT_FORMATS = ("saved_model", "tflite", "onnx")
 STYLES = ("table", "markdown", "json")
 
 
@@ -174,6 +175,30 @@ def predict(**asked: Any) -> None:  # noqa: ANN401 - the fields of a Request
 
     if not predict_pictures(Request(**asked), Path()):
         sys.exit(2)
+
+
+@commands.command()
+@click.option("--format", "target", type=click.Choice(EXPORT_FORMATS), required=True)
+@click.option(
+    "--model", help="lenet, resnet, transfer, finetune, a .keras file, or models:/name@alias.  [default: the champion]"
+)
+@click.option("--run", "run_id", metavar="RUN_ID", help="The model of a run in MLflow; six characters are enough.")
+@click.option("--seed", type=click.IntRange(min=0), help="Which training.  [default: the best on validation images]")
+@click.option("--output", type=click.Path(path_type=Path), metavar="PATH", help="[default: in exports/]")
+@click.option(
+    "--images", "num_images", type=click.IntRange(min=0), default=1000, show_default=True,
+    help="Test images to compare with Keras on; 0: all.",
+)  # fmt: skip
+def export(**asked: Any) -> None:  # noqa: ANN401 - the fields of a Request
+    """Export a trained model as a SavedModel, for TFLite or ONNX Runtime.
+
+    The file is run in its own runtime on test images, and written only if it answers as Keras does.
+    """
+    # MLflow takes a moment to import, and the other commands don't need it
+    from cotejo.serving.export import Request, export_model
+
+    for line in export_model(Request(**asked), Path()).lines:
+        click.echo(line)
 
 
 def _read_winner() -> tuple[dict[str, Any], dict[str, Any]]:

@@ -7,7 +7,17 @@ from contextlib import suppress
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, Strict, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ByteSize,
+    ConfigDict,
+    Field,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from cotejo.operations import Operation, check_operations
 

@@ -1,0 +1,279 @@
+"""Exports a model to another format, and holds what the file answers against Keras: the work of `cotejo export`."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cotejo.data.splits import load_split
+from cotejo.errors import CotejoError, ModelError, ParamsError
+from cotejo.params import load_params
+from cotejo.serving.archives import Archive, find_archive
+from cotejo.serving.facts import Facts, load_facts
+from cotejo.serving.parity import LEAST_AGREEMENT, TOLERANCE, Parity, compute_parity, run_all
+from cotejo.serving.runtimes import IMAGES, OPENERS, PROBABILITIES
+from cotejo.serving.screen import hiding_stderr
+from cotejo.stage import JOURNAL_FOLDER, STATE_FOLDER
+from cotejo.tracking import journal, lineage
+from cotejo.tracking.mlflow_client import Delivery
+from cotejo.tracking.records import digest_path, say_first_line
+from cotejo.tracking.sender import Tracker
+
+if TYPE_CHECKING:
+    import keras
+
+T = TypeVar("T")
+
+FORMATS = tuple(OPENERS)
+#: What a file of a format is called, and what its name must end in.
+FILES = {"saved_model": "saved_model", "tflite": "model.tflite", "onnx": "model.onnx"}
+#: What a format needs beside TensorFlow: modules by the package that holds them. Its last one is the runtime.
+PACKAGES = {
+    "saved_model": {"tensorflow": "tensorflow"},
+    "tflite": {"ai-edge-litert": "ai_edge_litert"},
+    "onnx": {"onnx": "onnx", "tf2onnx": "tf2onnx", "onnxruntime": "onnxruntime"},
+}
+PROCESSED = Path("data/processed")
+EXPORTS = Path("exports")
+
+
+class Request(NamedTuple):
+    """What a user asks for.
+
+    Attributes:
+        target: The format: saved_model | tflite | onnx.
+        model: As `find_archive` takes it.
+        run_id: Likewise.
+        seed: Likewise.
+        output: The file, or the SavedModel's folder; None for one in `exports/`.
+        num_images: Test images to compare on; 0 for all.
+    """
+
+    target: str
+    model: str | None
+    run_id: str | None
+    seed: int | None
+    output: Path | None
+    num_images: int
+
+
+class Exported(NamedTuple):
+    """An exported model: where it is, and what to say of it."""
+
+    path: Path
+    report: Path
+    lines: tuple[str, ...]
+
+
+def export_model(request: Request, root: Path) -> Exported:
+    """Exports a model; the file appears under its name only if it answers as Keras does.
+
+    Args:
+        request: What is asked for.
+        root: The study's folder, with the test images to compare on.
+
+    Raises:
+        CotejoError: There is no such model, a package is missing, the format can't hold the model, or its file answers
+            otherwise than Keras; nothing is left then.
+    """
+    _check_packages(request.target)
+    with TemporaryDirectory(prefix="cotejo-") as folder:
+        archive = find_archive(root, Path(folder), model=request.model, run_id=request.run_id, seed=request.seed)
+        facts = load_facts(archive, root)
+        images = _choose_images(root, archive, facts, request.num_images)
+        output = request.output or root / EXPORTS / _name(archive) / FILES[request.target]
+        _check_output(output, request.target)
+        tracked = _open_run(root, archive, request.target)
+        try:
+            described, exported = _export(archive, facts, images, request.target, output)
+        except CotejoError as error:
+            tracked(None, None, error)
+            raise
+    tracked(described, exported.report, None)
+    return exported
+
+
+def _export(
+    archive: Archive, facts: Facts, images: NDArray[np.uint8], target: str, output: Path
+) -> tuple[dict[str, Any], Exported]:
+    # beside where it is to be, so that it can be moved there in one step
+    with TemporaryDirectory(prefix=".cotejo-export-", dir=_find_existing(output.parent)) as folder:
+        partial_file = Path(folder) / FILES[target]
+        parity, of_original = _quietly(partial(_convert, archive, facts, images, target, partial_file))
+        if not parity.holds:
+            raise ModelError(
+                f"{archive.name}: expected {target} to answer as Keras does, within {TOLERANCE:g} and for "
+                f"{LEAST_AGREEMENT:.0%} of the images. Received: {parity}. Nothing was written; please report it with "
+                "the model's section of params.yaml."
+            )
+        described = _describe(archive, facts, target, output, parity, of_original)
+        report = Path(folder) / "parity.json"
+        report.write_text(json.dumps(described, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        exported = Exported(
+            output, output.with_name(f"{output.name}.parity.json"), _sum_up(archive, output, parity, of_original)
+        )
+        _move(partial_file, output, report, exported.report)
+    return described, exported
+
+
+def _convert(
+    archive: Archive, facts: Facts, images: NDArray[np.uint8], target: str, path: Path
+) -> tuple[Parity, Parity | None]:
+    """Writes the file, and compares it with Keras; with the saved model too, where that computes in bfloat16."""
+    from cotejo.serving.conversion import convert, load_convertible
+
+    model, original = load_convertible(archive.path, target)
+    try:
+        convert(model, target, path, _list_facts(archive, facts))
+        run = OPENERS[target](path)
+        answers = run_all(run, images)
+    except Exception as error:
+        raise ModelError(
+            f"{archive.name}: expected a model that {target} can hold. Received: {type(error).__name__}: "
+            f"{say_first_line(error)[:300]}. Choose another of {', '.join(FORMATS)}."
+        ) from error
+    return _compare(model, answers, images), _compare(original, answers, images) if original else None
+
+
+def _compare(model: "keras.Model", answers: NDArray[np.float32], images: NDArray[np.uint8]) -> Parity:
+    return compute_parity(run_all(model.predict_on_batch, images), answers)
+
+
+def _check_packages(target: str) -> None:
+    missing = [package for package, module in PACKAGES[target].items() if find_spec(module) is None]
+    if missing:
+        raise ParamsError(
+            f"expected {', '.join(PACKAGES[target])} for --format {target}. Received: no {' and no '.join(missing)} "
+            "here. Install them with `pip install cotejo[export]`; `make setup` does too."
+        )
+
+
+def _check_output(output: Path, target: str) -> None:
+    suffix = Path(FILES[target]).suffix
+    if suffix and (output.suffix != suffix or output.is_dir()):
+        what = f"{output}, a folder" if output.is_dir() else output
+        raise ParamsError(
+            f"expected --output to be a file that ends in {suffix} for --format {target}. Received: {what}."
+        )
+    is_other = output.is_file() or (output.is_dir() and any(output.iterdir()) and not _is_saved_model(output))
+    if not suffix and is_other:
+        raise ParamsError(
+            f"expected --output to be a folder that isn't there, is empty, or holds a SavedModel to replace. Received: "
+            f"{output}, with something else."
+        )
+
+
+def _is_saved_model(folder: Path) -> bool:
+    return (folder / "saved_model.pb").is_file()
+
+
+def _choose_images(root: Path, archive: Archive, facts: Facts, num_images: int) -> NDArray[np.uint8]:
+    """Takes test images from all over the split, which may be in the order of its classes."""
+    images = load_split(root / PROCESSED, "test").images
+    if images.shape[1:] != facts.image_shape:
+        raise ModelError(
+            f"{archive.name}: expected the model of images like those in {PROCESSED}, on which it is compared with "
+            f"Keras: {images.shape[1:]}. Received: one of images of shape {facts.image_shape}. Run in its "
+            "study's folder."
+        )
+    count = min(num_images or len(images), len(images))
+    chosen: NDArray[np.uint8] = images[np.linspace(0, len(images) - 1, count).round().astype(np.int64)]
+    return chosen
+
+
+def _name(archive: Archive) -> str:
+    """Names the folder of a model's exports: `resnet-seed-0`, or after the file or the place in MLflow."""
+    of_study = re.fullmatch(r"models/(.+)/(seed-\d+)/model\.keras", archive.name)
+    name = "-".join(of_study.groups()) if of_study else archive.name.removesuffix(".keras")
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "model"
+
+
+def _list_facts(archive: Archive, facts: Facts) -> dict[str, str]:
+    """Lists what whoever uses the file has to know; ONNX takes text only."""
+    return {
+        "class_names": json.dumps(facts.class_names, ensure_ascii=False),
+        "operations": json.dumps([operation.model_dump() for operation in facts.operations]),
+        "color": facts.color or "",
+        "keras_sha256": digest_path(archive.path) or "",
+    }
+
+
+def _describe(
+    archive: Archive, facts: Facts, target: str, output: Path, parity: Parity, of_original: Parity | None
+) -> dict[str, Any]:
+    packages = ("keras", "tensorflow", *PACKAGES[target])
+    bounds = {"tolerance": TOLERANCE, "least_agreement": LEAST_AGREEMENT}
+    return {
+        "file": output.name,
+        "format": target,
+        "model": {"archive": archive.name, "title": archive.title, "sha256": digest_path(archive.path)},
+        "input": {"name": IMAGES, "dtype": "uint8", "shape": [None, *facts.image_shape], "color": facts.color},
+        "operations": [operation.model_dump() for operation in facts.operations],
+        "output": {"name": PROBABILITIES, "dtype": "float32", "class_names": list(facts.class_names)},
+        "parity": {**parity._asdict(), **bounds, "runtime": packages[-1]},
+        **({"parity_with_bfloat16": of_original._asdict()} if of_original else {}),
+        "versions": {package: metadata.version(package) for package in dict.fromkeys(packages)},
+    }
+
+
+def _sum_up(archive: Archive, output: Path, parity: Parity, of_original: Parity | None) -> tuple[str, ...]:
+    lines = [f"{archive.title} -> {output}", f"Against Keras: {parity}."]
+    if of_original:
+        lines.append(f"The file computes in float32, the saved model in bfloat16; against that: {of_original}.")
+    return tuple(lines)
+
+
+def _find_existing(folder: Path) -> Path:
+    while not folder.exists():
+        folder = folder.parent
+    return folder
+
+
+def _move(file: Path, output: Path, report: Path, report_output: Path) -> None:
+    """Puts file and report in their places; an older report goes first, so that it never stands beside a new file."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    report_output.unlink(missing_ok=True)
+    if output.is_dir():
+        shutil.rmtree(output)
+    file.replace(output)
+    report.replace(report_output)
+
+
+def _quietly(work: Callable[[], T]) -> T:
+    """Keeps back what TensorFlow and the converters write on their way, also where the file isn't as expected."""
+    failed: ModelError | None = None
+    with hiding_stderr():
+        try:
+            return work()
+        except ModelError as error:
+            failed = error
+    raise failed
+
+
+def _open_run(
+    root: Path, archive: Archive, target: str
+) -> Callable[[Mapping[str, Any] | None, Path | None, CotejoError | None], None]:
+    """Opens a tracked run of the export, and returns what ends it."""
+    runtime = load_params([], root / "params.yaml").runtime
+    delivery = Delivery(root.resolve(), root / STATE_FOLDER, runtime.tracking_timeout_s)
+    tracker = Tracker(root / JOURNAL_FOLDER, delivery if runtime.tracking == "on" else None)
+    run = journal.Run(tracker, "export", None, lineage.describe_run("export"))
+    run.log_params({"format": target, "model": archive.name, "model.sha256": digest_path(archive.path)})
+
+    def end(described: Mapping[str, Any] | None, report: Path | None, error: CotejoError | None) -> None:
+        if described and report:
+            run.log_metrics({f"parity_{key}": described["parity"][key] for key in Parity._fields})
+            run.log_artifact(report)
+        run.finish("FAILED" if error else "FINISHED", say_first_line(error) if error else "")
+        tracker.close(runtime.tracking_timeout_s)
+
+    return end

@@ -1,0 +1,64 @@
+"""Holds what an exported file answers against what Keras answers."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cotejo.serving.runtimes import Run
+
+#: The largest difference of a probability, and the smallest share of the same answers, that count as the same model.
+#: Sums in another order differ by some 1e-5.
+TOLERANCE, LEAST_AGREEMENT = 1e-3, 0.99
+BATCH_SIZE = 100
+
+
+class Parity(NamedTuple):
+    """How far what a file answers is from what Keras answers.
+
+    Attributes:
+        num_images: The images that both were given.
+        top1_agreement: Share of them with the same class.
+        largest_difference: Of a probability; not finite where the file gives no probabilities.
+    """
+
+    num_images: int
+    top1_agreement: float
+    largest_difference: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the file is the same model."""
+        return self.largest_difference <= TOLERANCE and self.top1_agreement >= LEAST_AGREEMENT
+
+    def __str__(self) -> str:
+        return (
+            f"top-1 agreement {self.top1_agreement:.2%}, largest difference of a probability "
+            f"{self.largest_difference:.2g}, on {self.num_images:,} test images"
+        )
+
+
+def compute_parity(expected: NDArray[np.float32], received: NDArray[np.float32]) -> Parity:
+    """Compares two models' probabilities of the same images.
+
+    Args:
+        expected: Shape (num_images, num_classes), or (num_images, 1): the probability of the second of two classes.
+        received: Likewise.
+
+    Returns:
+        How far apart they are; infinitely, where the shapes differ or something isn't a number.
+    """
+    if expected.shape != received.shape or not np.isfinite(received).all():
+        return Parity(len(expected), 0.0, float("inf"))
+    same = _decide(expected) == _decide(received)
+    return Parity(len(expected), float(same.mean()), float(np.abs(expected - received).max()))
+
+
+def _decide(y_prob: NDArray[np.float32]) -> NDArray[np.int64]:
+    decided: NDArray[np.int64] = (y_prob[:, 0] > 0.5).astype(int) if y_prob.shape[1] == 1 else y_prob.argmax(axis=1)
+    return decided
+
+
+def run_all(run: Run, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Has images answered batch by batch."""
+    return np.concatenate([run(images[start : start + BATCH_SIZE]) for start in range(0, len(images), BATCH_SIZE)])

@@ -1,0 +1,316 @@
+"""cotejo export: files that other runtimes run, with Keras's answers, or no file at all."""
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import onnx
+import pytest
+from ruamel.yaml import YAML
+from sklearn.metrics import accuracy_score
+
+from copied_study import ROOT
+from cotejo.errors import CotejoError
+from cotejo.models import lenet, resnet
+from cotejo.models.backbones import build_backbone, build_extractor, build_head, join
+from cotejo.serving.export import FORMATS, Request, export_model
+from cotejo.serving.parity import compute_parity
+from cotejo.training.archive import save_model
+from declared import declare
+
+CLASS_NAMES = ["cámara", "b/c", "d"]
+SHAPE = (8, 8, 1)
+FILES = {"saved_model": "saved_model", "tflite": "model.tflite", "onnx": "model.onnx"}
+
+
+def build_lenet():
+    return lenet.build_model(declare("lenet"), SHAPE, len(CLASS_NAMES))
+
+
+def build_resnet():
+    """A net with batch normalisation, whose statistics aren't the initial ones."""
+    model = resnet.build_model(declare("resnet", input_size=8), SHAPE, len(CLASS_NAMES))
+    for _ in range(5):
+        model(np.random.default_rng(0).integers(0, 256, (64, *SHAPE), dtype=np.uint8), training=True)
+    return model
+
+
+def build_bfloat16():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        return build_resnet()
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def build_transfer():
+    """A backbone and a head with dropout, each a model within the model."""
+    settings = declare("transfer", weights="random", input_size=32, dropout_rate=0.5)
+    backbone = build_backbone(settings, None)
+    backbone.trainable = True
+    for layer in backbone.layers:
+        layer.momentum = 0.0  # one pass gives batch normalisation its statistics
+    backbone(np.random.default_rng(0).normal(size=(64, 32, 32, 3)), training=True)
+    extractor = build_extractor(backbone, SHAPE)
+    return join(extractor, build_head(extractor.output_shape[-1], len(CLASS_NAMES), settings.dropout_rate))
+
+
+def build_binary():
+    """One sigmoid unit for two classes."""
+    images = keras.Input(SHAPE, dtype="uint8")
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(images))
+    return keras.Model(images, keras.layers.Dense(1, activation="sigmoid")(x))
+
+
+BUILDERS = {"lenet": build_lenet, "resnet": build_resnet, "transfer": build_transfer, "binary": build_binary}
+
+
+def save(build, path):
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(0)
+    path.parent.mkdir(parents=True)
+    save_model(build(), path)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(1).integers(0, 256, (120, *SHAPE), dtype=np.uint8)
+
+
+def write_study(root, images):
+    """A study's folder as far as export looks at it, without tracking."""
+    processed = root / "data/processed"
+    processed.mkdir(parents=True)
+    np.save(processed / "test_images.npy", images)
+    np.save(processed / "test_labels.npy", np.arange(len(images)) % len(CLASS_NAMES))
+    described = {"name": "noise", "class_names": CLASS_NAMES, "image_shape": list(SHAPE), "digest": "0" * 64}
+    (processed / "dataset.json").write_text(json.dumps(described))
+    declared = YAML().load(ROOT / "params.yaml")
+    declared["runtime"]["tracking"] = "off"
+    YAML().dump(declared, root / "params.yaml")
+
+
+@pytest.fixture(scope="module")
+def study(images, tmp_path_factory):
+    root = tmp_path_factory.mktemp("study")
+    write_study(root, images)
+    for name, build in BUILDERS.items():
+        save(build, root / f"models/{name}/seed-0/model.keras")
+    return root
+
+
+def ask(target, model, **changes):
+    request = Request(target, model=None, run_id=None, seed=None, output=None, num_images=0)
+    return request._replace(model=str(model), **changes)
+
+
+def list_files(folder):
+    return sorted(str(path) for path in folder.rglob("*"))
+
+
+#: What somebody does who has the file and its runtime, and neither Keras nor Cotejo.
+USERS = {
+    "onnx": """
+import onnxruntime
+session = onnxruntime.InferenceSession(path)
+found = session.run(["probabilities"], {"images": images})[0]
+""",
+    "tflite": """
+from ai_edge_litert.interpreter import Interpreter
+found = Interpreter(path).get_signature_runner()(images=images)["probabilities"]
+""",
+    "saved_model": """
+import tensorflow as tf
+loaded = tf.saved_model.load(path)
+found = loaded.serve(images)["probabilities"].numpy()
+""",
+}
+USE = """
+import sys
+import numpy as np
+path, images = sys.argv[1], np.load(sys.argv[2], allow_pickle=False)
+{use}
+absent = {{"cotejo", "onnx", "tf2onnx"}} | ({{"keras", "tensorflow"}} if "{target}" != "saved_model" else set())
+assert not absent & {{name.partition(".")[0] for name in sys.modules}}
+np.save(sys.argv[3], found)
+"""
+
+
+@pytest.mark.parametrize("target", FORMATS)
+@pytest.mark.parametrize("name", ["lenet", "resnet", "transfer"])
+def test_another_runtime_answers_as_keras_does(study, images, environment, tmp_path, name, target):
+    archive, output = study / f"models/{name}/seed-0/model.keras", tmp_path / FILES[target]
+    exported = export_model(ask(target, archive, output=output), study)
+    assert exported.path == output
+    use = USE.format(use=USERS[target], target=target)
+    files = [str(output), str(study / "data/processed/test_images.npy"), str(tmp_path / "answers.npy")]
+    environment = {**environment, "PYTHONPATH": ":".join(sys.path)}
+    subprocess.run([sys.executable, "-c", use, *files], env=environment, check=True)
+    expected = keras.saving.load_model(archive, safe_mode=True).predict(images, verbose=0)
+    answers = np.load(tmp_path / "answers.npy", allow_pickle=False)
+    np.testing.assert_allclose(answers, expected, atol=1e-4)
+    assert answers.std(axis=0).max() > 1e-4, "all images look the same to it"
+    report = json.loads((tmp_path / f"{FILES[target]}.parity.json").read_text())
+    assert report["parity"]["num_images"] == len(images)
+    assert report["parity"]["top1_agreement"] == accuracy_score(expected.argmax(axis=1), answers.argmax(axis=1)) == 1
+    assert report["parity"]["largest_difference"] == pytest.approx(np.abs(answers - expected).max(), abs=1e-5)
+    assert report["output"]["class_names"] == CLASS_NAMES
+    assert "top-1 agreement 100.00%" in exported.lines[1]
+    assert "on 120 test images" in exported.lines[1]
+
+
+def test_an_onnx_file_says_what_it_takes_and_names_the_classes(study, tmp_path):
+    export_model(ask("onnx", study / "models/lenet/seed-0/model.keras", output=tmp_path / "net.onnx"), study)
+    model = onnx.load(tmp_path / "net.onnx")
+    shape = [dim.dim_param or dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim]
+    assert shape == ["batch", *SHAPE]
+    known = {entry.key: entry.value for entry in model.metadata_props}
+    assert json.loads(known["class_names"]) == CLASS_NAMES
+
+
+def test_a_sigmoid_for_two_classes_is_exported_too(study, tmp_path):
+    described = json.loads((study / "data/processed/dataset.json").read_text())
+    root = tmp_path / "study"
+    shutil.copytree(study / "data", root / "data")
+    shutil.copy(study / "params.yaml", root)
+    (root / "data/processed/dataset.json").write_text(json.dumps({**described, "class_names": ["a", "b"]}))
+    archive = study / "models/binary/seed-0/model.keras"
+    exported = export_model(ask("onnx", archive, output=tmp_path / "two.onnx"), root)
+    assert json.loads(exported.report.read_text())["parity"]["top1_agreement"] == 1
+
+
+@pytest.mark.parametrize("target", ["tflite", "onnx"])
+def test_a_bfloat16_net_is_exported_as_float32_and_both_differences_are_told(study, images, tmp_path, target):
+    save(build_bfloat16, tmp_path / "bf16/model.keras")
+    output = tmp_path / FILES[target]
+    exported = export_model(ask(target, tmp_path / "bf16/model.keras", output=output), study)
+    report = json.loads(exported.report.read_text())
+    assert report["parity"]["largest_difference"] < 1e-4
+    assert 1e-4 < report["parity_with_bfloat16"]["largest_difference"] < 0.1
+    assert "in bfloat16" in exported.lines[2]
+
+
+def build_not_a_number():
+    model = build_lenet()
+    model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
+    return model
+
+
+def build_inexpressible():
+    """A net with an operation that neither TFLite nor ONNX knows."""
+    images = keras.Input(SHAPE, dtype="uint8")
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 512)(images))
+    return keras.Model(images, keras.layers.Dense(3, activation="softmax")(keras.ops.erfinv(x)))
+
+
+@pytest.mark.parametrize(
+    ("build", "target", "said"),
+    [
+        (build_not_a_number, "onnx", r"expected onnx to answer as Keras does.*Received: top-1 agreement 0\.00%"),
+        (build_not_a_number, "saved_model", "expected saved_model to answer as Keras does"),
+        (build_inexpressible, "tflite", "expected a model that tflite can hold. Received: .*(Erfinv|erfinv)"),
+        (build_inexpressible, "onnx", "expected a model that onnx can hold. Received: .*(Erfinv|erfinv)"),
+    ],
+)
+def test_where_the_file_would_answer_otherwise_there_is_none(study, tmp_path, capfd, build, target, said):
+    save(build, tmp_path / "odd/model.keras")
+    before = list_files(tmp_path), list_files(study)
+    with pytest.raises(CotejoError, match=said) as caught:
+        export_model(ask(target, tmp_path / "odd/model.keras", output=tmp_path / "new" / FILES[target]), study)
+    assert len(str(caught.value).splitlines()) == 1
+    assert (list_files(tmp_path), list_files(study)) == before
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_older_export_is_replaced_and_another_file_is_not(study, tmp_path):
+    archive = study / "models/lenet/seed-0/model.keras"
+    output = tmp_path / "served"
+    export_model(ask("saved_model", archive, output=output), study)
+    (output / "assets/left.txt").write_text("of the older one")
+    export_model(ask("saved_model", archive, output=output, num_images=50), study)
+    assert not (output / "assets/left.txt").exists()
+    assert json.loads((tmp_path / "served.parity.json").read_text())["parity"]["num_images"] == 50
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("years of work")
+    with pytest.raises(CotejoError, match=r"expected --output to be a folder that isn't there.* Received: .*mine"):
+        export_model(ask("saved_model", archive, output=tmp_path / "mine"), study)
+    assert (tmp_path / "mine/thesis.txt").read_text() == "years of work"
+    for output in (tmp_path / "net.tflite", tmp_path / "mine"):
+        with pytest.raises(CotejoError, match=r"a file that ends in \.onnx for --format onnx. Received: "):
+            export_model(ask("onnx", archive, output=output), study)
+
+
+def test_a_package_that_is_not_installed_is_named_before_anything_is_done(study, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)  # as find_spec sees a module that can't be imported
+    with pytest.raises(
+        CotejoError, match=r"Received: no tf2onnx here. Install them with `pip install cotejo\[export\]`"
+    ):
+        export_model(ask("onnx", study / "models/lenet/seed-0/model.keras", output=tmp_path / "net.onnx"), study)
+
+
+def test_a_model_of_other_images_than_the_test_images_is_refused(study, images, tmp_path):
+    root = tmp_path / "study"
+    write_study(root, images[:, :7])
+    with pytest.raises(CotejoError, match=r"\(7, 8, 1\). Received: one of images of shape \(8, 8, 1\)"):
+        export_model(ask("onnx", study / "models/lenet/seed-0/model.keras"), root)
+    assert not (root / "exports").exists()
+
+
+P = [[0.6, 0.3, 0.1], [0.2, 0.5, 0.3]]
+
+
+@pytest.mark.parametrize(
+    ("received", "agreement", "difference", "holds"),
+    [
+        (P, 1, 0, True),
+        ([[0.6005, 0.2995, 0.1], [0.2, 0.5, 0.3]], 1, 0.0005, True),
+        ([[0.6, 0.3, 0.1], [0.2, 0.45, 0.35]], 1, 0.05, False),
+        ([[0.3, 0.6, 0.1], [0.2, 0.5, 0.3]], 0.5, 0.3, False),
+        ([[0.6, 0.3, 0.1], [0.2, 0.5, math.nan]], 0, math.inf, False),
+        ([[0.6, 0.4], [0.2, 0.8]], 0, math.inf, False),
+    ],
+)
+def test_parity_is_the_share_of_same_classes_and_the_largest_difference(received, agreement, difference, holds):
+    parity = compute_parity(np.array(P, np.float32), np.array(received, np.float32))
+    assert parity == pytest.approx((2, agreement, difference), abs=1e-6)
+    assert parity.holds is holds
+
+
+def test_a_single_column_is_the_probability_of_the_second_class():
+    expected, received = np.array([[0.4], [0.6], [0.9]]), np.array([[0.51], [0.61], [0.3]])
+    assert compute_parity(expected, received) == pytest.approx((3, 1 / 3, 0.6))
+
+
+def test_the_command_exports_the_study_s_model_prints_the_parity_and_logs_it(study, environment, tmp_path):
+    root = tmp_path / "study"
+    shutil.copytree(study, root)
+    declared = YAML().load(root / "params.yaml")
+    declared["runtime"].update(tracking="on", tracking_timeout_s=60)
+    YAML().dump(declared, root / "params.yaml")
+    command = ["cotejo", "export", "--format", "onnx", "--model", "lenet", "--seed", "0", "--images", "60"]
+    environment = {**environment, "PYTHONPATH": ":".join(sys.path)}
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    output = Path("exports/lenet-seed-0/model.onnx")
+    assert done.stdout.splitlines()[0] == f"lenet, seed 0 -> {output}"
+    assert (root / output).is_file()
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name("cotejo").experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["parity_top1_agreement"] == 1
+    assert run.data.params["format"] == "onnx"
+    (artifact,) = client.list_artifacts(run.info.run_id)
+    assert artifact.path == "model.onnx.parity.json"
+    again = subprocess.run(
+        [*command[:4], "--model", "lenett"], cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (again.returncode, again.stdout) == (2, "")
+    assert "Did you mean `lenet`?" in again.stderr
+    assert len(again.stderr.splitlines()) == 1
