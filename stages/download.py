@@ -9,19 +9,19 @@ from cotejo.stage import STATE_FOLDER, Stage, run_stage
 
 
 def download(stage: Stage) -> None:
-    """Writes data/raw/ and data/weights/."""
-    data, transfer = stage.params.data, stage.params.transfer
+    """Writes data/raw/ and data/weights/; a folder of your own is read by preprocess, from where it is."""
+    name, transfer = stage.params.data.name, stage.params.transfer
     fetcher = Fetcher.from_environment(stage.params.runtime.download_timeout_s, STATE_FOLDER / "downloads")
     wanted = find_weights(transfer.backbone, transfer.alpha) if transfer.weights == "imagenet" else None
     with stage.outputs("data/raw", "data/weights") as (raw, weights):
-        for file in SOURCES[data.name].files:
+        for file in SOURCES[name].files:
             fetcher.fetch(file, raw)
-        (raw / "source.json").write_text(json.dumps(describe_source(data.name), indent=2) + "\n")
-        name = fetcher.fetch(wanted, weights).name if wanted else None
-        manifest = {"backbone": transfer.backbone, "alpha": transfer.alpha, "file": name}
+        (raw / "source.json").write_text(json.dumps(describe_source(name), indent=2) + "\n")
+        fetched = fetcher.fetch(wanted, weights).name if wanted else None
+        manifest = {"backbone": transfer.backbone, "alpha": transfer.alpha, "file": fetched}
         (weights / "weights.json").write_text(json.dumps(manifest, indent=2) + "\n")
     stage.run.log_artifact(Path("data/raw/source.json"))
 
 
 if __name__ == "__main__":
-    run_stage(download, "download", sections=("data", "transfer.backbone", "transfer.alpha", "transfer.weights"))
+    run_stage(download, "download", sections=("data.name", "transfer.backbone", "transfer.alpha", "transfer.weights"))

@@ -1,35 +1,37 @@
-"""Turns the published files into train, validation and test arrays."""
+"""Turns the images into train, validation and test arrays, and lets none through that would spoil the study."""
 
-import json
 from pathlib import Path
 
 import _source  # noqa: F401
-from cotejo.data.readers import read_published
-from cotejo.data.sources import SOURCES, check_files
-from cotejo.data.splits import save_splits, split_published
+from cotejo.data.card import build_card, save_card, warn_left_out
+from cotejo.data.collection import collect_images
+from cotejo.data.preparation import prepare_images
+from cotejo.data.splits import load_split
+from cotejo.report.figures.operations import save_operations
 from cotejo.report.figures.samples import figure_samples
 from cotejo.report.style import save_figure
 from cotejo.stage import Stage, run_stage
 
-RAW = Path("data/raw")
-FIGURE = "reports/figures/samples.png"
+PROCESSED, CARD, FIGURE = "data/processed", "reports/data", "reports/figures/samples.png"
 
 
 def preprocess(stage: Stage) -> None:
-    """Writes data/processed/ and a picture of samples of each class."""
-    name, settings = stage.params.data.name, stage.params.preprocess
-    source = SOURCES[name]
-    check_files(name, RAW)
-    published = read_published(source.file_format, RAW, len(source.class_names))
-    splits = split_published(published, settings.validation_fraction, settings.test_fraction, settings.seed)
-    with stage.outputs("data/processed", FIGURE) as (folder, figure):
-        described = save_splits(splits, folder, name, source.class_names, json.loads((RAW / "source.json").read_text()))
-        train, counts = splits["train"], described["splits"]["train"]["per_class"]
-        save_figure(figure_samples(train.images, train.labels, source.class_names, counts), figure)
-    stage.run.log_dataset(name, described["digest"], Path("data/processed"))
-    stage.run.log_metrics({f"{split}_samples": table["num_samples"] for split, table in described["splits"].items()})
+    """Writes data/processed/, the data card in reports/data/, and a picture of samples of each class."""
+    data, settings, workers = stage.params.data, stage.params.preprocess, stage.params.runtime.workers
+    collection = collect_images(data, settings)
+    with stage.outputs(PROCESSED, CARD, FIGURE) as (folder, card, figure):
+        prepared = prepare_images(collection, data, settings.operations, folder, workers)
+        told = build_card(collection, prepared, data, settings)
+        save_card(told, card)
+        save_operations(collection, prepared.color, settings.operations, card)
+        train, counts = load_split(folder, "train"), prepared.description["splits"]["train"]["per_class"]
+        save_figure(figure_samples(train.images, train.labels, collection.class_names, counts), figure)
+    warn_left_out(told)
+    stage.run.log_dataset(collection.name, prepared.description["digest"], Path(PROCESSED))
+    stage.run.log_metrics(prepared.count_images())
     stage.run.log_artifact(Path(FIGURE), "figures")
-    stage.run.log_artifact(Path("data/processed/dataset.json"))
+    stage.run.log_artifact(Path(PROCESSED, "dataset.json"))
+    stage.run.log_artifact(Path(CARD))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.metrics import accuracy_score, f1_score
 
 from copied_study import OVERRIDES, Workplace, copy_study
@@ -241,3 +242,26 @@ def test_without_network_and_mirror_download_says_what_to_do(study, environment,
     assert "COTEJO_MIRROR" in printed
     assert "`make demo` needs no download" in printed
     assert "Traceback" not in printed
+
+
+def test_predict_gives_a_picture_the_confidences_that_evaluate_gave_it(finished, runs):
+    champion = finished.load_json("reports/comparison.json")["recommendations"][0]["values"]["model"]
+    images = np.load(finished.folder / "data/processed/test_images.npy")
+    (finished.folder / "pictures").mkdir(exist_ok=True)
+    for row, image in enumerate(images):
+        Image.fromarray(image[..., 0]).save(finished.folder / f"pictures/{row:03}.png")
+    with np.load(finished.folder / f"reports/predictions/{champion}.npz") as arrays:
+        y_prob = arrays["y_prob"][0]
+    training = {"lenet": "train-lenet", "resnet": "train-resnet", "transfer": "transfer-learn", "finetune": "finetune"}
+    run_id = runs[f"{training[champion]} seed 0"].info.run_id
+    found = []
+    for model in ((), ("--model", champion), ("--model", "models:/cotejo@champion"), ("--run", run_id[:8])):
+        text = finished.run("cotejo", "predict", "pictures", "--json", "--top", "10", *model)
+        read = json.JSONDecoder().raw_decode(text[text.index("{") :])[0]
+        found.append(read["model"]["sha256"])
+        rows = [{place["class"]: place["confidence"] for place in entry["top"]} for entry in read["predictions"]]
+        shown = np.array([[row[name] for name in read["model"]["classes"]] for row in rows])
+        np.testing.assert_allclose(shown, y_prob, atol=1e-6)
+    assert set(found) == {
+        hashlib.sha256((finished.folder / f"models/{champion}/seed-0/model.keras").read_bytes()).hexdigest()
+    }

@@ -16,6 +16,20 @@ class DataError(CotejoError):
     """A data set or a weights file is missing, damaged or of another form than declared."""
 
 
+class ImageError(DataError):
+    """An image can't be read or worked on; one among many, perhaps.
+
+    Args:
+        name: The image, as the message names it.
+        reason: What was received in its place, in a few words.
+        expected: What was expected.
+    """
+
+    def __init__(self, name: str, reason: str, expected: str = "an image as JPEG, PNG, BMP, WebP or GIF") -> None:
+        super().__init__(f"{name}: expected {expected}. Received: {reason}.")
+        self.reason = reason
+
+
 class ModelError(CotejoError):
     """A model can't be built, trained or loaded as declared."""
 

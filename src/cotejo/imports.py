@@ -20,7 +20,6 @@ EXEMPT = {
     "cotejo.operations": "refuses values and changes none",
     "cotejo.params": "reads values and changes none: DVC tracks the values themselves",
     "cotejo.report.figures.augmentation": "draws a picture that no stage reads",
-    "cotejo.report.figures.operations": "draws a picture that no stage reads",
     "cotejo.report.search_page": "writes a page that no stage reads; other words are no reason to search again",
     "cotejo.schema": "refuses values and changes none; which module builds what is said in cotejo.models.families",
     "cotejo.stage": "locks, moves and records what a stage has computed",

@@ -1,5 +1,6 @@
 """What each section of `params.yaml` may hold: strict and frozen."""
 
+import posixpath
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,6 +38,8 @@ ModelName = Literal["lenet", "resnet", "transfer", "finetune"]
 MODELS: tuple[ModelName, ...] = get_args(ModelName)
 #: Width multipliers that the backbones are published with.
 ALPHAS = {"MobileNet": (0.25, 0.5, 0.75, 1.0), "MobileNetV2": (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)}
+#: Where download puts a published data set.
+PUBLISHED_FOLDER = "data/raw"
 OptimizerName = Literal["adam", "adamw", "sgd", "rmsprop", "nadam"]
 ScheduleName = Literal["constant", "exponential", "cosine", "step", "plateau"]
 Activation = Literal["relu", "leaky_relu", "prelu", "elu", "tanh", "sigmoid", "swish", "step"]
@@ -70,9 +73,26 @@ class Base(Group):
 
 
 class Data(Group):
-    """The images under study."""
+    """The images under study, and what is done about those that would spoil it."""
 
-    name: Literal["fashion_mnist", "mnist", "kmnist", "cifar10", "digits"]
+    name: Literal["fashion_mnist", "mnist", "kmnist", "cifar10", "digits", "directory"]
+    path: Annotated[str, Field(min_length=1)]
+    color: Literal["auto", "grey", "rgb"]
+    duplicates: Literal["drop", "keep", "fail"]
+    on_bad_file: Literal["fail", "skip"]
+
+    @model_validator(mode="after")
+    def _check_path(self) -> "Data":
+        if self.name != "directory" and self.path != PUBLISHED_FOLDER:
+            raise ValueError(f"path {PUBLISHED_FOLDER} with {self.name}, not {self.path}; your own has name: directory")
+        if self.path.startswith("~"):
+            raise ValueError(f"a path without ~, which nothing here fills in, not {self.path}")
+        plain = posixpath.normpath(self.path)
+        if self.path != plain:  # dvc.lock would hold another spelling than dvc.yaml
+            raise ValueError(f"path {plain}, the plainest spelling, not {self.path}")
+        if self.name == "directory" and plain == PUBLISHED_FOLDER:
+            raise ValueError(f"the path of your folder with name directory, not {plain}, which download fills")
+        return self
 
 
 class Preprocess(Group):

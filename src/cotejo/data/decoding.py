@@ -1,14 +1,13 @@
 """Image files to pixels: one rule for preprocess and for predict."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from cotejo.errors import DataError
+from cotejo.errors import ImageError
 
 Pixels = NDArray[np.uint8]
 #: What is decoded, by content: a PNG named .jpg is read as the PNG that it is.
@@ -34,7 +33,7 @@ def decode_image(path: Path) -> Pixels:
         uint8 of shape (height, width, channels): 1 channel for a file in grey, also one whose palette is grey, else 3.
 
     Raises:
-        DataError: Empty, damaged, another format or too large; in one line.
+        ImageError: Empty, damaged, another format or too large; a `DataError`, in one line.
     """
     try:
         with _open(path) as image:
@@ -42,30 +41,19 @@ def decode_image(path: Path) -> Pixels:
             # the frame is decoded before it is turned: Pillow's own order
             image.load()
             pixels = _flatten(ImageOps.exif_transpose(image), is_grey=is_grey)
-    except DataError:
-        raise
     except Exception as error:
         # a decoder meets a damaged file with whatever it stumbles over, struct.error and SyntaxError among them
-        raise DataError(
-            f"{show_path(path)}: expected an image as JPEG, PNG, BMP, WebP or GIF. Received: {_say(path, error)}."
-        ) from error
+        raise ImageError(show_path(path), _say(path, error)) from error
     return pixels
 
 
-def has_color(paths: Iterable[Path]) -> bool:
-    """Tells whether `decode_image` would return three channels for any of some files.
-
-    Reads headers alone, up to the first file in colour; a file that can't be read has none.
-    """
-
-    def is_colored(path: Path) -> bool:
-        try:
-            with _open(path) as image:
-                return not _is_grey(image)
-        except Exception:  # noqa: BLE001 - `decode_image` says what is wrong with it
-            return False
-
-    return any(map(is_colored, paths))
+def has_color(path: Path) -> bool:
+    """Tells from a file's header whether `decode_image` would return three channels; not of one that can't be read."""
+    try:
+        with _open(path) as image:
+            return not _is_grey(image)
+    except Exception:  # noqa: BLE001 - `decode_image` says what is wrong with it
+        return False
 
 
 def convert_color(image: Pixels, color: Literal["grey", "rgb"]) -> Pixels:
@@ -95,10 +83,7 @@ def _open(path: Path) -> Image.Image:
     image = Image.open(path, formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         image.close()
-        raise DataError(
-            f"{show_path(path)}: expected at most {MAX_PIXELS:,} pixels. Received: {image.width:,} x {image.height:,}. "
-            "Make it smaller."
-        )
+        raise Image.DecompressionBombError
     return image
 
 
@@ -133,8 +118,8 @@ def _say(path: Path, error: BaseException) -> str:
             return "an empty file"
     except OSError:
         pass
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         return f"something else, {path.stat().st_size:,} bytes"
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return f"more than {MAX_PIXELS:,} pixels"
-    return show_path(f"a damaged one ({str(error).splitlines()[0] if str(error) else type(error).__name__})")
+    return show_path(f"a damaged one, {str(error).splitlines()[0] if str(error) else type(error).__name__}")

@@ -166,6 +166,14 @@ SOURCES: dict[str, Source] = {
             ),
         ),
     ),
+    "directory": Source(  # read from where it is: nothing to download
+        title="Images of a folder",
+        homepage="",
+        licence="",
+        file_format="directory",
+        class_names=(),
+        files=(),
+    ),
 }
 
 #: ImageNet weights without the classifier on top, by (backbone, alpha): those whose SHA-256 we have verified.

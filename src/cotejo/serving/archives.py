@@ -179,7 +179,7 @@ def _find_of_run(root: Path, folder: Path, run_id: str, seed: int | None) -> Arc
         raise ModelError(_say_models(run, models, seed))
     owner, model = models[0]
     with _asking(f"{run_id}: expected its model's archive"):
-        path = registry.fetch_archive(f"models:/{model.model_id}", folder)
+        path = registry.fetch_archive(model.artifact_location, folder)
         above = owner if owner.is_stage else runs.find_above(owner)
     title = f"{owner.name}, run {shorten(owner.run_id)}"
     return Archive(

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cotejo.data.decoding import SUFFIXES, convert_color, decode_image, show_path
+from cotejo.data.directory import OTHER_PICTURES
 from cotejo.data.imaging import apply_operations
 from cotejo.errors import DataError
 from cotejo.serving.facts import Facts
@@ -81,7 +82,8 @@ def _list_folder(folder: Path, listing: Listing) -> None:
     for where, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            if name.startswith(".") or Path(name).suffix.lower() not in SUFFIXES:
+            # a picture in another format is none of what a folder may hold beside pictures: it is said
+            if name.startswith(".") or Path(name).suffix.lower() not in SUFFIXES | OTHER_PICTURES:
                 others += 1
             else:
                 found += 1

@@ -90,8 +90,8 @@ def predict_pictures(request: Request, root: Path) -> bool:
         screen.write(renderer.end(outcome.faults))
         if request.figure and outcome.shown:
             save_figure(figure_predictions(outcome.shown), request.figure)
-        num_failed = len(outcome.faults) - len(listing.faults)
-        screen.say(_sum_up(archive, len(listing.files) - num_failed, outcome, request.figure))
+    num_failed = len(outcome.faults) - len(listing.faults)
+    screen.say(_sum_up(archive, len(listing.files) - num_failed, outcome, request.figure))
     return not outcome.faults
 
 
@@ -158,4 +158,5 @@ def _say_skipped(listing: Listing) -> Iterator[str]:
 def _sum_up(archive: Archive, num_classified: int, outcome: Outcome, figure: Path | None) -> str:
     drawn = f"; {figure} shows the first {len(outcome.shown)}" if figure and outcome.shown else ""
     failed = f"; {len(outcome.faults)} not, see above" if outcome.faults else ""
-    return f"{count(num_classified, 'picture')} classified with {archive.title}{drawn}{failed}"
+    pictures = "picture" if num_classified == 1 else "pictures"
+    return f"{num_classified:,} {pictures} classified with {archive.title}{drawn}{failed}"

@@ -99,7 +99,7 @@ def fetch_archive(uri: str, folder: Path) -> Path:
     """Copies the archive of a Keras model that MLflow keeps, byte for byte.
 
     Args:
-        uri: `models:/` with a model's id, or with a registered model's name and its version or alias.
+        uri: Where a logged model's files are, or `models:/` with a registered model's name and its version or alias.
         folder: Where to put it.
 
     Returns:

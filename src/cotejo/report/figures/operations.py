@@ -1,36 +1,55 @@
-"""What the declared operations do to pictures, one after the other: tracked by preprocess, where any are declared."""
+"""What the declared operations do to images, one after the other: a figure of preprocess, where any are declared."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from cotejo.data.collection import Collection
+from cotejo.data.decoding import convert_color, decode_image
 from cotejo.data.imaging import apply_operations
+from cotejo.errors import DataError
 from cotejo.operations import Operation
 from cotejo.report.style import GREY, build_figure, hide_frame, save_figure, use_style
-from cotejo.tracking.journal import Run
 
 Pixels = NDArray[np.uint8]
-#: Pictures that the figure follows.
-MAX_PICTURES = 6
+#: Images that the figure follows, each of another class.
+MAX_IMAGES = 6
 
 
-def log_operations(run: Run, operations: Sequence[Operation], images: Sequence[Pixels], folder: Path) -> None:
-    """Tracks a picture of what each operation does; nothing where none is declared.
+def save_operations(
+    collection: Collection, color: Literal["grey", "rgb"], operations: Sequence[Operation], folder: Path
+) -> None:
+    """Writes `operations.png`, what each operation does to an image of each class; nothing where none is declared.
 
     Args:
-        run: The preprocess stage's run.
+        collection: The images.
+        color: What they are converted to first.
         operations: Those of `preprocess.operations`.
-        images: Some images as they are before the first operation, of any sizes.
-        folder: Where the picture is kept.
+        folder: An existing folder.
     """
-    if not operations or not images:
-        return
-    path = folder / "operations.png"
-    save_figure(figure_operations(images[:MAX_PICTURES], operations), path)
-    run.log_artifact(path, "figures")
+    if operations:
+        images = _choose_images(collection, color)
+        save_figure(figure_operations(images, operations), folder / "operations.png")
+
+
+def _choose_images(collection: Collection, color: Literal["grey", "rgb"]) -> list[Pixels]:
+    """Returns the first training image of each class that can be read, as it is before the first operation."""
+    images: dict[int, Pixels] = {}
+    for sample in collection.splits["train"]:
+        if len(images) == min(MAX_IMAGES, len(collection.class_names)):
+            break
+        if sample.label in images:
+            continue
+        try:
+            image = decode_image(sample.content) if isinstance(sample.content, Path) else sample.content
+        except DataError:  # preprocess itself has said or counted it
+            continue
+        images[sample.label] = convert_color(image, color)
+    return list(images.values())
 
 
 def figure_operations(images: Sequence[Pixels], operations: Sequence[Operation]) -> Figure:

@@ -12,6 +12,8 @@ from cotejo.report.style import build_figure, cut_label, hide_frame, use_style
 
 Images = NDArray[np.uint8]
 Ints = NDArray[np.integer[Any]]
+#: Pixels of an image's longer side that are drawn, and rows.
+LARGEST, MOST_CLASSES = 128, 40
 
 
 def figure_samples(
@@ -24,6 +26,8 @@ def figure_samples(
 ) -> Figure:
     """Shows the first images of every class, a row per class, with the class's name and count.
 
+    Of more than 40 classes the first 40, and large images by every so many pixels: a figure has no room for more.
+
     Args:
         images: uint8, shape (num_samples, height, width, channels), 1 or 3 channels.
         labels: Classes, shape (num_samples,).
@@ -31,13 +35,17 @@ def figure_samples(
         per_class_counts: Images of each class by name.
         columns: Images per class.
     """
+    step = -(-max(images.shape[1:3]) // LARGEST)
+    images, class_names = images[:, ::step, ::step], class_names[:MOST_CLASSES]
     with use_style():
         figure = build_figure(0.75 * columns + 1.9, 0.75 * len(class_names) + 0.2)
         ax = figure.subplots()
         draw_mosaic(ax, images, labels, len(class_names), columns)
         size = images.shape[1] + 2
         ax.set_yticks([size * (row + 0.5) for row in range(len(class_names))])
-        ax.set_yticklabels([f"{cut_label(name)}\n{per_class_counts.get(name, 0):,}" for name in class_names])
+        labels_shown = [f"{cut_label(name)}\n{per_class_counts.get(name, 0):,}" for name in class_names]
+        # a dollar sign in a name is no formula
+        ax.set_yticklabels(labels_shown, parse_math=False)
         return figure
 
 

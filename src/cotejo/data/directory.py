@@ -1,0 +1,278 @@
+"""A folder of images in class folders: what it holds, in one look at it."""
+
+import json
+import os
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cotejo.data.decoding import SUFFIXES, show_path
+from cotejo.data.gate import list_some, raise_faults
+from cotejo.data.readers import LabelledImages, PublishedSplits
+from cotejo.data.splits import SPLITS, split_published
+from cotejo.errors import DataError
+
+#: Pictures in formats that we don't decode. To skip them like notes would lose images without a word.
+OTHER_PICTURES = frozenset(
+    (".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd", ".ico", ".tga", ".ppm", ".pgm", ".raw",
+     ".dng", ".nef", ".cr2", ".arw")
+)  # fmt: skip
+#: What a folder may say of itself, in words of its own.
+SOURCE_FILE = "source.json"
+SOURCE_KEYS = ("title", "homepage", "licence")
+
+
+class ImageFile(NamedTuple):
+    """A file and its class."""
+
+    path: Path
+    label: int
+
+
+class Listing(NamedTuple):
+    """What a folder holds.
+
+    Attributes:
+        class_names: Names of the class folders in NFC, sorted by code point: the same on every file system.
+        splits: Files by `train`, `val` and `test`, or all under `""`; by class, then by name in NFC.
+        skipped: What was left alone, by kind: `hidden`, a suffix, `no suffix`, ...
+        source: Title, home page and licence as far as the folder's `source.json` says them.
+    """
+
+    class_names: tuple[str, ...]
+    splits: Mapping[str, Sequence[ImageFile]]
+    skipped: Mapping[str, int]
+    source: Mapping[str, str]
+
+
+class _Contents(NamedTuple):
+    folders: list[Path]
+    images: list[Path]
+
+
+def list_directory(root: Path) -> Listing:
+    """Lists the images of `train/<class>/*`, `test/<class>/*` and perhaps `val/<class>/*`, or of `<class>/*`.
+
+    Raises:
+        DataError: All that is wrong with the layout, a line each.
+    """
+    return _Lister(root).list_all()
+
+
+def split_listing(
+    listing: Listing, root: Path, validation_fraction: float, test_fraction: float, seed: int
+) -> dict[str, Sequence[ImageFile]]:
+    """Splits what came as one, stratified by class, as a published set is split.
+
+    Args:
+        listing: What the folder holds.
+        root: The folder, for messages.
+        validation_fraction: Share of the training images, where there is no `val`.
+        test_fraction: Share of all images, where there is no `test`.
+        seed: Of both splits.
+
+    Raises:
+        DataError: A class would be missing in a split.
+    """
+    splits = dict(listing.splits)
+    if "val" not in splits:
+        whole = splits.pop("", None)
+        pool = _count_off(whole if whole is not None else splits["train"])
+        test = None if whole is not None else _count_off(splits["test"])
+        files = whole if whole is not None else splits["train"]
+        try:
+            made = split_published(PublishedSplits(pool, test), validation_fraction, test_fraction, seed)
+        except DataError as error:
+            raise DataError(f"{show_path(root)}: {error}") from error
+        for split in ("train", "val", "test") if whole is not None else ("train", "val"):
+            splits[split] = [files[index] for index in made[split].images.ravel().tolist()]
+    raise_faults(root, _find_missing(listing, splits))
+    return {split: splits[split] for split in SPLITS}
+
+
+def _count_off(files: Sequence[ImageFile]) -> LabelledImages:
+    """Puts numbers in the place of images: a split is about which of them, not about pixels."""
+    numbers: Any = np.arange(len(files)).reshape(-1, 1, 1, 1)
+    return LabelledImages(numbers, np.array([file.label for file in files], np.int64))
+
+
+def _find_missing(listing: Listing, splits: Mapping[str, Sequence[ImageFile]]) -> list[str]:
+    faults = []
+    for split, files in splits.items():
+        missing = sorted(set(range(len(listing.class_names))) - {file.label for file in files})
+        if missing:
+            names = list_some([show_path(listing.class_names[label]) for label in missing])
+            advice = (
+                f"Add images, or raise preprocess.{'test' if split == 'test' else 'validation'}_fraction."
+                if split not in listing.splits
+                else f"Add images of it to {split}/, or remove it from every split."
+            )
+            faults.append(f"expected images of every class in {split}. Received: none of {names}. {advice}")
+    return faults
+
+
+class _Lister:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.skipped: Counter[str] = Counter()
+        self.faults: list[str] = []
+
+    def list_all(self) -> Listing:
+        if not self.root.is_dir():
+            received = "a file" if self.root.exists() else "no such folder"
+            raise DataError(
+                f"data.path: expected a folder of images. Received: {show_path(self.root)}, {received}. "
+                "Correct the path in params.yaml; it counts from the study's folder."
+            )
+        if self.root.is_absolute() and self.root.resolve().is_relative_to(Path.cwd().resolve()):
+            within = self.root.resolve().relative_to(Path.cwd().resolve())
+            raise DataError(
+                f"data.path: expected a folder within the study by its path from there. Received: "
+                f"{show_path(self.root)}. Write {show_path(within)}: dvc.lock has to hold for other machines too."
+            )
+        source = self._read_source()
+        top = self._look_into(self.root)
+        parts = {folder.name: folder for folder in top.folders if folder.name in SPLITS}
+        # a class may be called train, as among vehicles: then it holds no folders
+        if any(self._look_into(folder, count=False).folders for folder in parts.values()):
+            found = self._list_splits(top, parts)
+        else:
+            self.skipped["images outside of a class's folder"] += len(top.images)
+            found = {"": self._list_classes(top.folders)}
+        class_names = tuple(sorted({name for files in found.values() for name in files}))
+        self._check_counts(found, class_names)
+        raise_faults(self.root, self.faults)
+        splits = {
+            split: [ImageFile(path, label) for label, name in enumerate(class_names) for path in files.get(name, ())]
+            for split, files in found.items()
+        }
+        return Listing(class_names, splits, dict(sorted((+self.skipped).items())), source)
+
+    def _list_splits(self, top: _Contents, parts: Mapping[str, Path]) -> dict[str, dict[str, list[Path]]]:
+        others = [show_path(folder.name) for folder in top.folders if folder.name not in SPLITS]
+        if others:
+            self.faults.append(
+                f"expected train, test and perhaps val. Received: {list_some(others)} beside them. "
+                "Rename it to val if that is what it is, or move it elsewhere."
+            )
+        for name in ("train", "test"):
+            if name not in parts:
+                self.faults.append(
+                    f"expected train and test. Received: no {name}. Make it, or have one split off: "
+                    f"data.path: {show_path(self.root / next(iter(parts)))}."
+                )
+        self.skipped["images outside of a class's folder"] += len(top.images)
+        found = {}
+        for name in SPLITS:
+            if name in parts:
+                contents = self._look_into(parts[name])
+                self.skipped["images outside of a class's folder"] += len(contents.images)
+                found[name] = self._list_classes(contents.folders)
+        return found
+
+    def _list_classes(self, folders: Sequence[Path]) -> dict[str, list[Path]]:
+        """Lists the images of each class by its name in NFC."""
+        found: dict[str, list[Path]] = {}
+        spelled: defaultdict[str, list[str]] = defaultdict(list)
+        for folder in folders:
+            name = unicodedata.normalize("NFC", folder.name)
+            spelled[name].append(show_path(folder.relative_to(self.root)))
+            if any("\ud800" <= mark <= "\udfff" for mark in name):
+                self.faults.append(
+                    f"expected class names in Unicode. Received: {show_path(folder.name)}. Rename the folder."
+                )
+            contents = self._look_into(folder)
+            self.skipped["folders within a class's folder"] += len(contents.folders)
+            found[name] = contents.images
+        for paths in spelled.values():
+            if len(paths) > 1:
+                self.faults.append(
+                    f"expected a folder per class. Received: {' and '.join(map(ascii, paths))}, the same name in two "
+                    "spellings of its accents. Move the images into one of them."
+                )
+        return found
+
+    def _check_counts(self, found: Mapping[str, Mapping[str, Sequence[Path]]], class_names: Sequence[str]) -> None:
+        if len(class_names) < 2:
+            named = f"one class, {show_path(class_names[0])}" if class_names else "none"
+            self.faults.append(
+                f"expected a folder for each of two or more classes, in it or in its train and test. Received: {named}."
+                f"{self._say_skipped()} See docs/data.md for the layouts."
+            )
+            return
+        for split, classes in found.items():
+            # one for each split that is made of it
+            needed = 3 if split == "" else 2 if split == "train" and "val" not in found else 1
+            few = {name: len(classes.get(name, ())) for name in class_names if len(classes.get(name, ())) < needed}
+            if few:
+                where = f" in {split}" if split else ""
+                named = list_some([f"{show_path(name)} with {count}" for name, count in few.items()])
+                splits = {1: "", 2: ", for train and val", 3: ", for train, val and test"}[needed]
+                self.faults.append(
+                    f"expected {needed} or more images of each class{where}{splits}. Received: {named}."
+                    f"{self._say_skipped()} Add images, or remove the class{' from every split' if split else ''}."
+                )
+
+    def _say_skipped(self) -> str:
+        skipped = +self.skipped
+        return f" Left alone: {', '.join(f'{kind} ({skipped[kind]})' for kind in sorted(skipped))}." if skipped else ""
+
+    def _look_into(self, folder: Path, *, count: bool = True) -> _Contents:
+        """Lists a folder's folders and images, sorted; counts what is neither."""
+        contents = _Contents([], [])
+        try:
+            entries = sorted(os.scandir(folder), key=_order)
+        except OSError as error:
+            raise DataError(f"{show_path(folder)}: expected a folder to read. Received: {error.strerror}.") from error
+        for entry in entries:
+            kind = self._tell(entry, contents)
+            if count and kind:
+                self.skipped[kind] += 1
+        return contents
+
+    def _tell(self, entry: os.DirEntry[str], contents: _Contents) -> str:
+        """Files an entry, or returns what kind of other thing it is."""
+        path, suffix = Path(entry.path), Path(entry.name).suffix.lower()
+        if entry.name.startswith("."):
+            return "hidden"
+        if entry.is_dir(follow_symlinks=False):
+            contents.folders.append(path)
+        elif entry.is_dir():
+            # DVC doesn't look into it: another image there would re-run nothing
+            raise DataError(
+                f"{show_path(path)}: expected a folder. Received: a link to one, into which DVC doesn't look. "
+                "Put the folder itself there; data.path may be a link."
+            )
+        elif suffix not in SUFFIXES | OTHER_PICTURES:
+            return suffix if suffix else "no suffix"
+        elif entry.is_file() or not path.exists():  # a link to nothing will be named as a file that can't be read
+            contents.images.append(path)
+        else:
+            return "neither file nor folder"
+        return ""
+
+    def _read_source(self) -> dict[str, str]:
+        path = self.root / SOURCE_FILE
+        if not path.is_file():
+            return {}
+        self.skipped[path.suffix] -= 1  # which the look at its folder counts
+        try:
+            told = json.loads(path.read_text(encoding="utf-8"))
+            words = {key: told[key] for key in SOURCE_KEYS if key in told}
+            if not isinstance(told, dict) or not all(isinstance(word, str) for word in words.values()):
+                raise TypeError
+        except (ValueError, TypeError, OSError) as error:
+            raise DataError(
+                f"{show_path(path)}: expected JSON with {', '.join(SOURCE_KEYS)} as text. Received: something else. "
+                "Mend or remove it."
+            ) from error
+        return words
+
+
+def _order(entry: os.DirEntry[str]) -> tuple[str, str]:
+    """Sorts by code points in NFC; file systems differ in order, and one of them in spelling."""
+    return unicodedata.normalize("NFC", entry.name), entry.name

@@ -1,0 +1,115 @@
+"""Images that are there twice: pixel by pixel, or to the eye."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cotejo.data.decoding import Pixels, convert_color
+
+#: Bytes of a digest: among a billion images, two that differ share it with a probability of 1e-21.
+IDENTITY_BYTES = 16
+#: Side to which an image is shrunk, and the lowest frequencies of it that are kept, both ways: imagehash's `phash`.
+SHRUNK, FREQUENCIES = 32, 8
+#: Side of the miniature that decides.
+MINIATURE = 16
+#: Of 64 bits, what the hashes of two images may differ by whose miniatures are worth a look.
+MAX_BITS = 8
+#: What their miniatures may differ by, on average and apart from brightness, as a share of their contrast. The hash
+#: alone calls every tenth image of Fashion-MNIST's test a double of another one.
+MAX_DIFFERENCE = 0.05
+#: Grey levels of contrast that an image has at least, so that blank ones are alike despite their noise.
+LEAST_CONTRAST = 10.0
+#: Those of a sorted list that each image is compared with, which bounds the time by the number of images.
+NEIGHBOURS = 32
+#: The discrete cosine transform (DCT-II) of 32 values, as far as the lowest 8 frequencies.
+COSINES = np.cos(np.pi / SHRUNK * np.outer(np.arange(FREQUENCIES), np.arange(SHRUNK) + 0.5)).astype(np.float32)
+
+
+class Look(NamedTuple):
+    """What an image looks like: 64 bits as a number, and a miniature of 16 x 16 grey levels, uint8, as bytes."""
+
+    bits: int
+    miniature: bytes
+
+
+class NearPair(NamedTuple):
+    """Two images that look alike: their numbers, the lower one first, and their difference as a share of contrast."""
+
+    first: int
+    second: int
+    difference: float
+
+
+def identify(image: Pixels) -> bytes:
+    """Returns a digest of an image's size and pixels; what a file says besides, and how it is packed, is no part."""
+    digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=IDENTITY_BYTES)
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.digest()
+
+
+def compute_look(image: Pixels) -> Look:
+    """Returns what changes little with an image's size, packing and brightness.
+
+    The bits are a perceptual hash: which of the lowest frequencies, in both directions, are above their median.
+
+    Args:
+        image: uint8 of shape (height, width, channels), 1 or 3 channels.
+
+    References:
+        C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010, section 3.2.1.
+    """
+    grey = Image.fromarray(convert_color(image, "grey")[..., 0])
+    small = np.asarray(grey.resize((SHRUNK, SHRUNK), Image.Resampling.BOX), np.float32)
+    low = (COSINES @ small @ COSINES.T).ravel()
+    low[np.abs(low) < 1.0] = 0  # an image of one shade has no frequencies but rounding
+    bits = np.packbits(low > np.sort(low)[len(low) // 2])
+    half = small[0::2] + small[1::2]
+    miniature = (half[:, 0::2] + half[:, 1::2]) / 4
+    return Look(int.from_bytes(bits.tobytes(), "big"), miniature.astype(np.uint8).tobytes())
+
+
+def find_near_pairs(looks: Sequence[Look], groups: Sequence[int]) -> list[NearPair]:
+    """Finds images of different groups that look alike: other sizes, packings or shades of one picture.
+
+    The hashes are sorted four times, each quarter of their bits first once, and each is compared with the 32 that
+    follow. Two that differ in at most 3 bits share a quarter, so they are found unless more than 32 others share it
+    too. So the time grows with the number of images and not with its square.
+
+    Args:
+        looks: A look per image.
+        groups: The split of each image.
+
+    Returns:
+        Pairs by difference, then by number; each once.
+    """
+    bits, where = np.array([look.bits for look in looks], np.uint64), np.array(groups)
+    miniatures = np.frombuffer(b"".join(look.miniature for look in looks), np.uint8).reshape(-1, MINIATURE**2)
+    found: dict[tuple[int, int], float] = {}
+    for part in range(4):
+        # rotated: the part comes first
+        turned = (bits << np.uint64(16 * part)) | (bits >> np.uint64((64 - 16 * part) % 64))
+        order = np.argsort(turned, kind="stable")
+        for step in range(1, min(NEIGHBOURS, len(order) - 1) + 1):
+            one, other = order[:-step], order[step:]
+            near = (np.bitwise_count(bits[one] ^ bits[other]) <= MAX_BITS) & (where[one] != where[other])
+            one, other = one[near], other[near]
+            differences = _compare(miniatures[one], miniatures[other])
+            for index in np.flatnonzero(differences <= MAX_DIFFERENCE):
+                pair = int(one[index]), int(other[index])
+                found[min(pair), max(pair)] = round(float(differences[index]), 4)
+    return sorted(
+        (NearPair(*pair, difference) for pair, difference in found.items()),
+        key=lambda pair: (pair.difference, pair.first, pair.second),
+    )
+
+
+def _compare(miniatures: Pixels, others: Pixels) -> NDArray[np.float32]:
+    """Returns by how much pairs of miniatures differ on average, their brightness made the same, against contrast."""
+    one, other = (images - images.mean(axis=1, keepdims=True, dtype=np.float32) for images in (miniatures, others))
+    contrast = (np.abs(one) + np.abs(other)).mean(axis=1) / 2
+    differences: NDArray[np.float32] = np.abs(one - other).mean(axis=1) / np.maximum(contrast, LEAST_CONTRAST)
+    return differences

@@ -1,0 +1,213 @@
+"""Images to the three splits, in one pass: decoded, checked, changed and written, several at a time."""
+
+import hashlib
+import json
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
+
+from cotejo.data.collection import Collection, Sample, count_classes
+from cotejo.data.decoding import Pixels, convert_color, decode_image, has_color, show_path
+from cotejo.data.duplicates import Look, compute_look, find_near_pairs, identify
+from cotejo.data.gate import Gate, Place
+from cotejo.data.imaging import apply_operations
+from cotejo.data.splits import SPLITS
+from cotejo.data.writing import SplitWriter, Written
+from cotejo.errors import DataError, ImageError
+from cotejo.operations import Operation, dump_operations
+from cotejo.schema import Data
+
+T = TypeVar("T")
+Made = TypeVar("Made")
+Color = Literal["grey", "rgb"]
+#: In the order in which they are read: what is in two splits stays in the first (see `Gate`).
+READING_ORDER = ("test", "val", "train")
+
+
+class Read(NamedTuple):
+    """What one image gave: its pixels after the operations, and what is known of it as it was before them."""
+
+    pixels: Pixels
+    size: tuple[int, int]  # width and height
+    identity: bytes
+    look: Look
+
+
+class NearDouble(NamedTuple):
+    """Two images of different splits that look alike: where they stand, and their difference as a share of contrast."""
+
+    first: Place
+    second: Place
+    difference: float
+
+
+class Prepared(NamedTuple):
+    """What preparing has made and found.
+
+    Attributes:
+        description: The content of `dataset.json`.
+        gate: What the gate has counted.
+        sizes: Images by width and height, as decoded.
+        color: `grey` or `rgb`, as it was found or declared.
+        near_doubles: Pairs of images in two splits that look alike, the nearest first.
+    """
+
+    description: dict[str, Any]
+    gate: Gate
+    sizes: Counter[tuple[int, int]]
+    color: Color
+    near_doubles: Sequence[NearDouble]
+
+    def count_images(self) -> dict[str, int]:
+        """Returns how many images there are in each split, and how many were left out and why."""
+        tables: Mapping[str, Any] = self.description["splits"]
+        return {
+            **{f"{split}_samples": table["num_samples"] for split, table in tables.items()},
+            "duplicates_removed": self.gate.dropped.total(),
+            "near_duplicates": len(self.near_doubles),
+            "unreadable_files": len(self.gate.unread),
+        }
+
+
+def prepare_images(
+    collection: Collection, data: Data, operations: Sequence[Operation], folder: Path, workers: int
+) -> Prepared:
+    """Writes `{train,val,test}_{images,labels}.npy` and `dataset.json`, the same bytes with any number of workers.
+
+    Args:
+        collection: The images.
+        data: Colour, and what is done about duplicates and unreadable files.
+        operations: What is done to each image.
+        folder: An existing folder.
+        workers: Threads; 0 is one for each processor that this process may use. OpenCV and Pillow work side by side.
+
+    Raises:
+        DataError: What would spoil the study; a line per fault.
+    """
+    color = _find_color(collection, data.color)
+    gate = Gate(Path(data.path), collection.class_names, data, is_published=collection.is_published)
+    sizes: Counter[tuple[int, int]] = Counter()
+    looks, places = [], []
+    with ExitStack() as stack:
+        writers = {split: stack.enter_context(SplitWriter(folder, split)) for split in READING_ORDER}
+        for place, read in _read_all(collection, color, operations, workers or _count_processors()):
+            if isinstance(read, ImageError):
+                gate.note_unread(place, read.reason)
+                continue
+            sizes[read.size] += 1
+            if gate.admit(place, read.identity, read.pixels.shape):
+                writers[place.split].append(read.pixels, place.label)
+                looks.append(read.look)
+                places.append(place)
+            if gate.is_hopeless:
+                break
+        num_classes = len(collection.class_names)
+        gate.check({split: count_classes(writers[split].labels, num_classes) for split in SPLITS})
+        written = {split: writers[split].finish() for split in SPLITS}
+    description = _describe(collection, data, color, operations, written, gate.shape)
+    text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
+    (folder / "dataset.json").write_text(text, encoding="utf-8")
+    pairs = find_near_pairs(looks, [READING_ORDER.index(place.split) for place in places])
+    near = [NearDouble(places[pair.first], places[pair.second], pair.difference) for pair in pairs]
+    return Prepared(description, gate, sizes, color, near)
+
+
+def map_side_by_side(function: Callable[[T], Made], items: Iterable[T], workers: int) -> Iterator[tuple[T, Made]]:
+    """Gives each item with what a function makes of it, in order; computes a few ahead, in threads.
+
+    Args:
+        function: What is done; must not depend on the others.
+        items: Taken one by one, as room is made.
+        workers: Threads.
+    """
+    with ThreadPoolExecutor(workers, "images") as pool:
+        ahead: deque[tuple[T, Future[Made]]] = deque()
+        try:
+            for item in items:
+                ahead.append((item, pool.submit(function, item)))
+                if len(ahead) > 2 * workers:
+                    first, made = ahead.popleft()
+                    yield first, made.result()
+            for first, made in ahead:
+                yield first, made.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _read_all(
+    collection: Collection, color: Color, operations: Sequence[Operation], workers: int
+) -> Iterator[tuple[Place, Read | ImageError]]:
+    samples = ((split, sample) for split in READING_ORDER for sample in collection.splits[split])
+
+    def read(item: tuple[str, Sample]) -> Read | ImageError:
+        try:
+            return _read(item[1], color, operations)
+        except ImageError as error:
+            return error
+
+    for (split, sample), made in map_side_by_side(read, samples, workers):
+        yield Place(split, sample.label, sample.name), made
+
+
+def _read(sample: Sample, color: Color, operations: Sequence[Operation]) -> Read:
+    image = decode_image(sample.content) if isinstance(sample.content, Path) else sample.content
+    image = convert_color(image, color)
+    try:
+        pixels = apply_operations(image, operations)
+    except DataError as error:
+        raise ImageError(show_path(sample.name), str(error)) from error
+    height, width, _ = image.shape
+    return Read(pixels, (width, height), identify(image), compute_look(image))
+
+
+def _find_color(collection: Collection, declared: Literal["auto", "grey", "rgb"]) -> Color:
+    if declared != "auto":
+        return declared
+    contents = (sample.content for split in READING_ORDER for sample in collection.splits[split])
+    # up to the first in colour, and of a file no more than its header
+    is_colored = (has_color(item) if isinstance(item, Path) else item.shape[-1] == 3 for item in contents)
+    return "rgb" if any(is_colored) else "grey"
+
+
+def _describe(
+    collection: Collection,
+    data: Data,
+    color: Color,
+    operations: Sequence[Operation],
+    written: Mapping[str, Written],
+    shape: Sequence[int],
+) -> dict[str, Any]:
+    """Returns what `save_splits` would say of the same splits, and what else was done to the images, if anything."""
+    table = {
+        split: {
+            "num_samples": len(labels),
+            "per_class": dict(zip(collection.class_names, _count(labels, collection), strict=True)),
+            "digest": digest,
+        }
+        for split, (labels, digest) in written.items()
+    }
+    description = {
+        "name": collection.name,
+        "class_names": list(collection.class_names),
+        "image_shape": list(shape),
+        "digest": hashlib.sha256("".join(written[split].digest for split in SPLITS).encode()).hexdigest(),
+        "splits": table,
+        "source": collection.source,
+    }
+    if not collection.is_published or data.color != "auto":
+        description["color"] = color
+    if operations:
+        description["operations"] = dump_operations(operations)
+    return description
+
+
+def _count(labels: Any, collection: Collection) -> list[int]:  # noqa: ANN401 - NumPy's
+    return count_classes(labels, len(collection.class_names))
+
+
+def _count_processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,137 @@
+"""Folders become the splits that decoding each file by hand would give, whatever the number of workers."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from cotejo.data.decoding import decode_image
+from cotejo.data.preparation import map_side_by_side
+from cotejo.data.readers import LabelledImages
+from cotejo.data.splits import SPLITS, load_dataset, load_split, save_splits
+from cotejo.data.writing import SplitWriter
+from cotejo.errors import DataError
+from image_folders import RESIZE, draw, make_classes, make_splits, prepare, save
+
+NAMES = ("deux mots", "niño", "x|y")
+
+
+def read_all(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_the_splits_hold_every_file_of_the_folder_in_its_order(tmp_path):
+    folder = make_splits(tmp_path / "pictures", *SPLITS, names=NAMES)
+    prepare(folder, tmp_path / "out")
+    for split in SPLITS:
+        images, labels = load_split(tmp_path / "out", split)
+        expected = [decode_image(folder / split / name / f"{n:03}.png") for name in NAMES for n in range(10)]
+        np.testing.assert_array_equal(images, expected)
+        np.testing.assert_array_equal(labels, np.repeat([0, 1, 2], 10))
+    dataset = load_dataset(tmp_path / "out")
+    assert (dataset.name, dataset.class_names, dataset.image_shape) == ("pictures", [*NAMES], (8, 8, 1))
+
+
+def test_two_classes_are_enough(tmp_path):
+    prepare(make_classes(tmp_path / "pictures", count=5), tmp_path / "out")
+    assert load_dataset(tmp_path / "out").num_classes == 2
+
+
+def test_the_bytes_do_not_depend_on_the_number_of_workers(tmp_path):
+    folder = make_classes(tmp_path / "pictures", NAMES, count=30)
+    for number in range(0, 30, 3):
+        save(folder / NAMES[0] / f"{number:03}.png", draw(number, side=40 + number))
+    made = []
+    for workers in (1, 2, 7):
+        _, card = prepare(folder, tmp_path / f"{workers}", workers, operations=[RESIZE])
+        made.append((read_all(tmp_path / f"{workers}"), json.dumps(card)))
+    assert made[0] == made[1] == made[2]
+
+
+def test_writing_image_by_image_gives_the_bytes_of_saving_them_whole(tmp_path):
+    images, labels = draw(0, side=90).reshape(-1, 6, 5, 3), np.arange(90) % 4
+    for folder in ("whole", "streamed"):
+        (tmp_path / folder).mkdir()
+    split = LabelledImages(images, labels)
+    described = save_splits(dict.fromkeys(SPLITS, split), tmp_path / "whole", "a", tuple("wxyz"), {})
+    for name in SPLITS:
+        with SplitWriter(tmp_path / "streamed", name) as writer:
+            for image, label in zip(images, labels.tolist(), strict=True):
+                writer.append(image, label)
+            assert writer.finish().digest == described["splits"][name]["digest"]
+    whole = read_all(tmp_path / "whole")
+    del whole["dataset.json"]
+    assert read_all(tmp_path / "streamed") == whole
+
+
+def test_one_image_in_colour_makes_the_study_one_in_colour(tmp_path):
+    folder = make_splits(tmp_path / "pictures", "train", "test")
+    _, card = prepare(folder, tmp_path / "grey")
+    assert (card["color"], load_dataset(tmp_path / "grey").image_shape) == ("grey", (8, 8, 1))
+    color = draw(99, channels=3)
+    save(folder / "train/dog/last.png", color)
+    _, card = prepare(folder, tmp_path / "color")
+    assert (card["color"], load_dataset(tmp_path / "color").image_shape) == ("rgb", (8, 8, 3))
+    first = load_split(tmp_path / "color", "test").images[0]
+    np.testing.assert_array_equal(first, np.dstack([decode_image(folder / "test/cat/000.png")] * 3))
+    described = json.loads((tmp_path / "color/dataset.json").read_text())
+    assert described["color"] == "rgb"
+    prepare(folder, tmp_path / "declared", color="grey")
+    assert load_dataset(tmp_path / "declared").image_shape == (8, 8, 1)
+
+
+def test_what_was_done_to_the_images_stands_beside_them(tmp_path):
+    folder = make_classes(tmp_path / "pictures")
+    prepare(folder, tmp_path / "plain")
+    prepare(folder, tmp_path / "resized", operations=[{**RESIZE, "height": 4}])
+    plain, resized = (json.loads((tmp_path / name / "dataset.json").read_text()) for name in ("plain", "resized"))
+    assert "operations" not in plain
+    assert resized["operations"] == [{**RESIZE, "height": 4}]
+    assert resized["image_shape"] == [4, 8, 1]
+
+
+def test_nothing_is_left_open_or_running_when_an_image_is_refused(tmp_path):
+    folder = make_classes(tmp_path / "pictures", count=40)
+    save(folder / "cat/large.png", draw(0, side=9))
+    with pytest.raises(DataError, match="one size"):
+        prepare(folder, tmp_path / "out")
+
+
+def test_what_is_computed_ahead_comes_in_order_and_an_error_at_its_place():
+    def invert(number):
+        return 1 / (5 - number)
+
+    found = map_side_by_side(invert, range(100), 3)
+    assert [next(found) for _ in range(5)] == [(number, 1 / (5 - number)) for number in range(5)]
+    with pytest.raises(ZeroDivisionError):
+        next(found)
+
+
+MEASURE = """
+import resource, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from image_folders import prepare
+folder, small, out = map(Path, sys.argv[2:])
+prepare(small, out, 2)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+prepare(folder, out, 2)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+print(sum(f.stat().st_size for f in out.iterdir()))
+"""
+
+
+def test_memory_does_not_grow_with_the_set(tmp_path):
+    """150 MB of pixels may take what ten images take, and little more."""
+    for name, count in (("small", 4), ("large", 60)):
+        for number in range(2 * count):
+            file = tmp_path / name / ("cat", "dog")[number % 2] / f"{number}.bmp"
+            pixels = np.broadcast_to(np.uint8(1) * (np.arange(640, dtype=np.uint16)[:, None] * number >> 3), (640, 640))
+            save(file, np.dstack([pixels.astype(np.uint8)] * 3))
+    command = [sys.executable, "-c", MEASURE, "tests", *(str(tmp_path / name) for name in ("large", "small", "out"))]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    grown_mib, written = map(float, printed.split())
+    assert written > 140e6
+    assert grown_mib < 40
