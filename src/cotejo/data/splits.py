@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from cotejo.data.readers import LabelledImages, PublishedSplits
+from cotejo.data.stored import open_stored
 from cotejo.errors import DataError
 
 SPLITS = ("train", "val", "test")
@@ -83,7 +84,7 @@ def save_splits(
         table[split] = {
             "num_samples": len(labels),
             "per_class": dict(zip(class_names, per_class.tolist(), strict=True)),
-            "digest": _digest(images.tobytes(), labels.tobytes()),
+            "digest": _digest(np.ascontiguousarray(images).data, np.ascontiguousarray(labels).data),
         }
     description = {
         "name": name,
@@ -113,7 +114,7 @@ def load_dataset(folder: Path) -> Dataset:
 
 
 def load_split(folder: Path, split: str) -> LabelledImages:
-    """Maps one split into memory; pixels are read from the disk when they are used.
+    """Opens one split; pixels are read from the disk when they are used, and don't stay in memory.
 
     Args:
         folder: The folder that preprocess wrote.
@@ -123,7 +124,7 @@ def load_split(folder: Path, split: str) -> LabelledImages:
         DataError: The folder wasn't written by preprocess.
     """
     try:
-        images = np.load(folder / f"{split}_images.npy", mmap_mode="r", allow_pickle=False)
+        images = open_stored(folder / f"{split}_images.npy")
         return LabelledImages(images, np.load(folder / f"{split}_labels.npy", allow_pickle=False))
     except (OSError, EOFError, ValueError) as error:
         raise _not_prepared(folder, error) from error
@@ -157,7 +158,7 @@ def _not_prepared(folder: Path, error: Exception) -> DataError:
     )
 
 
-def _digest(*parts: bytes) -> str:
+def _digest(*parts: bytes | memoryview) -> str:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)

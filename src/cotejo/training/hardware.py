@@ -12,7 +12,11 @@ import tensorflow as tf
 from keras.src.random import seed_generator
 
 from cotejo.execution.words import Setup
+from cotejo.schema import MIN_MEMORY
 from cotejo.tracking.lineage import find_cpu_name
+
+#: The largest array that is copied into the graph where memory has no limit.
+MAX_BYTES_IN_GRAPH = 2**30
 
 
 class Hardware(NamedTuple):
@@ -24,6 +28,7 @@ class Hardware(NamedTuple):
         num_parts: Parts into which a batch is split, to be trained side by side with one thread each.
         precision: Keras's dtype policy.
         strategy: How variables and batches are spread over GPUs.
+        memory_bytes: What the process may take; None for any.
     """
 
     device: str
@@ -31,6 +36,18 @@ class Hardware(NamedTuple):
     num_parts: int
     precision: str
     strategy: tf.distribute.Strategy
+    memory_bytes: int | None = None
+
+    @property
+    def max_bytes_in_graph(self) -> int:
+        """The largest array that is copied into the graph; a larger one stays on the disk and is read batch by batch.
+
+        Of the memory that is left beside TensorFlow and a net, a quarter: training and validation images are copied,
+        and for a moment there are two of each.
+        """
+        if self.memory_bytes is None:
+            return MAX_BYTES_IN_GRAPH
+        return min(MAX_BYTES_IN_GRAPH, max(self.memory_bytes - MIN_MEMORY, 0) // 4)
 
 
 def configure_hardware(setup: Setup) -> Hardware:
@@ -53,7 +70,7 @@ def configure_hardware(setup: Setup) -> Hardware:
     keras.config.set_dtype_policy(setup.precision)
     strategy = tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
     device = {0: "CPU", 1: "GPU"}.get(len(gpus), f"{len(gpus)} GPUs")
-    return Hardware(device, setup.threads, num_parts, setup.precision, strategy)
+    return Hardware(device, setup.threads, num_parts, setup.precision, strategy, setup.memory_bytes)
 
 
 @contextmanager

@@ -111,15 +111,16 @@ def spread_seeds(
         StageError: The cluster can't be reached.
     """
     if runtime.scheduler == "local" and count_workers(runtime, setup.threads, len(seeds)) == 1:
-        hardware = configure_hardware(setup)
+        hardware = configure_hardware(setup._replace(memory_bytes=runtime.memory_limit))
         prepare = build(load_training_data(Path(data.folder)), hardware)
         return train_seeds(prepare, settings, seeds, hardware, run, checkpoints, folder)
     names = [f"{run.name} seed {seed}" for seed in seeds]
-    tasks = [
-        Task(seed, name, build, settings, setup, str(checkpoints.resolve()))
-        for seed, name in zip(seeds, names, strict=True)
-    ]
     with open_executor(runtime, setup.threads, len(seeds), data) as executor:
+        setup = setup._replace(memory_bytes=executor.memory_bytes)
+        tasks = [
+            Task(seed, name, build, settings, setup, str(checkpoints.resolve()))
+            for seed, name in zip(seeds, names, strict=True)
+        ]
 
         def run_all(watch: Watch) -> Iterator[tuple[int, Trained]]:
             def show(place: int, said: Logs | str) -> None:
@@ -254,6 +255,7 @@ def _train(
         for row in last.record["rows"]:  # an epoch may have been saved and killed before it was tracked
             report(row)
     result = fit(job, settings, seed, places.name, report, hardware, places)
+    _check_memory(places.name, hardware, say)
     with TemporaryDirectory() as own:
         save_model(job.model, path := Path(own) / "model.keras")
         archive = path.read_bytes()
@@ -269,6 +271,16 @@ def _train(
         job.model.output_shape[-1],
         describe_hardware(hardware),
     )
+
+
+def _check_memory(name: str, hardware: Hardware, say: Callable[[str], None]) -> None:
+    """Says where a net and its batches, which can't stay on the disk as images do, have taken too much."""
+    limit, peak = hardware.memory_bytes, measure_peak_memory()
+    if limit is not None and peak > limit:
+        say(
+            f"warning: {name}: expected to stay under {limit / 1e9:.2f} GB, this process's share of "
+            f"runtime.memory_limit. Received: {peak / 1e9:.2f} GB. Lower batch_size or input_size, or raise the limit."
+        )
 
 
 def _say(what: str) -> None:
