@@ -16,12 +16,23 @@ SPLITS = ("train", "val", "test")
 
 
 class Dataset(NamedTuple):
-    """What `dataset.json` says of a prepared data set."""
+    """What `dataset.json` says of a prepared data set.
+
+    Attributes:
+        name: The data set's name in `params.yaml`.
+        class_names: One name per label.
+        image_shape: (height, width, channels).
+        digest: SHA-256 of images and labels.
+        operations: The declared ones that the images have gone through.
+        color: What the images were converted to before: grey | rgb; None for as they were published.
+    """
 
     name: str
     class_names: list[str]
     image_shape: tuple[int, int, int]
     digest: str
+    operations: tuple[dict[str, Any], ...] = ()
+    color: str | None = None
 
     @property
     def num_classes(self) -> int:
@@ -107,7 +118,12 @@ def load_dataset(folder: Path) -> Dataset:
     try:
         description = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
         return Dataset(
-            description["name"], description["class_names"], tuple(description["image_shape"]), description["digest"]
+            description["name"],
+            description["class_names"],
+            tuple(description["image_shape"]),
+            description["digest"],
+            tuple(description.get("operations", ())),
+            description.get("color"),
         )
     except (OSError, ValueError, KeyError) as error:
         raise _not_prepared(folder, error) from error

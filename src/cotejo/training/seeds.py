@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +21,7 @@ from cotejo.tracking.journal import Run
 from cotejo.training.archive import save_model
 from cotejo.training.callbacks import Logs
 from cotejo.training.checkpoint import Checkpoints
+from cotejo.training.description import describe_serving
 from cotejo.training.fit import Build, Prepare, fit
 from cotejo.training.hardware import (
     Hardware,
@@ -112,8 +113,9 @@ def spread_seeds(
     """
     if runtime.scheduler == "local" and count_workers(runtime, setup.threads, len(seeds)) == 1:
         hardware = configure_hardware(setup._replace(memory_bytes=runtime.memory_limit))
-        prepare = build(load_training_data(Path(data.folder)), hardware)
-        return train_seeds(prepare, settings, seeds, hardware, run, checkpoints, folder)
+        loaded = load_training_data(Path(data.folder))
+        serving = describe_serving(loaded.dataset)
+        return train_seeds(build(loaded, hardware), settings, seeds, hardware, run, checkpoints, folder, serving)
     names = [f"{run.name} seed {seed}" for seed in seeds]
     with open_executor(runtime, setup.threads, len(seeds), data) as executor:
         setup = setup._replace(memory_bytes=executor.memory_bytes)
@@ -151,6 +153,7 @@ def train_seeds(
     run: Run,
     checkpoints: Path,
     folder: Path,
+    serving: Mapping[str, Any] | None = None,
 ) -> list[Saved]:
     """Trains once per seed; writes `seed-<s>/model.keras` and `seed-<s>/history.csv`, and a tracked run for each.
 
@@ -162,6 +165,7 @@ def train_seeds(
         run: The stage's run; each seed gets a run below it.
         checkpoints: A folder that outlives a kill, of this stage with these inputs.
         folder: An existing folder.
+        serving: See `save_model`.
 
     Raises:
         ModelError: The loss is no longer finite, or the model can't be trained.
@@ -172,7 +176,8 @@ def train_seeds(
         for place, seed in enumerate(seeds):
             watch.begin(place)
             places = Checkpoints(checkpoints / f"seed-{seed}", names[place])
-            yield place, _train(prepare, settings, seed, hardware, places, partial(watch.show, place), _say)
+            show = partial(watch.show, place)
+            yield place, _train(prepare, settings, seed, hardware, places, serving, show, _say)
 
     return _save(run_all, Watch(names, seeds, settings, run, checkpoints), folder)
 
@@ -181,7 +186,8 @@ def run_task(task: Task, data: TrainingData, report: Callable[[Logs | str], None
     """Trains a seed, on a worker; reports its epochs, and what it has to say to a person."""
     hardware = configure_hardware(task.setup)
     places = Checkpoints(Path(task.checkpoints) / f"seed-{task.seed}", task.name)
-    return _train(task.build(data, hardware), task.settings, task.seed, hardware, places, report, report)
+    serving = describe_serving(data.dataset)
+    return _train(task.build(data, hardware), task.settings, task.seed, hardware, places, serving, report, report)
 
 
 class Watch:
@@ -244,6 +250,7 @@ def _train(
     seed: int,
     hardware: Hardware,
     places: Checkpoints,
+    serving: Mapping[str, Any] | None,
     report: Callable[[Logs], None],
     say: Callable[[str], None],
 ) -> Trained:
@@ -257,7 +264,7 @@ def _train(
     result = fit(job, settings, seed, places.name, report, hardware, places)
     _check_memory(places.name, hardware, say)
     with TemporaryDirectory() as own:
-        save_model(job.model, path := Path(own) / "model.keras")
+        save_model(job.model, path := Path(own) / "model.keras", serving)
         archive = path.read_bytes()
     times = _summarize_times(result.times, len(job.train.labels))
     return Trained(
