@@ -21,7 +21,7 @@ from cotejo.execution.executor import Died, Executor, count_workers, open_execut
 from cotejo.execution.words import Data, Setup
 from cotejo.schema import Base, Evaluate, ModelName, Runtime
 from cotejo.training.archive import load_model
-from cotejo.training.hardware import configure_hardware
+from cotejo.training.hardware import check_memory, configure_hardware
 
 #: All sets of images that a model is scored on; the first are the images as they are.
 CELLS = (("none", 0), *((corruption, severity) for corruption in CORRUPTIONS for severity in SEVERITIES))
@@ -102,6 +102,7 @@ def measure_robustness(
     for place, counts in _run(tasks, setup, data, runtime):
         num_right[places[place]] = counts
         _say(f"{tasks[place].name}  accuracy {counts[1:].mean() / len(indices):.4f} on corrupted images")
+    check_memory("evaluate", runtime.memory_limit, "evaluate.batch_size", _say)
     return {
         name: summarize(np.stack([num_right[name, seed] for seed in base.seeds]), len(indices), settings.confidence)
         for name in folders
