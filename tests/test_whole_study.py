@@ -15,6 +15,7 @@ from PIL import Image
 from sklearn.metrics import accuracy_score, f1_score
 
 from copied_study import OVERRIDES, Workplace, copy_study
+from cotejo.training.description import read_serving
 
 MODELS = ("lenet", "resnet", "transfer", "finetune")
 NOWHERE = "http://127.0.0.1:9"
@@ -47,6 +48,16 @@ def runs(finished):
     client = mlflow.MlflowClient(f"sqlite:///{finished.folder / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("cotejo")
     return {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+
+
+def test_every_model_says_itself_what_it_was_trained_on(finished):
+    dataset = finished.load_json("data/processed/dataset.json")
+    for name in MODELS:
+        said = read_serving(finished.folder / f"models/{name}/seed-0/model.keras")
+        assert {key: said[key] for key in ("name", "digest", "class_names", "image_shape")} == {
+            key: dataset[key] for key in ("name", "digest", "class_names", "image_shape")
+        }
+        assert (said["operations"], said["color"]) == ([], None)
 
 
 def test_every_model_is_scored_on_every_test_image_once(finished):

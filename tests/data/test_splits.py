@@ -90,6 +90,14 @@ def test_what_is_loaded_is_what_was_saved(prepared):
         assert isinstance(split.images, np.memmap), "60,000 images would be read to look at one"
 
 
+def test_what_the_images_have_gone_through_is_read_where_it_is_told(prepared):
+    path = prepared() / "dataset.json"
+    assert load_dataset(path.parent)[4:] == ((), None)
+    described = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**described, "operations": [{"name": "canny"}], "color": "grey"}), encoding="utf-8")
+    assert load_dataset(path.parent)[4:] == (({"name": "canny"},), "grey")
+
+
 def test_two_runs_write_the_same_bytes_and_no_other_files(prepared):
     def hashes(folder):
         return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}

@@ -36,10 +36,10 @@ if __name__ == "__main__":
 """
 
 
-def declare_runtime(scheduler="local", workers=2, gpus_per_task=0):
+def declare_runtime(scheduler="local", workers=2, gpus_per_task=0, memory_limit=None):
     return Runtime(
-        download_timeout_s=5, workers=workers, scheduler=scheduler, gpus_per_task=gpus_per_task, memory_limit=None,
-        tracking="off", tracking_timeout_s=5,
+        download_timeout_s=5, workers=workers, scheduler=scheduler, gpus_per_task=gpus_per_task,
+        memory_limit=memory_limit, tracking="off", tracking_timeout_s=5,
     )  # fmt: skip
 
 
@@ -193,6 +193,19 @@ def test_a_machine_with_little_memory_gets_one_worker(monkeypatch):
     assert count_workers(declare_runtime(workers=0), 1, 8) == 1
     assert count_workers(declare_runtime(workers=3), 1, 8) == 3
     assert count_workers(declare_runtime(workers=3), 1, 2) == 2
+
+
+def test_a_declared_memory_limit_bounds_the_workers_also_where_more_are_declared():
+    for limit, most in {1_500_000_000: 1, 3 * 10**9: 1, 4 * 10**9: 2, 8 * 10**9: 4, None: 6}.items():
+        assert count_workers(declare_runtime(workers=6, memory_limit=limit), 1, 8) == most
+
+
+def test_workers_share_the_memory_that_the_driver_leaves(data):
+    limit = 4_000_000_000
+    with open_executor(declare_runtime(workers=2, memory_limit=limit), 1, 2, data) as shared:
+        assert limit / 3 < shared.memory_bytes < limit / 2
+    with open_executor(declare_runtime(workers=2), 1, 2, data) as unlimited:
+        assert unlimited.memory_bytes is None
 
 
 def test_cores_decide_where_there_is_memory(monkeypatch):

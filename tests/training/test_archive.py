@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from cotejo.models import resnet
 from cotejo.models.layers import BatchNormalization
 from cotejo.models.lenet import build_model
 from cotejo.training.archive import load_model, save_model
+from cotejo.training.description import read_serving
 from cotejo.training.fit import Job, fit
 from cotejo.training.hardware import Hardware
 from declared import declare
@@ -162,3 +164,50 @@ def test_code_in_an_archive_is_not_run(tmp_path):
     save_model(model, tmp_path / "model.keras")
     with pytest.raises(ModelError, match=r"(?i)lambda|unsafe|safe_mode"):
         load_model(tmp_path / "model.keras")
+
+
+SERVING = {
+    "name": "directory", "digest": "ab" * 32, "class_names": ["Año nuevo", "b"], "image_shape": [8, 8, 1],
+    "color": "grey", "operations": [{"name": "median_blur", "size": 3}],
+}  # fmt: skip
+
+
+def test_what_a_model_says_of_itself_travels_in_the_archive(trained, digits, tmp_path):
+    images = digits[1].images
+    for name in ("one", "two"):
+        save_model(trained, tmp_path / f"{name}.keras", SERVING)
+    save_model(trained, tmp_path / "none.keras")
+    assert (tmp_path / "one.keras").read_bytes() == (tmp_path / "two.keras").read_bytes()
+    assert read_serving(tmp_path / "one.keras") == SERVING
+    assert read_serving(tmp_path / "none.keras") is None
+    with zipfile.ZipFile(tmp_path / "one.keras") as archive:
+        assert {member.date_time for member in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        assert archive.namelist() == sorted(archive.namelist())
+    expected = trained.predict_on_batch(images)
+    for load in (load_model, lambda path: keras.saving.load_model(path, safe_mode=True)):
+        np.testing.assert_array_equal(load(tmp_path / "one.keras").predict_on_batch(images), expected)
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff\xfe", b""])
+def test_a_damaged_description_is_none(saved, content):
+    repack(saved, **{"cotejo.json": content})
+    assert read_serving(saved) is None
+
+
+def test_what_is_no_archive_says_nothing_of_itself(tmp_path):
+    (tmp_path / "model.keras").write_bytes(b"of yesterday")
+    assert read_serving(tmp_path / "model.keras") is None
+    assert read_serving(tmp_path / "nowhere.keras") is None
+
+
+def test_the_description_is_read_without_tensorflow(trained, environment, tmp_path):
+    save_model(trained, tmp_path / "model.keras", SERVING)
+    code = (
+        "import sys; from pathlib import Path; from cotejo.training.description import read_serving; "
+        "print(read_serving(Path(sys.argv[1]))['digest']); "
+        "assert not {'tensorflow', 'keras'} & sys.modules.keys()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "model.keras")]
+    environment = {**environment, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "ab" * 32

@@ -17,9 +17,11 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from copied_study import ROOT
 from cotejo.data.readers import LabelledImages
+from cotejo.data.stored import open_stored
 from cotejo.errors import ModelError
 from cotejo.evaluation.metrics import normalize_rows
 from cotejo.models.lenet import build_model
+from cotejo.schema import MIN_MEMORY
 from cotejo.training.archive import load_model
 from cotejo.training.callbacks import draw_order
 from cotejo.training.fit import Job, fit
@@ -235,21 +237,18 @@ def test_a_net_with_a_step_activation_is_not_trained(digits, hardware):
     assert all(np.array_equal(*pair) for pair in zip(before, model.get_weights(), strict=True))
 
 
-def test_images_read_from_the_disk_batch_by_batch_train_to_the_same_bytes(
-    digits, build_dense, hardware, tmp_path, monkeypatch
-):
-    def train(*splits):
+def test_images_read_from_the_disk_batch_by_batch_train_to_the_same_bytes(digits, build_dense, hardware, tmp_path):
+    def train(hardware, *splits):
         model = build_dense(dropout_rate=0.2)
         result = fit(Job.of(model, *splits), declare_lenet(epochs=2), 0, "dense", silent, hardware)
         return result.history, [weight.tobytes() for weight in model.get_weights()]
 
-    in_graph = train(*digits)
-    monkeypatch.setattr("cotejo.training.fit.MAX_BYTES_IN_GRAPH", 0)
-    mapped = []
+    in_graph = train(hardware, *digits)
+    stored = []
     for number, split in enumerate(digits):
         np.save(tmp_path / f"{number}.npy", split.images)
-        mapped.append(LabelledImages(np.load(tmp_path / f"{number}.npy", mmap_mode="r"), split.labels))
-    from_disk = train(*mapped)
+        stored.append(LabelledImages(open_stored(tmp_path / f"{number}.npy"), split.labels))
+    from_disk = train(hardware._replace(memory_bytes=MIN_MEMORY), *stored)
     pd.testing.assert_frame_equal(from_disk[0], in_graph[0], check_exact=True)
     assert from_disk[1] == in_graph[1]
 

@@ -1,4 +1,4 @@
-"""Train, validation and test split: made once, saved as a few big files, read memory-mapped."""
+"""Train, validation and test split: made once, saved as a few big files, read row by row."""
 
 import hashlib
 import json
@@ -9,18 +9,30 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from cotejo.data.readers import LabelledImages, PublishedSplits
+from cotejo.data.stored import open_stored
 from cotejo.errors import DataError
 
 SPLITS = ("train", "val", "test")
 
 
 class Dataset(NamedTuple):
-    """What `dataset.json` says of a prepared data set."""
+    """What `dataset.json` says of a prepared data set.
+
+    Attributes:
+        name: The data set's name in `params.yaml`.
+        class_names: One name per label.
+        image_shape: (height, width, channels).
+        digest: SHA-256 of images and labels.
+        operations: The declared ones that the images have gone through.
+        color: What the images were converted to before: grey | rgb; None for as they were published.
+    """
 
     name: str
     class_names: list[str]
     image_shape: tuple[int, int, int]
     digest: str
+    operations: tuple[dict[str, Any], ...] = ()
+    color: str | None = None
 
     @property
     def num_classes(self) -> int:
@@ -83,7 +95,7 @@ def save_splits(
         table[split] = {
             "num_samples": len(labels),
             "per_class": dict(zip(class_names, per_class.tolist(), strict=True)),
-            "digest": _digest(images.tobytes(), labels.tobytes()),
+            "digest": _digest(np.ascontiguousarray(images).data, np.ascontiguousarray(labels).data),
         }
     description = {
         "name": name,
@@ -106,14 +118,19 @@ def load_dataset(folder: Path) -> Dataset:
     try:
         description = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
         return Dataset(
-            description["name"], description["class_names"], tuple(description["image_shape"]), description["digest"]
+            description["name"],
+            description["class_names"],
+            tuple(description["image_shape"]),
+            description["digest"],
+            tuple(description.get("operations", ())),
+            description.get("color"),
         )
     except (OSError, ValueError, KeyError) as error:
         raise _not_prepared(folder, error) from error
 
 
 def load_split(folder: Path, split: str) -> LabelledImages:
-    """Maps one split into memory; pixels are read from the disk when they are used.
+    """Opens one split; pixels are read from the disk when they are used, and don't stay in memory.
 
     Args:
         folder: The folder that preprocess wrote.
@@ -123,7 +140,7 @@ def load_split(folder: Path, split: str) -> LabelledImages:
         DataError: The folder wasn't written by preprocess.
     """
     try:
-        images = np.load(folder / f"{split}_images.npy", mmap_mode="r", allow_pickle=False)
+        images = open_stored(folder / f"{split}_images.npy")
         return LabelledImages(images, np.load(folder / f"{split}_labels.npy", allow_pickle=False))
     except (OSError, EOFError, ValueError) as error:
         raise _not_prepared(folder, error) from error
@@ -157,7 +174,7 @@ def _not_prepared(folder: Path, error: Exception) -> DataError:
     )
 
 
-def _digest(*parts: bytes) -> str:
+def _digest(*parts: bytes | memoryview) -> str:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)

@@ -35,6 +35,10 @@ from cotejo.tracking.records import say_first_line
 
 #: Memory that a worker and its trainer take with a small data set; decides how many fit into a machine.
 WORKER_BYTES = 3 * 2**29
+#: Likewise of the process that hands out the tasks, with dask's scheduler.
+DRIVER_BYTES = 2**29
+#: How often images are in memory while they are sent: as files, as dask packs them, and on the way.
+SENDING_COPIES = 3
 #: Deaths with a task after which it is given up: one is bad luck, the fifth is the task's memory.
 MOST_DEATHS = 5
 #: Seconds between two looks at whether the scheduler is still there, and at whether it has workers (again).
@@ -69,12 +73,14 @@ class Executor:
         client: Connected to the scheduler.
         data: The images of all tasks.
         gpus_per_task: GPU slots that a task takes.
+        memory_bytes: What a task's process may take, for its `Setup`; None for any.
     """
 
-    def __init__(self, client: Client, data: Data, gpus_per_task: int) -> None:
+    def __init__(self, client: Client, data: Data, gpus_per_task: int, memory_bytes: int | None = None) -> None:
         self.client = client
         self.data = data
         self.gpus_per_task = gpus_per_task
+        self.memory_bytes = memory_bytes
         self.topic = f"cotejo-{uuid.uuid4().hex}"
         # what a token's sending says: nothing (it begins), bytes (how far it is), a future (it has ended)
         self._inbox: SimpleQueue[tuple[str, bytes | Future | None]] = SimpleQueue()
@@ -214,6 +220,13 @@ class Executor:
 
     def _send_data(self, address: str) -> None:
         folder = Path(self.data.folder)
+        size_bytes = sum((folder / name).stat().st_size for name in DATA_FILES)
+        if self.memory_bytes is not None and SENDING_COPIES * size_bytes > self.memory_bytes:
+            raise StageError(
+                f"expected images that can be sent to the worker at {address} within runtime.memory_limit. Received: "
+                f"{size_bytes / 1e6:.0f} MB, in memory as often as {SENDING_COPIES} times. Give it {folder} as a "
+                "shared folder, or raise the limit in params.yaml."
+            )
         files = {name: (folder / name).read_bytes() for name in DATA_FILES}
         found = self.client.run(store_data, files, self.data.digest, workers=[address], on_error="return")
         self._supplied_s[address] = time.monotonic()
@@ -251,20 +264,27 @@ def open_executor(runtime: Runtime, threads: int, num_tasks: int, data: Data) ->
         # an older scheduler works as a rule; a worker that could change a result is refused
         warnings.simplefilter("ignore", VersionMismatchWarning)
         if runtime.scheduler == "local":
-            with _start_workers(count_workers(runtime, threads, num_tasks)) as client:
-                yield Executor(client, data, gpus_per_task=0)
+            count = count_workers(runtime, threads, num_tasks)
+            memory_bytes = runtime.memory_limit and (runtime.memory_limit - DRIVER_BYTES) // count
+            with _start_workers(count) as client:
+                yield Executor(client, data, 0, memory_bytes)
             return
         client = _connect(runtime.scheduler)
         try:
-            yield Executor(client, data, runtime.gpus_per_task)
+            yield Executor(client, data, runtime.gpus_per_task, runtime.memory_limit)
         finally:
             client.close()
 
 
 def count_workers(runtime: Runtime, threads: int, num_tasks: int) -> int:
-    """Returns how many workers this machine is given: as declared, or as many as its cores and memory allow."""
+    """Returns how many workers this machine is given: as declared, or as many as its cores and memory allow.
+
+    It is never more than fit into the declared memory, and one in any case.
+    """
     free = min(MEMORY_LIMIT, psutil.virtual_memory().available)
     allowed = runtime.workers or min(CPU_COUNT // threads, free // WORKER_BYTES)
+    if runtime.memory_limit is not None:
+        allowed = min(allowed, (runtime.memory_limit - DRIVER_BYTES) // WORKER_BYTES)
     return max(1, min(allowed, num_tasks))
 
 

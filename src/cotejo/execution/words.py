@@ -36,11 +36,13 @@ class Setup(NamedTuple):
         precision: The dtype policy: float32 | mixed_bfloat16.
         side_by_side: Whether a batch may be split between the threads of a CPU: not in a net that normalises by the
             statistics of all of it.
+        memory_bytes: What the process may take; None for any. It changes no result.
     """
 
     threads: int
     precision: str
     side_by_side: bool = False
+    memory_bytes: int | None = None
 
     @classmethod
     def of(cls, base: Base, *, side_by_side: bool = False) -> "Setup":

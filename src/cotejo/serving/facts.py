@@ -1,7 +1,6 @@
 """What has to be known of a model to give it a picture: its classes, and what its training images went through."""
 
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -10,11 +9,10 @@ from cotejo.errors import ModelError
 from cotejo.schema.operations import Canny, Grayscale, Operation, parse_operations
 from cotejo.serving.archives import Archive
 from cotejo.tracking.dvcfiles import load_lock
+from cotejo.training.description import MEMBER, read_serving
 
 PROCESSED = "data/processed"
 DATASET = f"{PROCESSED}/dataset.json"
-#: The member of an archive that says it.
-MEMBER = "cotejo.json"
 
 
 class Facts(NamedTuple):
@@ -46,7 +44,7 @@ def load_facts(archive: Archive, root: Path) -> Facts:
     Raises:
         ModelError: Neither says it, or the model is known to have been trained on other data than the present.
     """
-    found = _read_member(archive.path)
+    found = read_serving(archive.path)
     if found is not None:
         return _parse(found, f"{archive.name}: {MEMBER}")
     try:
@@ -59,14 +57,6 @@ def load_facts(archive: Archive, root: Path) -> Facts:
     facts = _parse(described, DATASET)
     _check_data(archive, root, described.get("digest"))
     return facts
-
-
-def _read_member(path: Path) -> Any | None:  # noqa: ANN401 - any JSON
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return json.loads(archive.read(MEMBER)) if MEMBER in archive.namelist() else None
-    except (OSError, ValueError, zipfile.BadZipFile):
-        return None  # whoever loads the model says what is wrong with it
 
 
 def _parse(found: Mapping[str, Any], where: str) -> Facts:

@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,17 @@ import keras
 
 from cotejo.errors import ModelError
 from cotejo.models.layers import BatchNormalization
+from cotejo.training.description import MEMBER
 
 #: The earliest date that a zip archive can hold, for its members and for Keras's own record of the date.
 FIXED_DATE = (1980, 1, 1, 0, 0, 0)
 FIXED_DATE_SAVED = "1980-01-01@00:00:00"
 
 #: All that an archive holds, uncompressed.
-MEMBERS = ("config.json", "metadata.json", "model.weights.h5")
+MEMBERS = ("config.json", MEMBER, "metadata.json", "model.weights.h5")
 
 
-def save_model(model: keras.Model, path: Path) -> None:
+def save_model(model: keras.Model, path: Path, serving: Mapping[str, Any] | None = None) -> None:
     """Saves a model as a `.keras` archive that is the same, byte for byte, for the same model.
 
     Keras writes the date and the memory addresses of shared objects into the archive
@@ -29,16 +31,19 @@ def save_model(model: keras.Model, path: Path) -> None:
     Args:
         model: The model; of a compiled one the optimizer's state is saved too.
         path: A name that ends in `.keras`, in an existing folder.
+        serving: What has to be known to give it a picture; what `describe_serving` says. Keras passes over it.
     """
     model.save(path)
     with zipfile.ZipFile(path) as archive:
-        members = {name: archive.read(name) for name in sorted(archive.namelist())}
+        members = {name: archive.read(name) for name in archive.namelist()}
+    if serving is not None:
+        members[MEMBER] = json.dumps(serving, indent=2, ensure_ascii=False).encode()
     members["metadata.json"] = _edit_json(members["metadata.json"], _fix_date)
     members["config.json"] = _edit_json(members["config.json"], _name_stock_layer)
     members["config.json"] = _edit_json(members["config.json"], _RenumberSharedObjects())
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
-        for name, member in members.items():
+        for name, member in sorted(members.items()):
             archive.writestr(zipfile.ZipInfo(name, FIXED_DATE), member)
     path.write_bytes(content.getvalue())
 

@@ -1,4 +1,4 @@
-"""Features of a frozen backbone: computed once instead of in every epoch, kept on the disk, read memory-mapped."""
+"""Features of a frozen backbone: computed once instead of in every epoch, kept on the disk."""
 
 import hashlib
 import io
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from cotejo import pretrained
 from cotejo.data.readers import LabelledImages
 from cotejo.data.splits import Dataset, TrainingData
+from cotejo.data.stored import store_rows
 from cotejo.models import backbones, layers
 from cotejo.models.backbones import (
     BACKBONE,
@@ -131,7 +132,7 @@ def load_features(
         hardware: What the extractor runs on.
 
     Returns:
-        float32 array of shape (num_samples, num_features), mapped from the disk if it could be written.
+        float32 array of shape (num_samples, num_features), on the disk if it could be written there.
     """
     path = cache / f"{split}-{compute_key(settings, extractor, images, hardware)[:16]}.npy"
     shape = (len(images), extractor.output_shape[-1])
@@ -213,7 +214,7 @@ def _map(path: Path, shape: tuple[int, int]) -> NDArray[np.float32]:
     if (found, size_bytes) != (header, expected_bytes):
         described = f"{size_bytes:,} bytes with {'the right' if found == header else 'another'} header"
         raise ValueError(f"expected float32 of shape {shape} in {expected_bytes:,} bytes. Received: {described}")
-    return np.memmap(path, np.float32, "r", len(header), shape)
+    return store_rows(path, np.float32, len(header), shape)
 
 
 def _save(batches: Iterable[NDArray[np.float32]], shape: tuple[int, int], path: Path) -> None:

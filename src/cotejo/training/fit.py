@@ -23,8 +23,6 @@ from cotejo.training.side_by_side import Mirrored, SideBySide
 
 #: Training steps per call from Python into TensorFlow: fewer calls, the same bits.
 STEPS_PER_EXECUTION = 32
-#: Arrays up to this size are copied into the graph; larger ones stay on the disk and are read batch by batch.
-MAX_BYTES_IN_GRAPH = 2**30
 
 #: Receives an epoch's row: its number (from 1) and the metrics by name.
 OnEpoch = Callable[[Logs], None]
@@ -117,8 +115,8 @@ def fit(
     weights = weigh_classes(job.train.labels, num_classes) if settings.class_weights == "balanced" else None
     with show_progress(name, settings.epochs, record["rows"]) as progress:
         trained.fit(
-            serve(job.train, settings.batch_size, order),
-            validation_data=serve(job.val, settings.batch_size),
+            serve(job.train, settings.batch_size, hardware.max_bytes_in_graph, order),
+            validation_data=serve(job.val, settings.batch_size, hardware.max_bytes_in_graph),
             initial_epoch=first,
             epochs=first if has_ended else settings.epochs,
             class_weight=weights,
@@ -179,12 +177,15 @@ def _build_early_stopping(settings: Training) -> keras.callbacks.EarlyStopping:
     )
 
 
-def serve(split: LabelledImages, batch_size: int, order: tf.Variable | None = None) -> tf.data.Dataset:
+def serve(
+    split: LabelledImages, batch_size: int, max_bytes_in_graph: int, order: tf.Variable | None = None
+) -> tf.data.Dataset:
     """Serves batches gathered in the graph, so that pixels stay bytes until the model reads them.
 
     Args:
         split: Inputs and labels; held in memory once, or read from the disk where they are large.
         batch_size: Images a batch; the last batch may be smaller.
+        max_bytes_in_graph: Inputs that are larger are read batch by batch, while the batch before is trained on.
         order: The order to serve them in, read anew in each epoch; None for the order that they are in.
 
     Returns:
@@ -192,7 +193,7 @@ def serve(split: LabelledImages, batch_size: int, order: tf.Variable | None = No
     """
     num_samples = len(split.labels)
     num_batches = -(-num_samples // batch_size)
-    gather = _gather_in_graph if split.images.nbytes <= MAX_BYTES_IN_GRAPH else _gather_from_disk
+    gather = _gather_in_graph if split.images.nbytes <= max_bytes_in_graph else _gather_from_disk
     take = gather(split)
 
     def choose(batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -206,7 +207,7 @@ def serve(split: LabelledImages, batch_size: int, order: tf.Variable | None = No
 
 def _gather_in_graph(split: LabelledImages) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     with tf.device("CPU"):
-        inputs, labels = tf.constant(split.images), tf.constant(split.labels)
+        inputs, labels = tf.constant(split.images[:]), tf.constant(split.labels)
     return lambda chosen: (tf.gather(inputs, chosen), tf.gather(labels, chosen))
 
 

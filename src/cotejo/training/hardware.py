@@ -2,7 +2,7 @@
 
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -12,7 +12,11 @@ import tensorflow as tf
 from keras.src.random import seed_generator
 
 from cotejo.execution.words import Setup
+from cotejo.schema import MIN_MEMORY
 from cotejo.tracking.lineage import find_cpu_name
+
+#: The largest array that is copied into the graph where memory has no limit.
+MAX_BYTES_IN_GRAPH = 2**30
 
 
 class Hardware(NamedTuple):
@@ -24,6 +28,7 @@ class Hardware(NamedTuple):
         num_parts: Parts into which a batch is split, to be trained side by side with one thread each.
         precision: Keras's dtype policy.
         strategy: How variables and batches are spread over GPUs.
+        memory_bytes: What the process may take; None for any.
     """
 
     device: str
@@ -31,6 +36,18 @@ class Hardware(NamedTuple):
     num_parts: int
     precision: str
     strategy: tf.distribute.Strategy
+    memory_bytes: int | None = None
+
+    @property
+    def max_bytes_in_graph(self) -> int:
+        """The largest array that is copied into the graph; a larger one stays on the disk and is read batch by batch.
+
+        Of the memory that is left beside TensorFlow and a net, a quarter: training and validation images are copied,
+        and for a moment there are two of each.
+        """
+        if self.memory_bytes is None:
+            return MAX_BYTES_IN_GRAPH
+        return min(MAX_BYTES_IN_GRAPH, max(self.memory_bytes - MIN_MEMORY, 0) // 4)
 
 
 def configure_hardware(setup: Setup) -> Hardware:
@@ -53,7 +70,7 @@ def configure_hardware(setup: Setup) -> Hardware:
     keras.config.set_dtype_policy(setup.precision)
     strategy = tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
     device = {0: "CPU", 1: "GPU"}.get(len(gpus), f"{len(gpus)} GPUs")
-    return Hardware(device, setup.threads, num_parts, setup.precision, strategy)
+    return Hardware(device, setup.threads, num_parts, setup.precision, strategy, setup.memory_bytes)
 
 
 @contextmanager
@@ -89,3 +106,20 @@ def measure_peak_memory() -> int:
 
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def check_memory(name: str, memory_bytes: int | None, lower: str, say: Callable[[str], None]) -> None:
+    """Says where a net and its batches, which can't stay on the disk as images do, have taken too much.
+
+    Args:
+        name: Of the training or stage.
+        memory_bytes: What this process may take; None for any.
+        lower: The parameters that would have it take less.
+        say: Told of it.
+    """
+    peak_bytes = measure_peak_memory()
+    if memory_bytes is not None and peak_bytes > memory_bytes:
+        say(
+            f"warning: {name}: expected to stay under {memory_bytes / 1e9:.2f} GB, this process's share of "
+            f"runtime.memory_limit. Received: {peak_bytes / 1e9:.2f} GB. Lower {lower}, or raise the limit."
+        )

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,10 +22,12 @@ from cotejo.tracking.journal import Run
 from cotejo.training.archive import save_model
 from cotejo.training.callbacks import Logs
 from cotejo.training.checkpoint import Checkpoints
+from cotejo.training.description import describe_serving
 from cotejo.training.fit import Build, Prepare, fit
 from cotejo.training.hardware import (
     Hardware,
     building,
+    check_memory,
     configure_hardware,
     describe_hardware,
     measure_peak_memory,
@@ -112,15 +114,17 @@ def spread_seeds(
         StageError: The cluster can't be reached.
     """
     if runtime.scheduler == "local" and count_workers(runtime, setup.threads, len(seeds)) == 1:
-        hardware = configure_hardware(setup)
-        prepare = build(load_training_data(Path(data.folder)), hardware)
-        return train_seeds(prepare, settings, seeds, hardware, run, checkpoints, folder)
+        hardware = configure_hardware(setup._replace(memory_bytes=runtime.memory_limit))
+        loaded = load_training_data(Path(data.folder))
+        serving = describe_serving(loaded.dataset)
+        return train_seeds(build(loaded, hardware), settings, seeds, hardware, run, checkpoints, folder, serving)
     names = [f"{run.name} seed {seed}" for seed in seeds]
-    tasks = [
-        Task(seed, name, build, settings, setup, str(checkpoints.resolve()))
-        for seed, name in zip(seeds, names, strict=True)
-    ]
     with open_executor(runtime, setup.threads, len(seeds), data) as executor:
+        setup = setup._replace(memory_bytes=executor.memory_bytes)
+        tasks = [
+            Task(seed, name, build, settings, setup, str(checkpoints.resolve()))
+            for seed, name in zip(seeds, names, strict=True)
+        ]
 
         def run_all(watch: Watch) -> Iterator[tuple[int, Trained]]:
             def show(place: int, said: Logs | str) -> None:
@@ -151,6 +155,7 @@ def train_seeds(
     run: Run,
     checkpoints: Path,
     folder: Path,
+    serving: Mapping[str, Any] | None = None,
 ) -> list[Saved]:
     """Trains once per seed; writes `seed-<s>/model.keras` and `seed-<s>/history.csv`, and a tracked run for each.
 
@@ -162,6 +167,7 @@ def train_seeds(
         run: The stage's run; each seed gets a run below it.
         checkpoints: A folder that outlives a kill, of this stage with these inputs.
         folder: An existing folder.
+        serving: See `save_model`.
 
     Raises:
         ModelError: The loss is no longer finite, or the model can't be trained.
@@ -172,7 +178,8 @@ def train_seeds(
         for place, seed in enumerate(seeds):
             watch.begin(place)
             places = Checkpoints(checkpoints / f"seed-{seed}", names[place])
-            yield place, _train(prepare, settings, seed, hardware, places, partial(watch.show, place), _say)
+            show = partial(watch.show, place)
+            yield place, _train(prepare, settings, seed, hardware, places, serving, show, _say)
 
     return _save(run_all, Watch(names, seeds, settings, run, checkpoints), folder)
 
@@ -181,7 +188,8 @@ def run_task(task: Task, data: TrainingData, report: Callable[[Logs | str], None
     """Trains a seed, on a worker; reports its epochs, and what it has to say to a person."""
     hardware = configure_hardware(task.setup)
     places = Checkpoints(Path(task.checkpoints) / f"seed-{task.seed}", task.name)
-    return _train(task.build(data, hardware), task.settings, task.seed, hardware, places, report, report)
+    serving = describe_serving(data.dataset)
+    return _train(task.build(data, hardware), task.settings, task.seed, hardware, places, serving, report, report)
 
 
 class Watch:
@@ -244,6 +252,7 @@ def _train(
     seed: int,
     hardware: Hardware,
     places: Checkpoints,
+    serving: Mapping[str, Any] | None,
     report: Callable[[Logs], None],
     say: Callable[[str], None],
 ) -> Trained:
@@ -255,8 +264,9 @@ def _train(
         for row in last.record["rows"]:  # an epoch may have been saved and killed before it was tracked
             report(row)
     result = fit(job, settings, seed, places.name, report, hardware, places)
+    check_memory(places.name, hardware.memory_bytes, "batch_size or input_size", say)
     with TemporaryDirectory() as own:
-        save_model(job.model, path := Path(own) / "model.keras")
+        save_model(job.model, path := Path(own) / "model.keras", serving)
         archive = path.read_bytes()
     times = _summarize_times(result.times, len(job.train.labels))
     return Trained(

@@ -89,7 +89,7 @@ class Searcher:
         self.executor = executor
         self.folder = folder
         side_by_side = not (present.batch_normalization or "batch_normalization" in search.space)
-        self.setup = Setup(search.threads, precision, side_by_side)
+        self.setup = Setup(search.threads, precision, side_by_side, executor.memory_bytes)
         self.max_epochs = find_max_epochs(search, present.epochs)
         self.children = Children(run, folder)
 
