@@ -16,7 +16,7 @@ from cotejo.data.sources import SOURCES, Fetcher, describe_source
 from cotejo.data.splits import SPLITS, load_dataset, load_split, save_splits, split_published
 from cotejo.data.writing import SplitWriter
 from cotejo.errors import DataError
-from cotejo.schema import Data, Preprocess
+from cotejo.schema.images import Data, Preprocess
 from image_folders import RESIZE, draw, make_classes, make_splits, prepare, save
 
 NAMES = ("deux mots", "niño", "x|y")

@@ -21,7 +21,7 @@ from cotejo.data.stored import open_stored
 from cotejo.errors import ModelError
 from cotejo.evaluation.metrics import normalize_rows
 from cotejo.models.lenet import build_model
-from cotejo.schema import MIN_MEMORY
+from cotejo.schema.study import MIN_MEMORY
 from cotejo.training.archive import load_model
 from cotejo.training.callbacks import draw_order
 from cotejo.training.fit import Job, fit

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from copied_study import copy_study
 from cotejo.params import read_yaml
-from cotejo.schema import MIN_MEMORY
+from cotejo.schema.study import MIN_MEMORY
 
 #: 400 MB of training images, large ones so that the net needs little for each.
 NUM_IMAGES, SHAPE = 4_000, (182, 183, 3)

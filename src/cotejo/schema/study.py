@@ -12,7 +12,7 @@ from cotejo.schema.searches import Search
 from cotejo.schema.trainings import Finetune, LeNet, ResNet, Transfer
 
 #: The least that `runtime.memory_limit` may be: TensorFlow and a small net take nearly all of it.
-MIN_MEMORY = "1.5GB"
+MIN_MEMORY = ByteSize(1_500_000_000)
 
 
 class Base(Group):
@@ -80,15 +80,15 @@ class Runtime(Group):
     def _check_memory(cls, value: Any) -> Any:  # noqa: ANN401 - whatever the file holds
         if value is None:
             return None
-        least = TypeAdapter(ByteSize).validate_python(MIN_MEMORY)
+        least = MIN_MEMORY.human_readable(decimal=True)
         is_size = isinstance(value, int | str) and not isinstance(value, bool)
         # ByteSize reads as far as it understands
         if is_size and re.fullmatch(ByteSize.byte_string_pattern, str(value)):
             with suppress(ValidationError):
                 limit = TypeAdapter(ByteSize).validate_python(value)
-                if limit >= least:
+                if limit >= MIN_MEMORY:
                     return limit
-        raise ValueError(f"null or a size of {MIN_MEMORY} or more, such as 4GB; TensorFlow alone takes most of that")
+        raise ValueError(f"null or a size of {least} or more, such as 4GB; TensorFlow alone takes most of that")
 
 
 class Params(Group):

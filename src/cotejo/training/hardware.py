@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras.src.random import seed_generator
 
 from cotejo.execution.words import Setup
-from cotejo.schema import MIN_MEMORY
+from cotejo.schema.study import MIN_MEMORY
 from cotejo.tracking.lineage import find_cpu_name
 
 #: The largest array that is copied into the graph where memory has no limit.
