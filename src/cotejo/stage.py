@@ -268,7 +268,8 @@ def _digest_code() -> dict[str, str]:
     root = Path(__file__).resolve().parents[2]
     script = Path(sys.argv[0]).resolve()
     name = str(script.relative_to(root) if script.is_relative_to(root) else script)
-    sources = {*find_sources(root, shlex.join(["python", name, *sys.argv[1:]])), "src/cotejo/schema.py"}
+    schema = (str(path.relative_to(root)) for path in root.glob("src/cotejo/schema/*.py"))
+    sources = {*find_sources(root, shlex.join(["python", name, *sys.argv[1:]])), *schema}
     # figures are drawn of what has been computed: the layers keep every computation from importing them
     return {path: _digest(root / path) for path in sorted(sources) if not path.startswith("src/cotejo/report/")}
 
