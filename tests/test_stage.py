@@ -228,7 +228,7 @@ def test_what_was_checkpointed_with_other_inputs_is_named_only_where_it_holds_so
     ("path", "is_gone_on_from"),
     [
         ("stages/trial.py", False),
-        ("src/cotejo/schema.py", False),
+        ("src/cotejo/schema/trainings.py", False),
         ("src/cotejo/data/splits.py", False),
         ("src/cotejo/data/readers.py", False),  # splits imports it
         ("src/cotejo/models/vgg.py", True),
