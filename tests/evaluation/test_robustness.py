@@ -123,6 +123,11 @@ def test_all_test_images_are_taken_where_none_are_drawn(folders, data):
     assert rows[0]["accuracy"] == pytest.approx(np.mean(accuracies))
 
 
+def test_images_that_are_corrupted_a_few_at_a_time_give_the_same_to_the_byte(measured, folders, data, monkeypatch):
+    monkeypatch.setattr("cotejo.evaluation.robustness.VALUES_AT_ONCE", 7 * 64)  # seven digits of 8x8 pixels
+    assert json.dumps(measure(folders, data)) == json.dumps(measured)
+
+
 def test_two_workers_find_the_same_to_the_byte(measured, folders, data):
     assert json.dumps(measure(folders, data, workers=2)) == json.dumps(measured)
 

@@ -15,7 +15,7 @@ import pytest
 
 from copied_study import ROOT
 from cotejo.training.fit import Job
-from cotejo.training.hardware import building, measure_peak_memory
+from cotejo.training.hardware import building, check_memory, measure_peak_memory
 from cotejo.training.seeds import save_timings, train_seeds
 from declared import declare
 
@@ -196,3 +196,21 @@ def test_the_peak_of_memory_is_what_the_system_says():
     lines = Path("/proc/self/status").read_text().splitlines()
     (peak_kib,) = (int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
     assert measure_peak_memory() == pytest.approx(peak_kib * 1024, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("memory_bytes", "expected"),
+    [(None, 2**30), (1_500_000_000, 0), (900_000_000, 0), (2_000_000_000, 125_000_000), (100 * 10**9, 2**30)],
+)
+def test_what_tensorflow_and_a_net_leave_of_the_memory_bounds_what_is_copied(hardware, memory_bytes, expected):
+    assert hardware._replace(memory_bytes=memory_bytes).max_bytes_in_graph == expected
+
+
+def test_who_takes_more_than_the_memory_limit_is_told_what_to_lower():
+    said = []
+    for enough in (None, 100 * 10**12):
+        check_memory("train-lenet seed 0", enough, "batch_size", said.append)
+    assert said == []
+    check_memory("train-lenet seed 0", 50_000_000, "batch_size", said.append)
+    assert said[0].startswith("warning: train-lenet seed 0: expected to stay under 0.05 GB, this process's share of")
+    assert said[0].endswith(" GB. Lower batch_size, or raise the limit.")

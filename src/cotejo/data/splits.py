@@ -1,4 +1,4 @@
-"""Train, validation and test split: made once, saved as a few big files, read memory-mapped."""
+"""Train, validation and test split: made once, saved as a few big files, read row by row."""
 
 import hashlib
 import json

@@ -21,10 +21,13 @@ from cotejo.execution.executor import Died, Executor, count_workers, open_execut
 from cotejo.execution.words import Data, Setup
 from cotejo.schema import Base, Evaluate, ModelName, Runtime
 from cotejo.training.archive import load_model
-from cotejo.training.hardware import configure_hardware
+from cotejo.training.hardware import check_memory, configure_hardware
 
 #: All sets of images that a model is scored on; the first are the images as they are.
 CELLS = (("none", 0), *((corruption, severity) for corruption in CORRUPTIONS for severity in SEVERITIES))
+
+#: Values of pixels that are corrupted at once: as floats, several copies of them are in memory.
+VALUES_AT_ONCE = 2**23
 
 
 class Carried(NamedTuple):
@@ -99,6 +102,7 @@ def measure_robustness(
     for place, counts in _run(tasks, setup, data, runtime):
         num_right[places[place]] = counts
         _say(f"{tasks[place].name}  accuracy {counts[1:].mean() / len(indices):.4f} on corrupted images")
+    check_memory("evaluate", runtime.memory_limit, "evaluate.batch_size", _say)
     return {
         name: summarize(np.stack([num_right[name, seed] for seed in base.seeds]), len(indices), settings.confidence)
         for name in folders
@@ -172,22 +176,36 @@ def score_task(task: Task, _: TrainingData, report: Callable[[Any], None]) -> ND
 
 
 def _score(task: Task) -> NDArray[np.int64]:
-    model, (images, labels) = _open(task)
-    num_right = []
-    for corruption, severity in CELLS:
-        changed = corrupt(images, corruption, severity, task.seed, task.indices) if severity else images
-        y_prob = predict_probabilities(model, changed, task.batch_size)
-        # an answer that is no number isn't right
-        num_right.append(int(((y_prob.argmax(axis=1) == labels) & np.isfinite(y_prob).all(axis=1)).sum()))
-    return np.array(num_right, dtype=np.int64)
+    model, (images, labels), rows = _open(task)
+    num_right = np.zeros(len(CELLS), dtype=np.int64)
+    # a batch at a time: not all of the sample need fit into memory
+    for start in range(0, len(rows), task.batch_size):
+        batch = slice(start, start + task.batch_size)
+        clean, expected = images[rows[batch]], labels[rows[batch]]
+        for cell, (corruption, severity) in enumerate(CELLS):
+            changed = _corrupt(clean, corruption, severity, task, task.indices[batch]) if severity else clean
+            y_prob = predict_probabilities(model, changed, task.batch_size)
+            # an answer that is no number isn't right
+            num_right[cell] += ((y_prob.argmax(axis=1) == expected) & np.isfinite(y_prob).all(axis=1)).sum()
+    return num_right
 
 
-def _open(task: Task) -> tuple[keras.Model, LabelledImages]:
+def _corrupt(
+    images: NDArray[np.uint8], corruption: str, severity: int, task: Task, indices: NDArray[np.int64]
+) -> NDArray[np.uint8]:
+    """Corrupts a few images after another; no image depends on others."""
+    count = max(1, VALUES_AT_ONCE // images[0].size)
+    pieces = [slice(start, start + count) for start in range(0, len(images), count)]
+    return np.concatenate([corrupt(images[part], corruption, severity, task.seed, indices[part]) for part in pieces])
+
+
+def _open(task: Task) -> tuple[keras.Model, LabelledImages, NDArray[np.int64]]:
+    """Returns the model, and images of which the rows, also given, are the sample."""
     if task.carried is None:
-        return load_model(Path(task.path)), _load_sample(task)
+        return load_model(Path(task.path)), load_split(Path(task.data.folder), "test"), task.indices
     with TemporaryDirectory() as own:
         (path := Path(own) / "model.keras").write_bytes(task.carried.archive)
-        return load_model(path), task.carried.sample
+        return load_model(path), task.carried.sample, np.arange(len(task.indices))
 
 
 def _is_readable(task: Task) -> bool:

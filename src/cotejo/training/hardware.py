@@ -2,7 +2,7 @@
 
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -106,3 +106,20 @@ def measure_peak_memory() -> int:
 
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def check_memory(name: str, memory_bytes: int | None, lower: str, say: Callable[[str], None]) -> None:
+    """Says where a net and its batches, which can't stay on the disk as images do, have taken too much.
+
+    Args:
+        name: Of the training or stage.
+        memory_bytes: What this process may take; None for any.
+        lower: The parameters that would have it take less.
+        say: Told of it.
+    """
+    peak_bytes = measure_peak_memory()
+    if memory_bytes is not None and peak_bytes > memory_bytes:
+        say(
+            f"warning: {name}: expected to stay under {memory_bytes / 1e9:.2f} GB, this process's share of "
+            f"runtime.memory_limit. Received: {peak_bytes / 1e9:.2f} GB. Lower {lower}, or raise the limit."
+        )

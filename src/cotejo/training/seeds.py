@@ -26,6 +26,7 @@ from cotejo.training.fit import Build, Prepare, fit
 from cotejo.training.hardware import (
     Hardware,
     building,
+    check_memory,
     configure_hardware,
     describe_hardware,
     measure_peak_memory,
@@ -262,7 +263,7 @@ def _train(
         for row in last.record["rows"]:  # an epoch may have been saved and killed before it was tracked
             report(row)
     result = fit(job, settings, seed, places.name, report, hardware, places)
-    _check_memory(places.name, hardware, say)
+    check_memory(places.name, hardware.memory_bytes, "batch_size or input_size", say)
     with TemporaryDirectory() as own:
         save_model(job.model, path := Path(own) / "model.keras", serving)
         archive = path.read_bytes()
@@ -278,16 +279,6 @@ def _train(
         job.model.output_shape[-1],
         describe_hardware(hardware),
     )
-
-
-def _check_memory(name: str, hardware: Hardware, say: Callable[[str], None]) -> None:
-    """Says where a net and its batches, which can't stay on the disk as images do, have taken too much."""
-    limit, peak = hardware.memory_bytes, measure_peak_memory()
-    if limit is not None and peak > limit:
-        say(
-            f"warning: {name}: expected to stay under {limit / 1e9:.2f} GB, this process's share of "
-            f"runtime.memory_limit. Received: {peak / 1e9:.2f} GB. Lower batch_size or input_size, or raise the limit."
-        )
 
 
 def _say(what: str) -> None:
