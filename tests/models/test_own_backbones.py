@@ -87,6 +87,17 @@ def test_a_model_without_images_or_without_feature_maps_is_refused(shape, dtype)
         take_backbone(model, "own.keras")
 
 
+def test_a_model_that_is_no_graph_from_one_picture_is_refused():
+    image = keras.Input((28, 28, 1), dtype="uint8")
+    other = keras.Input((28, 28, 1), dtype="uint8")
+    joined = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(keras.layers.Concatenate()([image, other])))
+    two = keras.Model([image, other], keras.layers.Dense(3)(joined))
+    layers = [keras.Input((28, 28, 1), dtype="uint8"), keras.layers.Rescaling(1 / 255), keras.layers.Flatten()]
+    for model, received in ((two, "inputs .* and .* of uint8"), (keras.Sequential(layers), "a Sequential")):
+        with pytest.raises(ModelError, match=rf"own\.keras: expected a model of uint8 images .* Received: {received}"):
+            take_backbone(model, "own.keras")
+
+
 def test_a_model_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ModelError, match=r"transfer\.weights: expected a saved model\. Received: .*/none\.keras"):
         find_weights_file(tmp_path / "none.keras")

@@ -136,12 +136,20 @@ def finish(*processes):
 def test_every_image_has_its_features_also_those_of_a_partial_last_batch(
     extractor, digits, monkeypatch, batch_size, num_parts
 ):
-    monkeypatch.setattr(features, "FEATURE_BATCH_SIZE", batch_size)
+    monkeypatch.setattr(features, "choose_batch_size", lambda _: batch_size)
     images = digits[1].images
     computed = np.concatenate(list(compute_features(extractor, images, num_parts)))
     assert (computed.shape, computed.dtype) == ((100, 256), np.float32)
     np.testing.assert_allclose(computed, extractor.predict(images, verbose=0), rtol=1e-4, atol=1e-5)
     assert np.ptp(computed, axis=0).max() > 0.1, "all images alike: the test could not tell them apart"
+
+
+@pytest.mark.parametrize(("input_size", "batch_size"), [(32, 256), (64, 256), (96, 113), (224, 20)])
+def test_large_images_go_through_the_backbone_a_few_at_a_time(input_size, batch_size):
+    settings = declare("transfer", input_size=input_size, weights="random")
+    wide = build_extractor(build_backbone(settings, None), (28, 28, 1), settings)
+    assert features.choose_batch_size(wide) == batch_size
+    assert batch_size * input_size**2 <= 256 * 64**2
 
 
 def test_features_and_head_give_the_probabilities_of_the_joined_model(extractor, digits, cache):

@@ -98,10 +98,17 @@ def take_backbone(model: keras.Model, path: Path) -> keras.Model:
     Raises:
         ModelError: The model isn't one of images, or has no feature maps.
     """
-    pooling = [layer for layer in model.layers if _count_axes(layer.input) == 4 and _count_axes(layer.output) == 2]
-    is_of_images = _count_axes(model.input) == 4 and model.input.dtype == "uint8"
-    if not (is_of_images and pooling):
-        received = "none of these" if is_of_images else f"inputs {model.input_shape} of {model.input.dtype}"
+    # a Sequential that was loaded isn't a graph that could be cut
+    inputs = [] if isinstance(model, keras.Sequential) else model.inputs
+    is_of_images = len(inputs) == 1 and _count_axes(inputs[0]) == 4 and inputs[0].dtype == "uint8"
+    pooling = [
+        layer
+        for layer in (model.layers if is_of_images else ())
+        if _count_axes(layer.input) == 4 and _count_axes(layer.output) == 2
+    ]
+    if not pooling:
+        told = " and ".join(f"{tensor.shape} of {tensor.dtype}" for tensor in inputs)
+        received = "none of these" if is_of_images else f"inputs {told}" if inputs else "a Sequential"
         raise ModelError(
             f"transfer.weights: {path}: expected a model of uint8 images that pools or flattens feature maps. "
             f"Received: {received}. Name a model that a training stage has saved."

@@ -39,7 +39,10 @@ from cotejo.training.fit import Job, Prepare
 from cotejo.training.hardware import Hardware
 from cotejo.training.side_by_side import join_parts, split_batch
 
-FEATURE_BATCH_SIZE = 256
+#: Images whose features are computed at once, and the least of them, where images are large.
+BATCH_SIZE, LEAST_BATCH_SIZE = 256, 8
+#: Pixels of a batch at most, as many as 256 images of 64x64 have: what a net makes of them has to be in memory.
+BATCH_PIXELS = BATCH_SIZE * 64 * 64
 #: What a killed process left is removed after so long; a live one writes to its file with every batch.
 ABANDONED_AFTER_S = 3600
 
@@ -176,8 +179,16 @@ def compute_features(
 
     # not predict_on_batch, which compiles a last batch anew and repeats each batch on every GPU
     run = tf.function(extract, input_signature=[tf.TensorSpec((None, *images.shape[1:]), images.dtype)])
-    for start in range(0, len(images), FEATURE_BATCH_SIZE):
-        yield run(images[start : start + FEATURE_BATCH_SIZE]).numpy()
+    batch_size = choose_batch_size(extractor)
+    for start in range(0, len(images), batch_size):
+        yield run(images[start : start + batch_size]).numpy()
+
+
+def choose_batch_size(extractor: keras.Model) -> int:
+    """Returns how many images go through an extractor at once: fewer of large ones, whatever it enlarges them to."""
+    shapes = [layer.output.shape for layer in extractor.layers if len(layer.output.shape) == 4]
+    num_pixels: int = max(height * width for _, height, width, _ in shapes)
+    return max(LEAST_BATCH_SIZE, min(BATCH_SIZE, BATCH_PIXELS // num_pixels))
 
 
 def compute_key(settings: Transfer, extractor: keras.Model, images: NDArray[np.uint8], hardware: Hardware) -> str:
@@ -200,8 +211,8 @@ def compute_key(settings: Transfer, extractor: keras.Model, images: NDArray[np.u
         key.update(Path(file).read_bytes())
     for weight in extractor.get_weights():
         key.update(weight.tobytes())
-    for start in range(0, len(images), FEATURE_BATCH_SIZE):
-        key.update(images[start : start + FEATURE_BATCH_SIZE].tobytes())
+    for start in range(0, len(images), BATCH_SIZE):
+        key.update(images[start : start + BATCH_SIZE].tobytes())
     return key.hexdigest()
 
 
