@@ -56,7 +56,7 @@ def test_only_the_two_oldest_mobilenets_are_without_a_digest():
         assert "file_hash" not in (KERAS_SOURCE / f"{module}.py").read_text(encoding="utf-8")
 
 
-def test_every_name_is_the_one_by_which_keras_asks_for_it(monkeypatch):
+def test_names_addresses_and_digests_of_three_nets_are_those_by_which_keras_asks_for_them(monkeypatch):
     class AskedError(Exception):
         pass
 
