@@ -20,7 +20,8 @@ from cotejo.report.measure import find_measure
 from cotejo.report.search_verdict import say_luck, say_verdict
 from cotejo.report.wording import LANGUAGES, Wording
 from cotejo.schema.groups import MODELS
-from cotejo.stage import JOURNAL_FOLDER, STATE_FOLDER
+from cotejo.serving.runtimes import OPENERS
+from cotejo.stage import JOURNAL_FOLDER, STATE_FOLDER, Stopped, stop_on_signals
 from cotejo.tracking.backlog import find_left
 from cotejo.tracking.dvcfiles import PIPELINE_FILE, load_stages
 from cotejo.tracking.lineage import find_root
@@ -29,7 +30,6 @@ from cotejo.tracking.sync import send_left, show_left, show_reused
 
 BEST_PARAMS = Path("reports/search/best_params.yaml")
 SUMMARY = Path("reports/search/summary.json")
-EXPORT_FORMATS = ("saved_model", "tflite", "onnx")
 STYLES = ("table", "markdown", "json")
 
 
@@ -178,7 +178,7 @@ def predict(**asked: Any) -> None:  # noqa: ANN401 - the fields of a Request
 
 
 @commands.command()
-@click.option("--format", "target", type=click.Choice(EXPORT_FORMATS), required=True)
+@click.option("--format", "target", type=click.Choice(tuple(OPENERS)), required=True)
 @click.option(
     "--model", help="lenet, resnet, transfer, finetune, a .keras file, or models:/name@alias.  [default: the champion]"
 )
@@ -197,8 +197,13 @@ def export(**asked: Any) -> None:  # noqa: ANN401 - the fields of a Request
     # MLflow takes a moment to import, and the other commands don't need it
     from cotejo.serving.export import Request, export_model
 
-    for line in export_model(Request(**asked), Path()).lines:
-        click.echo(line)
+    stop_on_signals()
+    try:
+        for line in export_model(Request(**asked), Path()).lines:
+            click.echo(line)
+    except Stopped as stopped:
+        click.echo(f"cotejo: stopped by {stopped}", err=True)
+        sys.exit(stopped.exit_code)
 
 
 def _read_winner() -> tuple[dict[str, Any], dict[str, Any]]:

@@ -140,7 +140,7 @@ def run_stage(body: Callable[[Stage], None], name: str, sections: Sequence[str])
     traceback; 143 and 130 stopped by SIGTERM and SIGINT.
     """
     try:
-        _stop_on_signals()
+        stop_on_signals()
         driver = lineage.find_driver()
         _stop_with(driver)
         with _lock(name):
@@ -240,7 +240,9 @@ def _lock(name: str) -> Iterator[None]:
         lock.release()
 
 
-def _stop_on_signals() -> None:
+def stop_on_signals() -> None:
+    """Has SIGTERM and SIGINT raise `Stopped`, so that what has begun is ended: temporary files, the tracked run."""
+
     def stop(number: int, _: FrameType | None) -> None:
         for later in (signal.SIGTERM, signal.SIGINT):  # once is enough: what is left is to say so in MLflow
             signal.signal(later, signal.SIG_IGN)

@@ -3,14 +3,18 @@
 import json
 import math
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import keras
 import numpy as np
 import onnx
 import pytest
+from filelock import FileLock
+from mlflow import MlflowClient
 from ruamel.yaml import YAML
 from sklearn.metrics import accuracy_score
 
@@ -20,6 +24,7 @@ from cotejo.models import lenet, resnet
 from cotejo.models.backbones import build_backbone, build_extractor, build_head, join
 from cotejo.serving.export import FORMATS, Request, export_model
 from cotejo.serving.parity import compute_parity
+from cotejo.serving.runtimes import OPENERS
 from cotejo.training.archive import save_model
 from declared import declare
 
@@ -56,18 +61,19 @@ def build_transfer():
     for layer in backbone.layers:
         layer.momentum = 0.0  # one pass gives batch normalisation its statistics
     backbone(np.random.default_rng(0).normal(size=(64, 32, 32, 3)), training=True)
-    extractor = build_extractor(backbone, SHAPE)
-    return join(extractor, build_head(extractor.output_shape[-1], len(CLASS_NAMES), settings.dropout_rate))
+    extractor = build_extractor(backbone, SHAPE, settings)
+    return join(extractor, build_head(extractor.output_shape[-1], len(CLASS_NAMES), settings))
 
 
-def build_binary():
-    """One sigmoid unit for two classes."""
+def build_sigmoid():
+    """The head with one sigmoid unit, which `transfer.output: sigmoid` puts on two classes, without a backbone."""
     images = keras.Input(SHAPE, dtype="uint8")
-    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(images))
-    return keras.Model(images, keras.layers.Dense(1, activation="sigmoid")(x))
+    pixels = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(images))
+    head = build_head(64, 2, declare("transfer", output="sigmoid"))
+    return join(keras.Model(images, pixels), head)
 
 
-BUILDERS = {"lenet": build_lenet, "resnet": build_resnet, "transfer": build_transfer, "binary": build_binary}
+BUILDERS = {"lenet": build_lenet, "resnet": build_resnet, "transfer": build_transfer, "sigmoid": build_sigmoid}
 
 
 def save(build, path):
@@ -82,13 +88,13 @@ def images():
     return np.random.default_rng(1).integers(0, 256, (120, *SHAPE), dtype=np.uint8)
 
 
-def write_study(root, images):
+def write_study(root, images, class_names=CLASS_NAMES):
     """A study's folder as far as export looks at it, without tracking."""
     processed = root / "data/processed"
     processed.mkdir(parents=True)
     np.save(processed / "test_images.npy", images)
-    np.save(processed / "test_labels.npy", np.arange(len(images)) % len(CLASS_NAMES))
-    described = {"name": "noise", "class_names": CLASS_NAMES, "image_shape": list(SHAPE), "digest": "0" * 64}
+    np.save(processed / "test_labels.npy", np.arange(len(images)) % len(class_names))
+    described = {"name": "noise", "class_names": class_names, "image_shape": list(SHAPE), "digest": "0" * 64}
     (processed / "dataset.json").write_text(json.dumps(described))
     declared = YAML().load(ROOT / "params.yaml")
     declared["runtime"]["tracking"] = "off"
@@ -173,15 +179,17 @@ def test_an_onnx_file_says_what_it_takes_and_names_the_classes(study, tmp_path):
     assert json.loads(known["class_names"]) == CLASS_NAMES
 
 
-def test_a_sigmoid_for_two_classes_is_exported_too(study, tmp_path):
-    described = json.loads((study / "data/processed/dataset.json").read_text())
+@pytest.mark.parametrize("target", ["tflite", "onnx"])
+def test_a_sigmoid_head_answers_with_both_classes_as_keras_does(study, images, tmp_path, target):
     root = tmp_path / "study"
-    shutil.copytree(study / "data", root / "data")
-    shutil.copy(study / "params.yaml", root)
-    (root / "data/processed/dataset.json").write_text(json.dumps({**described, "class_names": ["a", "b"]}))
-    archive = study / "models/binary/seed-0/model.keras"
-    exported = export_model(ask("onnx", archive, output=tmp_path / "two.onnx"), root)
-    assert json.loads(exported.report.read_text())["parity"]["top1_agreement"] == 1
+    write_study(root, images, CLASS_NAMES[:2])
+    archive, output = study / "models/sigmoid/seed-0/model.keras", tmp_path / FILES[target]
+    export_model(ask(target, archive, output=output), root)
+    answers = OPENERS[target](output)(images)
+    expected = keras.saving.load_model(archive, safe_mode=True).predict(images, verbose=0)
+    assert answers.shape == (len(images), 2)
+    np.testing.assert_allclose(answers, expected, atol=1e-4)
+    np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-6)
 
 
 @pytest.mark.parametrize("target", ["tflite", "onnx"])
@@ -245,6 +253,80 @@ def test_an_older_export_is_replaced_and_another_file_is_not(study, tmp_path):
             export_model(ask("onnx", archive, output=output), study)
 
 
+def test_what_a_user_keeps_beside_a_saved_model_is_not_deleted(study, tmp_path):
+    archive, output = study / "models/lenet/seed-0/model.keras", tmp_path / "served"
+    export_model(ask("saved_model", archive, output=output), study)
+    (output / "README.md").write_text("how we serve it")
+    with pytest.raises(CotejoError, match=r"holds a SavedModel and nothing else. Received: .*served"):
+        export_model(ask("saved_model", archive, output=output), study)
+    assert (output / "README.md").read_text() == "how we serve it"
+
+
+def test_a_saved_model_that_a_killed_export_had_set_aside_is_back_at_the_next(study, tmp_path):
+    output = tmp_path / "served"
+    export_model(ask("saved_model", study / "models/lenet/seed-0/model.keras", output=output), study)
+    before = list_files(output)
+    output.rename(tmp_path / ".served.replaced")
+    save(build_not_a_number, tmp_path / "odd/model.keras")
+    with pytest.raises(CotejoError, match="expected saved_model to answer as Keras does"):
+        export_model(ask("saved_model", tmp_path / "odd/model.keras", output=output), study)
+    assert list_files(output) == before
+    assert not (tmp_path / ".served.replaced").exists()
+
+
+def test_what_killed_exports_have_left_is_removed_and_what_another_one_works_on_is_not(study, tmp_path):
+    left, used = tmp_path / ".cotejo-export-left", tmp_path / ".cotejo-export-used"
+    for folder in (left, used):
+        folder.mkdir()
+        (folder / "lock").touch()
+        (folder / "model.onnx").write_bytes(b"half")
+    with FileLock(used / "lock"):
+        export_model(ask("onnx", study / "models/lenet/seed-0/model.keras", output=tmp_path / "net.onnx"), study)
+        assert (used / "model.onnx").read_bytes() == b"half"
+    assert not left.exists()
+
+
+def link_to_a_folder(folder):
+    (folder / "kept").mkdir()
+    (folder / "link").symlink_to("kept")
+    return folder / "link"
+
+
+def link_to_nothing(folder):
+    (folder / "link.onnx").symlink_to("gone.onnx")
+    return folder / "link.onnx"
+
+
+@pytest.mark.parametrize(
+    ("target", "place", "said"),
+    [
+        ("onnx", lambda folder: folder / "file/x.onnx", r"expected --output to be in a folder. Received: .*/file is a"),
+        ("onnx", lambda folder: folder / "file/y/x.onnx", r"expected --output to be in a folder. Received: .*/file is"),
+        ("onnx", link_to_nothing, "the name of a file or folder to write. Received: .*link.onnx, a symbolic link"),
+        ("saved_model", link_to_a_folder, "the name of a file or folder to write. Received: .*link, a symbolic link"),
+        ("saved_model", lambda folder: folder / "x/..", r"the name of a file or folder to write. Received: .*x/\.\."),
+        ("saved_model", lambda _: Path(), r"the name of a file or folder to write. Received: \.\."),
+        # nobody can write there, root neither
+        ("onnx", lambda _: Path("/proc/x.onnx"), "expected to write /proc/x.onnx. Received: No such file"),
+        ("onnx", lambda folder: folder / ("x" * 300 + ".onnx"), "expected to write .*. Received: File name too long"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_said_in_one_line_and_nothing_is_left(study, tmp_path, target, place, said):
+    (tmp_path / "file").touch()
+    output = place(tmp_path)
+    before = list_files(tmp_path)
+    with pytest.raises(CotejoError, match=said) as caught:
+        export_model(ask(target, study / "models/lenet/seed-0/model.keras", output=output), study)
+    assert len(str(caught.value).splitlines()) == 1
+    assert list_files(tmp_path) == before
+
+
+def test_a_model_of_other_classes_than_the_study_s_is_refused(study, tmp_path):
+    with pytest.raises(CotejoError, match=r"and 3 classes, .* Received: images of shape \(8, 8, 1\) and 2 classes"):
+        export_model(ask("onnx", study / "models/sigmoid/seed-0/model.keras", output=tmp_path / "net.onnx"), study)
+    assert list_files(tmp_path) == []
+
+
 def test_a_package_that_is_not_installed_is_named_before_anything_is_done(study, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)  # as find_spec sees a module that can't be imported
     with pytest.raises(
@@ -281,36 +363,71 @@ def test_parity_is_the_share_of_same_classes_and_the_largest_difference(received
     assert parity.holds is holds
 
 
-def test_a_single_column_is_the_probability_of_the_second_class():
-    expected, received = np.array([[0.4], [0.6], [0.9]]), np.array([[0.51], [0.61], [0.3]])
-    assert compute_parity(expected, received) == pytest.approx((3, 1 / 3, 0.6))
-
-
-def test_the_command_exports_the_study_s_model_prints_the_parity_and_logs_it(study, environment, tmp_path):
+@pytest.fixture
+def tracked(study, environment, tmp_path):
+    """A study of its own that records its runs, and how a command is started in it."""
     root = tmp_path / "study"
     shutil.copytree(study, root)
     declared = YAML().load(root / "params.yaml")
     declared["runtime"].update(tracking="on", tracking_timeout_s=60)
     YAML().dump(declared, root / "params.yaml")
-    command = ["cotejo", "export", "--format", "onnx", "--model", "lenet", "--seed", "0", "--images", "60"]
-    environment = {**environment, "PYTHONPATH": ":".join(sys.path)}
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    output = Path("exports/lenet-seed-0/model.onnx")
-    assert done.stdout.splitlines()[0] == f"lenet, seed 0 -> {output}"
-    assert (root / output).is_file()
-    from mlflow import MlflowClient
+    told = {**environment, "PYTHONPATH": ":".join(sys.path)}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return root, lambda *options: subprocess.Popen(["cotejo", "export", *options], cwd=root, env=told, **streams)
 
+
+def wait_for(pattern, root):
+    while not list(root.glob(pattern)):
+        time.sleep(0.05)  # pytest's own time limit ends it
+
+
+def find_run(root):
     client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
     (run,) = client.search_runs([client.get_experiment_by_name("cotejo").experiment_id])
+    return run, client
+
+
+def test_the_command_exports_the_study_s_model_prints_the_parity_and_logs_it(tracked):
+    root, start = tracked
+    process = start("--format", "onnx", "--model", "lenet", "--seed", "0", "--images", "60")
+    stdout, stderr = process.communicate()
+    assert (process.returncode, stderr) == (0, "")
+    output = Path("exports/lenet-seed-0/model.onnx")
+    assert stdout.splitlines()[0] == f"lenet, seed 0 -> {output}"
+    assert [path.name for path in (root / "exports").iterdir()] == ["lenet-seed-0"]
+    assert (root / output).is_file()
+    run, client = find_run(root)
     assert run.info.status == "FINISHED"
     assert run.data.metrics["parity_top1_agreement"] == 1
     assert run.data.params["format"] == "onnx"
     (artifact,) = client.list_artifacts(run.info.run_id)
     assert artifact.path == "model.onnx.parity.json"
-    again = subprocess.run(
-        [*command[:4], "--model", "lenett"], cwd=root, env=environment, capture_output=True, text=True, check=False
-    )
-    assert (again.returncode, again.stdout) == (2, "")
-    assert "Did you mean `lenet`?" in again.stderr
-    assert len(again.stderr.splitlines()) == 1
+    again = start("--format", "onnx", "--model", "lenett")
+    stdout, stderr = again.communicate()
+    assert (again.returncode, stdout) == (2, "")
+    assert "Did you mean `lenet`?" in stderr
+    assert len(stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_export_leaves_nothing_but_a_killed_run(tracked, sent, code):
+    root, start = tracked
+    before = set(root.iterdir())
+    process = start("--format", "saved_model", "--model", "resnet", "--seed", "0")
+    wait_for("exports/.cotejo-export-*/*", root)
+    process.send_signal(sent)
+    stdout, stderr = process.communicate()
+    assert (process.returncode, stdout) == (code, "")
+    assert stderr == f"cotejo: stopped by {sent.name}\n"
+    assert {path.name for path in set(root.iterdir()) - before} <= {".cotejo", "mlflow.db", "mlruns"}
+    assert find_run(root)[0].info.status == "KILLED"
+
+
+def test_an_export_that_cannot_be_written_ends_its_run(tracked):
+    root, start = tracked
+    process = start("--format", "onnx", "--model", "lenet", "--seed", "0", "--output", "/proc/x.onnx")
+    stdout, stderr = process.communicate()
+    assert (process.returncode, stdout) == (2, "")
+    assert stderr.startswith("cotejo: expected to write /proc/x.onnx. Received: No such file or directory")
+    assert len(stderr.splitlines()) == 1
+    assert find_run(root)[0].info.status == "FAILED"

@@ -47,11 +47,16 @@ def load_classifier(archive: Archive, facts: Facts) -> Classifier:
     """Loads a model; raises `ModelError` where it isn't one, or isn't of what is known of it."""
     configure_hardware(Setup(os.cpu_count() or 1, "float32"))
     model = load_model(archive.path)
-    _check_model(archive, facts, model)
+    check_model(archive, facts, model)
     return Classifier(archive, facts, model)
 
 
-def _check_model(archive: Archive, facts: Facts, model: keras.Model) -> None:
+def check_model(archive: Archive, facts: Facts, model: keras.Model) -> None:
+    """Holds a loaded model against what is known of it.
+
+    Raises:
+        ModelError: It takes images of another shape, or tells other classes apart.
+    """
     taken, given = tuple(model.input_shape[1:]), model.output_shape[-1]
     fits = all(side in (None, expected) for side, expected in zip(taken, facts.image_shape, strict=False))
     if len(taken) != 3 or not fits or given != len(facts.class_names):

@@ -3,7 +3,8 @@
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
@@ -12,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from cotejo.data.splits import load_split
@@ -22,7 +24,7 @@ from cotejo.serving.facts import Facts, load_facts
 from cotejo.serving.parity import LEAST_AGREEMENT, TOLERANCE, Parity, compute_parity, run_all
 from cotejo.serving.runtimes import IMAGES, OPENERS, PROBABILITIES
 from cotejo.serving.screen import hiding_stderr
-from cotejo.stage import JOURNAL_FOLDER, STATE_FOLDER
+from cotejo.stage import JOURNAL_FOLDER, STATE_FOLDER, Stopped
 from cotejo.tracking import journal, lineage
 from cotejo.tracking.mlflow_client import Delivery
 from cotejo.tracking.records import digest_path, say_first_line
@@ -44,6 +46,11 @@ PACKAGES = {
 }
 PROCESSED = Path("data/processed")
 EXPORTS = Path("exports")
+#: What TensorFlow puts into a SavedModel's folder.
+SAVED_MODEL = "saved_model.pb"
+SAVED_MODEL_ENTRIES = {SAVED_MODEL, "fingerprint.pb", "variables", "assets", "assets.extra"}
+#: Begins the names of the folders in which files are made; each holds a lock as long as its export runs.
+WORK_PREFIX, WORK_LOCK = ".cotejo-export-", "lock"
 
 
 class Request(NamedTuple):
@@ -82,8 +89,8 @@ def export_model(request: Request, root: Path) -> Exported:
         root: The study's folder, with the test images to compare on.
 
     Raises:
-        CotejoError: There is no such model, a package is missing, the format can't hold the model, or its file answers
-            otherwise than Keras; nothing is left then.
+        CotejoError: There is no such model, a package is missing, the format can't hold the model, its file answers
+            otherwise than Keras, or can't be written; nothing is left then.
     """
     _check_packages(request.target)
     with TemporaryDirectory(prefix="cotejo-") as folder:
@@ -91,37 +98,35 @@ def export_model(request: Request, root: Path) -> Exported:
         facts = load_facts(archive, root)
         images = _choose_images(root, archive, facts, request.num_images)
         output = request.output or root / EXPORTS / _name(archive) / FILES[request.target]
-        _check_output(output, request.target)
-        tracked = _open_run(root, archive, request.target)
-        try:
-            described, exported = _export(archive, facts, images, request.target, output)
-        except CotejoError as error:
-            tracked(None, None, error)
-            raise
-    tracked(described, exported.report, None)
+        place = root / EXPORTS if request.output is None else output.parent
+        with _saying_what_failed(output):
+            _check_output(output, request.target)
+            with _track(root, archive, request.target) as run, _make_work_folder(place) as work:
+                described, exported = _export(archive, facts, images, request.target, output, work)
+                run.log_metrics({f"parity_{key}": described["parity"][key] for key in Parity._fields})
+                run.log_artifact(exported.report)
     return exported
 
 
 def _export(
-    archive: Archive, facts: Facts, images: NDArray[np.uint8], target: str, output: Path
+    archive: Archive, facts: Facts, images: NDArray[np.uint8], target: str, output: Path, work: Path
 ) -> tuple[dict[str, Any], Exported]:
-    # beside where it is to be, so that it can be moved there in one step
-    with TemporaryDirectory(prefix=".cotejo-export-", dir=_find_existing(output.parent)) as folder:
-        partial_file = Path(folder) / FILES[target]
-        parity, of_original = _quietly(partial(_convert, archive, facts, images, target, partial_file))
-        if not parity.holds:
-            raise ModelError(
-                f"{archive.name}: expected {target} to answer as Keras does, within {TOLERANCE:g} and for "
-                f"{LEAST_AGREEMENT:.0%} of the images. Received: {parity}. Nothing was written; please report it with "
-                "the model's section of params.yaml."
-            )
-        described = _describe(archive, facts, target, output, parity, of_original)
-        report = Path(folder) / "parity.json"
-        report.write_text(json.dumps(described, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        exported = Exported(
-            output, output.with_name(f"{output.name}.parity.json"), _sum_up(archive, output, parity, of_original)
+    _restore(output)
+    partial_file = work / FILES[target]
+    parity, of_original = _quietly(partial(_convert, archive, facts, images, target, partial_file))
+    if not parity.holds:
+        raise ModelError(
+            f"{archive.name}: expected {target} to answer as Keras does, within {TOLERANCE:g} and for "
+            f"{LEAST_AGREEMENT:.0%} of the images. Received: {parity}. Nothing was written; please report it with "
+            "the model's section of params.yaml."
         )
-        _move(partial_file, output, report, exported.report)
+    described = _describe(archive, facts, target, output, parity, of_original)
+    report = work / "parity.json"
+    report.write_text(json.dumps(described, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    exported = Exported(
+        output, output.with_name(f"{output.name}.parity.json"), _sum_up(archive, output, parity, of_original)
+    )
+    _move(partial_file, output, report, exported.report)
     return described, exported
 
 
@@ -129,13 +134,17 @@ def _convert(
     archive: Archive, facts: Facts, images: NDArray[np.uint8], target: str, path: Path
 ) -> tuple[Parity, Parity | None]:
     """Writes the file, and compares it with Keras; with the saved model too, where that computes in bfloat16."""
+    from cotejo.serving.classifier import check_model
     from cotejo.serving.conversion import convert, load_convertible
 
     model, original = load_convertible(archive.path, target)
+    check_model(archive, facts, model)
     try:
         convert(model, target, path, _list_facts(archive, facts))
         run = OPENERS[target](path)
         answers = run_all(run, images)
+    except (OSError, MemoryError):
+        raise  # the machine's, not the format's
     except Exception as error:
         raise ModelError(
             f"{archive.name}: expected a model that {target} can hold. Received: {type(error).__name__}: "
@@ -158,6 +167,12 @@ def _check_packages(target: str) -> None:
 
 
 def _check_output(output: Path, target: str) -> None:
+    if output.name in ("", "..") or output.is_symlink():
+        what = f"{output}, a symbolic link" if output.is_symlink() else output
+        raise ParamsError(f"expected --output to end in the name of a file or folder to write. Received: {what}.")
+    nearest = _find_existing(output.parent)
+    if not nearest.is_dir():
+        raise ParamsError(f"expected --output to be in a folder. Received: {output}, and {nearest} is a file.")
     suffix = Path(FILES[target]).suffix
     if suffix and (output.suffix != suffix or output.is_dir()):
         what = f"{output}, a folder" if output.is_dir() else output
@@ -167,13 +182,14 @@ def _check_output(output: Path, target: str) -> None:
     is_other = output.is_file() or (output.is_dir() and any(output.iterdir()) and not _is_saved_model(output))
     if not suffix and is_other:
         raise ParamsError(
-            f"expected --output to be a folder that isn't there, is empty, or holds a SavedModel to replace. Received: "
-            f"{output}, with something else."
+            f"expected --output to be a folder that isn't there, is empty, or holds a SavedModel and nothing else. "
+            f"Received: {output}, with something else."
         )
 
 
 def _is_saved_model(folder: Path) -> bool:
-    return (folder / "saved_model.pb").is_file()
+    names = {entry.name for entry in folder.iterdir()}
+    return SAVED_MODEL in names and names <= SAVED_MODEL_ENTRIES
 
 
 def _choose_images(root: Path, archive: Archive, facts: Facts, num_images: int) -> NDArray[np.uint8]:
@@ -238,42 +254,104 @@ def _find_existing(folder: Path) -> Path:
     return folder
 
 
+@contextmanager
+def _make_work_folder(place: Path) -> Iterator[Path]:
+    """Gives a temporary folder from which a file can be moved to its place in one step.
+
+    Folders that had to be made for it go again where nothing has come into them.
+
+    Args:
+        place: The folder that it is made in, on the file system of what is to be written.
+    """
+    made = [folder for folder in (place, *place.parents) if not folder.exists()]
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        _remove_left_over(place)
+        with TemporaryDirectory(prefix=WORK_PREFIX, dir=place) as folder, FileLock(Path(folder) / WORK_LOCK):
+            yield Path(folder)
+    finally:
+        for empty in made:
+            with suppress(OSError):
+                empty.rmdir()
+
+
+def _remove_left_over(place: Path) -> None:
+    """Removes the temporary folders of exports that were killed: those whose lock nobody holds."""
+    for lock in place.glob(f"{WORK_PREFIX}*/{WORK_LOCK}"):
+        with suppress(Timeout, OSError), FileLock(lock, timeout=0):
+            shutil.rmtree(lock.parent)
+
+
 def _move(file: Path, output: Path, report: Path, report_output: Path) -> None:
     """Puts file and report in their places; an older report goes first, so that it never stands beside a new file."""
     output.parent.mkdir(parents=True, exist_ok=True)
     report_output.unlink(missing_ok=True)
-    if output.is_dir():
-        shutil.rmtree(output)
-    file.replace(output)
-    report.replace(report_output)
+    try:
+        if output.is_dir():  # a folder can't be replaced in one step
+            output.rename(_name_replaced(output))
+        file.replace(output)
+        report.replace(report_output)
+    finally:
+        _restore(output)
+
+
+def _restore(output: Path) -> None:
+    """Puts a replaced SavedModel back where no new one has come to its place, or else removes it."""
+    replaced = _name_replaced(output)
+    if replaced.is_dir() and output.exists():
+        shutil.rmtree(replaced, ignore_errors=True)
+    elif replaced.is_dir():
+        replaced.rename(output)
+
+
+def _name_replaced(output: Path) -> Path:
+    return output.with_name(f".{output.name}.replaced")
+
+
+@contextmanager
+def _saying_what_failed(output: Path) -> Iterator[None]:
+    """Says in one line what the machine has refused."""
+    try:
+        yield
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        raise ParamsError(
+            f"expected to write {output}. Received: {error.strerror or say_first_line(error)}{where}. Free some space, "
+            "or name a place that can be written with --output."
+        ) from error
+    except MemoryError as error:
+        raise ModelError(
+            f"expected memory for the model twice, to compare {output} with Keras. Received: too little. Stop other "
+            "programs, or use a machine with more."
+        ) from error
 
 
 def _quietly(work: Callable[[], T]) -> T:
     """Keeps back what TensorFlow and the converters write on their way, also where the file isn't as expected."""
-    failed: ModelError | None = None
+    failed: BaseException | None = None
     with hiding_stderr():
         try:
             return work()
-        except ModelError as error:
+        except (CotejoError, OSError, MemoryError, Stopped) as error:
             failed = error
     raise failed
 
 
-def _open_run(
-    root: Path, archive: Archive, target: str
-) -> Callable[[Mapping[str, Any] | None, Path | None, CotejoError | None], None]:
-    """Opens a tracked run of the export, and returns what ends it."""
+@contextmanager
+def _track(root: Path, archive: Archive, target: str) -> Iterator[journal.Run]:
+    """Gives the tracked run of an export, and finishes it however the export ends."""
     runtime = load_params([], root / "params.yaml").runtime
     delivery = Delivery(root.resolve(), root / STATE_FOLDER, runtime.tracking_timeout_s)
     tracker = Tracker(root / JOURNAL_FOLDER, delivery if runtime.tracking == "on" else None)
     run = journal.Run(tracker, "export", None, lineage.describe_run("export"))
-    run.log_params({"format": target, "model": archive.name, "model.sha256": digest_path(archive.path)})
-
-    def end(described: Mapping[str, Any] | None, report: Path | None, error: CotejoError | None) -> None:
-        if described and report:
-            run.log_metrics({f"parity_{key}": described["parity"][key] for key in Parity._fields})
-            run.log_artifact(report)
-        run.finish("FAILED" if error else "FINISHED", say_first_line(error) if error else "")
-        tracker.close(runtime.tracking_timeout_s)
-
-    return end
+    try:
+        run.log_params({"format": target, "model": archive.name, "model.sha256": digest_path(archive.path)})
+        yield run
+    except BaseException as error:
+        run.finish(journal.state_of(error), say_first_line(error))
+        raise
+    else:
+        run.finish("FINISHED")
+    finally:
+        with suppress(Stopped):  # what the export was there for is done
+            tracker.close(runtime.tracking_timeout_s)

@@ -42,21 +42,16 @@ def compute_parity(expected: NDArray[np.float32], received: NDArray[np.float32])
     """Compares two models' probabilities of the same images.
 
     Args:
-        expected: Shape (num_images, num_classes), or (num_images, 1): the probability of the second of two classes.
-        received: Likewise.
+        expected: Keras's, of shape (num_images, num_classes).
+        received: The file's, likewise.
 
     Returns:
         How far apart they are; infinitely, where the shapes differ or something isn't a number.
     """
     if expected.shape != received.shape or not np.isfinite(received).all():
         return Parity(len(expected), 0.0, float("inf"))
-    same = _decide(expected) == _decide(received)
+    same = expected.argmax(axis=1) == received.argmax(axis=1)
     return Parity(len(expected), float(same.mean()), float(np.abs(expected - received).max()))
-
-
-def _decide(y_prob: NDArray[np.float32]) -> NDArray[np.int64]:
-    decided: NDArray[np.int64] = (y_prob[:, 0] > 0.5).astype(int) if y_prob.shape[1] == 1 else y_prob.argmax(axis=1)
-    return decided
 
 
 def run_all(run: Run, images: NDArray[np.uint8]) -> NDArray[np.float32]:

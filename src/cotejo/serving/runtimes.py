@@ -1,14 +1,21 @@
-"""Runs an exported file where it will be used: in its own runtime, without Keras."""
+"""Runs an exported file where it will be used: in its own runtime, without Keras.
+
+The command line takes the formats from here, so nothing that takes time is imported, not even NumPy.
+"""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-#: From uint8 images to probabilities, each of shape (num_images, ...).
-Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+Images: TypeAlias = "NDArray[np.uint8]"
+Probabilities: TypeAlias = "NDArray[np.float32]"
+#: From images to probabilities, each of shape (num_images, ...).
+Run = Callable[[Images], Probabilities]
 
 #: The names that an exported file gives what it takes and what it returns.
 IMAGES, PROBABILITIES = "images", "probabilities"
@@ -20,10 +27,9 @@ def open_saved_model(path: Path) -> Run:
 
     loaded = tf.saved_model.load(str(path))
 
-    def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = loaded.signatures["serving_default"](images=tf.constant(images))[
-            PROBABILITIES
-        ].numpy()
+    def run(images: Images) -> Probabilities:
+        answers = loaded.signatures["serving_default"](images=tf.constant(images))
+        found: Probabilities = answers[PROBABILITIES].numpy()
         return found
 
     return run
@@ -35,8 +41,8 @@ def open_tflite(path: Path) -> Run:
 
     runner = Interpreter(model_path=str(path), num_threads=os.cpu_count() or 1).get_signature_runner()
 
-    def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = runner(images=images)[PROBABILITIES]
+    def run(images: Images) -> Probabilities:
+        found: Probabilities = runner(images=images)[PROBABILITIES]
         return found
 
     return run
@@ -50,8 +56,8 @@ def open_onnx(path: Path) -> Run:
     options.log_severity_level = 3  # errors; it warns of what its own optimizer has left
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
-    def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = session.run([PROBABILITIES], {IMAGES: images})[0]
+    def run(images: Images) -> Probabilities:
+        found: Probabilities = session.run([PROBABILITIES], {IMAGES: images})[0]
         return found
 
     return run
