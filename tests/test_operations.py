@@ -85,15 +85,18 @@ def test_a_parameter_that_can_not_be_is_refused_where_it_stands(entry, said):
         ([CANNY, RESIZE, GREY], "no operations.2.grayscale after operations.0.canny, which leaves one channel."),
         (
             [RESIZE, {"name": "median_blur", "kernel_size": 17}],
-            "operations.1.median_blur.kernel_size within the 16x24 pixels that a resize before it makes, not 17.",
+            "operations.1.median_blur.kernel_size within the 24x16 pixels (width x height) that a resize "
+            "before it makes, not 17.",
         ),
         (
             [RESIZE, {"name": "clahe", "clip_limit": 2.0, "tiles": 32}],
-            "operations.1.clahe.tiles of a pixel or more of the 16x24 pixels that a resize before it makes, not 32.",
+            "operations.1.clahe.tiles of a pixel or more of the 24x16 pixels (width x height) that a resize "
+            "before it makes, not 32.",
         ),
         (
             [RESIZE, {"name": "translate", "right": 0, "down": -16, "pad_value": 0}],
-            "operations.1.translate to leave some of the 16x24 pixels that a resize before it makes, not to move them "
+            "operations.1.translate to leave some of the 24x16 pixels (width x height) that a resize "
+            "before it makes, not to move them "
             "by right 0 and down -16.",
         ),
     ],

@@ -516,6 +516,19 @@ def test_a_stage_may_declare_single_keys_of_a_section(tmp_path):
         ("directory", "data/raw", "data: expected the path of your folder with name directory, not data/raw"),
         ("directory", "./photos/", "data: expected path photos, the plainest spelling, not ./photos/."),
         ("directory", "~/photos", "data: expected a path without ~, which nothing here fills in, not ~/photos."),
+        ("directory", ".", "data: expected the path of a folder of images, not ., which holds the study itself."),
+        (
+            "directory",
+            "../..",
+            "data: expected the path of a folder of images, not ../.., which holds the study itself.",
+        ),
+        (
+            "directory",
+            "data",
+            "data: expected the path of a folder of images alone, not data: data/raw is the study's own",
+        ),
+        ("directory", "data/processed", "alone, not data/processed: data/processed is the study's own"),
+        ("directory", "models/lenet", "alone, not models/lenet: models is the study's own"),
         ("directory", "", "data.path: expected at least 1 character. Received: ''."),
     ],
 )
@@ -524,7 +537,9 @@ def test_a_path_that_dvc_would_read_otherwise_is_refused(tree, name, path, said)
     assert said in refusal(tree)
 
 
-@pytest.mark.parametrize("path", ["photos", "my photos/été", "../photos", "/data/photos", "$HOME"])
+@pytest.mark.parametrize(
+    "path", ["photos", "data/photos", "models of cars", "my photos/été", "../photos", "/data/photos", "$HOME"]
+)
 def test_a_folder_may_be_anywhere(tree, path):
     tree["data"] |= {"name": "directory", "path": path}
     assert parse_params(tree).data.path == path

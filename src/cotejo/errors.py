@@ -30,6 +30,10 @@ class ImageError(DataError):
         self.reason = reason
 
 
+class OperationError(DataError):
+    """An operation leaves nothing of an image, or can't be applied to one of its size: the parameters' fault."""
+
+
 class ModelError(CotejoError):
     """A model can't be built, trained or loaded as declared."""
 

@@ -53,6 +53,7 @@ def test_near_duplicates_are_named_and_kept(tmp_path):
     assert {example["first"], example["second"]} == {"test/dog/one.png (dog)", "train/cat/other.png (cat)"}
     assert card["splits"]["train"]["num_samples"] == 21
     assert "| test/dog/one.png (dog) | train/cat/other.png (cat) |" in render_card(card)
+    assert "- train and test: at least " in render_card(card)  # 62 images: more than each is compared with
 
 
 def test_names_keep_the_tables_whole(folder, tmp_path):
@@ -80,4 +81,38 @@ def test_what_is_left_out_is_said_on_stderr(folder, tmp_path, capsys):
     (folder / "niño/empty.png").touch()
     _, card = prepare(folder, tmp_path / "out", operations=[RESIZE], on_bad_file="skip")
     warn_left_out(card)
-    assert capsys.readouterr().err == "preprocess: left out 1 that can't be read; the data card has their names\n"
+    assert (
+        capsys.readouterr().err == "preprocess: left out 1 that can't be read; reports/data/card.json has their names\n"
+    )
+
+
+def test_all_that_is_left_out_is_named_in_the_json_and_the_first_in_the_markdown(tmp_path):
+    folder = make_splits(tmp_path / "pictures", "train", "test")
+    for number in range(25):
+        (folder / f"train/cat/empty {number:02}.png").touch()
+        save(folder / f"test/dog/other {number:02}.png", draw(7000 + number))
+        save(folder / f"train/dog/twice {number:02}.png", draw(7000 + number))
+    _, card = prepare(folder, tmp_path / "out", on_bad_file="skip")
+    empty = [f"train/cat/empty {number:02}.png (an empty file)" for number in range(25)]
+    assert sorted(card["unreadable"]["files"]) == empty
+    assert sorted(first for first, _ in card["duplicates"]["examples"]) == [
+        f"train/dog/twice {number:02}.png" for number in range(25)
+    ]
+    text = render_card(card)
+    assert text.count("(an empty file)") == text.count("twice") == 20
+    assert text.count("  - and 5 more, in card.json") == 2
+
+
+def test_images_at_the_wrong_depth_are_counted_on_stderr(tmp_path, capsys):
+    folder = make_classes(tmp_path / "pictures")
+    make_classes(folder / "cat/2024", ("may", "june"), first=500)
+    save(folder / "cat/2024/may/.hidden.png", draw(0))
+    save(folder / "cover.jpg", draw(0))
+    _, card = prepare(folder, tmp_path / "out")
+    warn_left_out(card)
+    assert capsys.readouterr().err.splitlines() == [
+        "preprocess: left alone images in folders within a class's folder: 20; move them into the class's folder "
+        "itself, or leave it so",
+        "preprocess: left alone images outside of a class's folder: 1; move them into their class's folder, or leave "
+        "it so",
+    ]

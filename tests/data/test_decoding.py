@@ -1,5 +1,8 @@
 """Files that Pillow writes in every format come back as the pixels that went in."""
 
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -155,6 +158,29 @@ def test_a_file_that_declares_a_huge_picture_is_refused_before_there_is_room_for
     Image.new("1", (10_000, 9_000)).save(tmp_path / "bomb.png")
     with pytest.raises(DataError, match=r"bomb.png: expected .* Received: more than 89,478,485 pixels"):
         decode_image(tmp_path / "bomb.png")
+
+
+def test_pillow_says_nothing_of_its_own_in_any_thread(tmp_path):
+    whole = save(tmp_path / "whole.jpg", SOFT, exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff").read_bytes()
+    for number in range(20):
+        (tmp_path / f"{number}.jpg").write_bytes(whole)
+    Image.new("1", (10_000, 9_000)).save(tmp_path / "bomb.png")
+    code = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from cotejo.data.decoding import decode_image, has_color
+from cotejo.errors import DataError
+with ThreadPoolExecutor(4) as pool:
+    print({image.shape for image in pool.map(decode_image, sorted(Path(sys.argv[1]).glob("*.jpg")))})
+try:
+    has_color(Path(sys.argv[1], "bomb.png")), decode_image(Path(sys.argv[1], "bomb.png"))
+except DataError as error:
+    print(str(error).rpartition("Received: ")[2])
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["{(64, 96, 3)}", "more than 89,478,485 pixels."]
+    assert done.stderr == ""
 
 
 def test_colours_become_grey_as_pillow_makes_them(tmp_path):

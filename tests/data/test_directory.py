@@ -3,6 +3,7 @@
 import json
 import os
 import unicodedata
+from pathlib import Path
 
 import pytest
 
@@ -51,7 +52,8 @@ def test_what_is_no_image_is_left_alone_and_counted_by_kind(tmp_path):
     listing = list_directory(tmp_path)
     assert len(listing.splits[""]) == 20
     assert listing.skipped == {
-        ".db": 1, ".txt": 1, "folders within a class's folder": 1, "hidden": 3, "images outside of a class's folder": 1,
+        ".db": 1, ".txt": 1, "hidden": 3, "images in folders within a class's folder": 1,
+        "images outside of a class's folder": 1,
         "no suffix": 1,
     }  # fmt: skip
 
@@ -133,6 +135,14 @@ def change(kind, folder):
         return make_splits(folder, "train")
     if kind == "valid":
         return make_splits(folder, "train", "test", "valid")
+    if kind in ("Train", "testing"):
+        return make_splits(folder, *{"Train": ("Test", "Train"), "testing": ("testing", "training")}[kind])
+    if kind == "Test beside train":
+        return make_splits(folder, "train", "Test")
+    if kind == "wrapped":
+        return make_splits(folder / "flowers", "train", "test").parent
+    if kind == "holds the study":
+        return Path.cwd().parent
     if kind == "one class":
         return make_classes(folder, ("cat",))
     if kind == "flat":
@@ -158,7 +168,12 @@ def change(kind, folder):
         ("missing", r"data.path: expected a folder of images. Received: .*none, no such folder. Correct the path"),
         ("a file", r"data.path: expected a folder of images. Received: .*a.png, a file"),
         ("train alone", r"expected train and test. Received: no test. Make it, or .* data.path: .*/train"),
-        ("valid", r"expected train, test and perhaps val. Received: valid beside them. Rename it to val"),
+        ("valid", r"expected train, test and perhaps val. Received: valid beside them. Did you mean val\?"),
+        ("Train", r"expected train, test .*Received: Test; Train. Did you mean test, train\? Rename them"),
+        ("testing", r"Received: testing; training. Did you mean test, train\? Rename them"),
+        ("Test beside train", r"Received: Test beside them. Did you mean test\?"),
+        ("wrapped", r"Received: one folder, flowers, with folders in it. Did you mean data.path: .*/flowers\?"),
+        ("holds the study", r"expected a folder of images. Received: .*, which holds the study itself"),
         ("one class", r"expected a folder for each of two or more classes.* Received: one class, cat"),
         ("flat", r"two or more classes.* Received: none. Left alone: images outside of a class's folder \(1\)"),
         ("empty", r"two or more classes.* Received: none. See docs/data.md"),

@@ -5,10 +5,13 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from ruamel.yaml import YAML
 
 from cotejo.data.splits import load_split
 from cotejo.errors import DataError
 from image_folders import RESIZE, draw, make_classes, make_splits, prepare, save
+
+BLUR = {"name": "median_blur", "kernel_size": 7}
 
 
 def copy(folder, source, target):
@@ -89,11 +92,46 @@ def test_images_of_other_sizes_are_counted_with_the_operation_that_mends_it(fold
         save(folder / f"train/cat/wide {number}.png", draw(number, side=20)[:9])
     save(folder / "val/dog/large.png", draw(9, side=99))
     (line,) = refuse(folder, out)
-    assert "such as 8x8 of test/cat/000.png. Received: 20x9 (3, train/cat/wide 0.png the first)" in line
+    assert (
+        "such as 8x8 (width x height) of test/cat/000.png. Received: 20x9 (3, train/cat/wide 0.png the first)" in line
+    )
     assert "99x99 (1, val/dog/large.png the first)" in line
     assert "Add to preprocess.operations: {name: resize, height: 8, width: 8, interpolation: area" in line
     prepare(folder, out, operations=[RESIZE])
     assert load_split(out, "train").images.shape == (23, 8, 8, 1)
+
+
+def test_the_advised_size_is_a_studys_not_a_photos(folder, out):
+    save(folder / "test/cat/000.png", np.zeros((600, 400), np.uint8))
+    (line,) = refuse(folder, out)
+    advised = line.partition("Add to preprocess.operations: ")[2].rstrip(".")
+    assert advised.startswith("{name: resize, height: 224, width: 149, interpolation: area, keep_aspect: true")
+    prepare(folder, out, operations=[YAML(typ="safe").load(advised)])
+    assert load_split(out, "test").images.shape == (20, 224, 149, 1)
+
+
+@pytest.mark.parametrize("policy", ["fail", "skip"])
+def test_what_an_operation_cannot_do_is_no_fault_of_the_files_and_never_skipped(folder, out, policy):
+    for number in range(7):
+        save(folder / f"train/cat/small {number}.png", draw(number, side=6))
+    (line,) = refuse(folder, out, operations=[BLUR, RESIZE], on_bad_file=policy)
+    assert line == (
+        "FOLDER: expected images to which preprocess.operations can be applied. Received: 7 images to which they "
+        "can't: train/cat/small 0.png; train/cat/small 1.png; train/cat/small 2.png; train/cat/small 3.png; "
+        "train/cat/small 4.png; and 2 more. Of the first: expected a picture of at least 7x7 pixels for median_blur "
+        "with kernel_size 7. Received: 6x6 (width x height). Declare a resize before it in preprocess.operations, or "
+        "a smaller kernel_size."
+    )
+
+
+def test_splits_that_are_the_same_pictures_are_called_so(folder, out):
+    shutil.rmtree(folder / "train")
+    shutil.copytree(folder / "test", folder / "train")
+    (line,) = refuse(folder, out)
+    assert line == (
+        "FOLDER: expected pictures of its own in train. Received: 20, all of which test has, pixel by pixel: the "
+        "splits are the same pictures. Put others into one of them, or remove it."
+    )
 
 
 def test_a_folder_of_photos_is_not_read_to_its_end_to_say_so(tmp_path, out):
@@ -171,7 +209,7 @@ def test_all_faults_come_at_once(doubled, out):
     assert lines[0] == "FOLDER has 4 faults; nothing was written."
     assert [line.split("Received")[0] for line in lines[1:]] == [
         "  expected images as JPEG, PNG, BMP, WebP or GIF. ",
-        "  expected images of one size, such as 8x8 of test/cat/000.png. ",
+        "  expected images of one size, such as 8x8 (width x height) of test/cat/000.png. ",
         "  expected one class for each picture. ",
         "  expected each picture in one split. ",
     ]

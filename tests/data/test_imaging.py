@@ -130,8 +130,18 @@ def test_translate_moves_by_whole_pixels_and_fills_the_rest():
     image = np.arange(12, dtype=np.uint8).reshape(3, 4, 1)
     made = apply(image, {"name": "translate", "right": 1, "down": -2, "pad_value": 99})
     assert made[..., 0].tolist() == [[99, 8, 9, 10], [99] * 4, [99] * 4]
-    gone = apply(image, {"name": "translate", "right": -4, "down": 0, "pad_value": 5})
-    assert (gone == 5).all()
+    left = apply(image, {"name": "translate", "right": -3, "down": 0, "pad_value": 5})
+    assert left[..., 0].tolist() == [[3, 5, 5, 5], [7, 5, 5, 5], [11, 5, 5, 5]]
+
+
+@pytest.mark.parametrize(("right", "down"), [(-4, 0), (4, 0), (0, 3), (1, -3), (99, 99)])
+def test_a_picture_that_would_be_moved_out_of_sight_is_refused(right, down):
+    image = np.zeros((3, 4, 1), np.uint8)
+    with pytest.raises(DataError) as caught:
+        apply(image, {"name": "translate", "right": right, "down": down, "pad_value": 5})
+    said = str(caught.value)
+    assert said.startswith(f"expected a picture of which translate by right {right} and down {down} leaves some. ")
+    assert "Received: 4x3 (width x height). Declare a resize before it" in said
 
 
 def test_normalize_stretches_all_channels_alike_over_the_whole_range():
@@ -190,7 +200,7 @@ def test_a_picture_too_small_for_an_operation_is_refused_in_words(entry):
         apply(scene(1, 4, 9), entry)
     said = str(caught.value)
     assert said.startswith(f"expected a picture of at least 5x5 pixels for {entry['name']} with ")
-    assert "Received: 4x9. Declare a resize before it in preprocess.operations" in said
+    assert "Received: 9x4 (width x height). Declare a resize before it in preprocess.operations" in said
 
 
 @pytest.mark.parametrize("entry", EVERY, ids=lambda entry: entry["name"])
@@ -205,7 +215,7 @@ def test_a_picture_of_a_few_pixels_is_changed_or_refused_in_words(entry, channel
             refused[size] = str(error)
         else:
             assert made.shape[:2] == ((20, 30) if entry is RESIZE else size)
-    assert all(f"Received: {height}x{width}." in said for (height, width), said in refused.items())
+    assert all(f"Received: {width}x{height} (width x height)." in said for (height, width), said in refused.items())
     assert len(refused) < len(sizes)
 
 

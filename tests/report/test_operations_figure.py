@@ -32,11 +32,23 @@ def test_the_figure_shows_each_image_before_and_after_each_operation(tmp_path):
     assert np.array_equal(shown[0], IMAGES[1])
     assert [array.shape for array in shown] == [(8, 8, 3), (12, 16, 3), (12, 16, 3), (12, 16, 3)]
     assert set(np.unique(shown[3])) <= {0, 255}
-    assert figure.axes[7].get_xlabel() == "12 x 16 x 1"
+    assert figure.axes[7].get_xlabel() == "16x12"
+    assert figure.axes[4].get_xlabel() == "8x8 in colour"
+
+
+def test_photos_are_drawn_small_and_labelled_with_their_own_size():
+    photos = [np.zeros((3000, 4000, 3), np.uint8), np.zeros((4000, 20, 1), np.uint8)]
+    photos[0][:, :2000] = 200
+    figure = figure_operations(iter(photos), OPERATIONS[1:2])
+    shown = [ax.images[0].get_array() for ax in figure.axes]
+    assert [array.shape for array in shown] == [(300, 400, 3), (300, 400, 3), (400, 2, 3), (400, 2, 3)]
+    assert (shown[0][:, :199] == 200).all()
+    assert (shown[0][:, 201:] == 0).all()
+    assert [ax.get_xlabel() for ax in figure.axes] == ["4000x3000 in colour"] * 2 + ["20x4000"] * 2
 
 
 def test_the_last_step_is_what_a_model_is_given():
-    steps = list_steps(IMAGES[0], OPERATIONS)
+    steps = list(list_steps(IMAGES[0], OPERATIONS))
     assert [step.shape for step in steps] == [(20, 30, 3), (12, 16, 3), (12, 16, 3), (12, 16, 1)]
 
 

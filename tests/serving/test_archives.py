@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -87,6 +88,9 @@ def test_a_model_of_the_study_is_its_best_seed_on_the_validation_images_or_the_o
     assert find("lenet").path == Path(f"models/lenet/seed-{best}/model.keras")
     assert find("lenet", seed=2).path == Path("models/lenet/seed-2/model.keras")
     assert find(seed=1).path.name == "model.keras"
+    shutil.copytree("models/lenet/seed-0", "models/lenet/seed-old")
+    assert find("lenet").path == Path(f"models/lenet/seed-{best}/model.keras")
+    assert "seeds that are here: 0, 1, 2." in refusal("lenet", seed=9)
 
 
 def test_a_training_that_was_never_evaluated_is_found_where_there_is_no_choice(study):

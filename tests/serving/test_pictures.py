@@ -1,8 +1,11 @@
 """New pictures on their way to a model: which are taken, what is done to them, how many are held at once."""
 
+import json
+import os
 import threading
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,6 +13,7 @@ from sklearn.datasets import load_digits
 
 from cotejo.data.collection import collect_images
 from cotejo.data.preparation import prepare_images
+from cotejo.data.sources import SOURCES, Fetcher, describe_source
 from cotejo.schema.operations import parse_operations
 from cotejo.serving.archives import Archive
 from cotejo.serving.facts import Facts, load_facts
@@ -69,6 +73,17 @@ def test_paths_that_stand_for_no_picture_are_said_and_the_rest_is_kept_in_order(
     ]
 
 
+def test_a_pipe_in_a_folder_is_said_and_not_waited_for(tmp_path):
+    save(tmp_path / "a.png", noise(8, 8, 1))
+    (tmp_path / "lost.png").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe.png")
+    listing = list_pictures([str(tmp_path)])
+    assert [path.name for path in listing.files] == ["a.png", "lost.png"]
+    assert listing.faults == [
+        (str(tmp_path / "pipe.png"), "expected a picture or a folder. Received: neither a file nor a folder.")
+    ]
+
+
 @pytest.mark.parametrize("operations", [[], OPERATIONS])
 @pytest.mark.parametrize("color", ["auto", "rgb"])
 def test_a_training_file_gives_the_bytes_that_the_model_was_trained_on(tmp_path, operations, color):
@@ -115,12 +130,28 @@ def test_colours_are_thrown_away_only_where_the_study_does_so_too(tmp_path):
         assert abs(pixels[..., 0] - weighed).max() <= 1
 
 
+def test_colours_become_what_a_published_grey_set_is_before_the_edges_of_them_are_drawn(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("data/raw").mkdir(parents=True)
+    Fetcher(1.0, tmp_path, None, tmp_path).fetch(SOURCES["digits"].files[0], Path("data/raw"))
+    Path("data/raw/source.json").write_text(json.dumps(describe_source("digits")))
+    operations = [{"name": "canny", "low": 40.0, "high": 120.0, "aperture_size": 3, "l2_gradient": True}]
+    data, preprocess = declare("data", name="digits"), declare("preprocess", operations=operations)
+    Path("data/processed").mkdir()
+    prepare_images(collect_images(data, preprocess), data, preprocess.operations, Path("data/processed"), 2)
+    facts = load_facts(Archive(tmp_path / "none.keras", "none.keras", "none", None), tmp_path)
+    pixels = cv2.resize(noise(3, 3, 3), (8, 8), interpolation=cv2.INTER_CUBIC)
+    grey = np.asarray(Image.fromarray(pixels).convert("L"))
+    expected = cv2.Canny(grey, 40, 120, apertureSize=3, L2gradient=True)
+    assert not np.array_equal(expected, cv2.Canny(pixels, 40, 120, apertureSize=3, L2gradient=True))
+    assert np.array_equal(prepare_picture(save(tmp_path / "a.png", pixels), facts).pixels[..., 0], expected)
+
+
 def test_a_picture_of_another_size_is_told_both_sizes_and_what_to_declare(tmp_path):
     path = save(tmp_path / "a.png", noise(6, 9, 1))
     assert prepare_picture(path, GREY).error == (
-        "expected 8 x 8 pixels (height x width) with 1 channel, as the model was trained on. Received: 6 x 9 pixels "
-        "(height x width) with 1 channel. Make the picture that size, or declare a resize in preprocess.operations and "
-        "train again."
+        "expected a picture of 8x8 pixels (width x height), as the model was trained on. Received: one of 9x6. Make it "
+        "that size, or declare a resize in preprocess.operations and train again."
     )
     assert (
         prepare_picture(path, GREY._replace(image_shape=(12, 12, 1), operations=parse_operations(OPERATIONS, ""))).error

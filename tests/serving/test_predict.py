@@ -40,6 +40,7 @@ def study(tmp_path_factory):
     path.parent.mkdir(parents=True)
     save_model(net, path)
     (folder / "pictures").mkdir()
+    (folder / "folder.png").mkdir()
     for row, image in enumerate(splits["test"].images[:150]):
         Image.fromarray(image[..., 0]).save(folder / f"pictures/{row:03}.png")
     y_prob = net.predict(splits["test"].images[:150], verbose=0)
@@ -98,7 +99,7 @@ def test_what_can_not_be_classified_gets_a_line_each_and_the_rest_is_classified(
     assert [line.partition(". Received: ")[0] for line in done.stderr.splitlines()] == [
         "gone.png: expected a picture or a folder",
         "notes.txt: expected an image as JPEG, PNG, BMP, WebP or GIF",
-        "tall.png: expected 8 x 8 pixels (height x width) with 1 channel, as the model was trained on",
+        "tall.png: expected a picture of 8x8 pixels (width x height), as the model was trained on",
         "colours.png: expected a picture in grey, 1 channel, as the model was trained on",
         "2 pictures classified with lenet, seed 0; figures/first.png shows the first 2; 4 not, see above",
     ]
@@ -145,6 +146,14 @@ def test_where_stdout_is_the_same_terminal_the_bar_leaves_the_table_whole(study,
     [
         (("--model", "lenet", "--top", "11"), "expected --top to be at most 10, the model's classes. Received: 11."),
         (("--model", "lenet", "--figure", "a.pdf"), "expected --figure to end in .png or .svg. Received: a.pdf."),
+        (
+            ("--model", "lenet", "--figure", "folder.png"),
+            "expected --figure to be a file to write. Received: folder.png,",
+        ),
+        (
+            ("--model", "lenet", "--figure", "params.yaml/a.png"),
+            "expected --figure to be a file to write. Received: params.yaml/a.png, params.yaml can't be written to.",
+        ),
         (("--model", "resnet", "--seed", "3"), "models/resnet/seed-3/model.keras: expected the model of seed 3."),
         ((), "reports/comparison.json: expected the study's comparison, which names the champion."),
     ],

@@ -9,15 +9,17 @@ from typing import Any
 
 from cotejo.data.collection import Collection
 from cotejo.data.decoding import show_path
-from cotejo.data.duplicates import MAX_DIFFERENCE
+from cotejo.data.directory import NESTED, STRAY
+from cotejo.data.duplicates import MAX_DIFFERENCE, NEIGHBOURS
 from cotejo.data.gate import Gate, Place
 from cotejo.data.preparation import NearDouble, Prepared
 from cotejo.data.splits import SPLITS
 from cotejo.schema.images import Data, Preprocess
 
-#: So many files, sizes and pairs are named.
+#: So many files, sizes and pairs are named in the Markdown; of what was left out the JSON names all.
 SHOWN = 20
 NOT_STATED = "not stated"
+CARD_FILE = "reports/data/card.json"
 
 
 def build_card(collection: Collection, prepared: Prepared, data: Data, preprocess: Preprocess) -> dict[str, Any]:
@@ -45,9 +47,13 @@ def build_card(collection: Collection, prepared: Prepared, data: Data, preproces
         "balance": _describe_balance(description["splits"]["train"]["per_class"]),
         "sizes": _describe_sizes(prepared.sizes),
         "left_alone": dict(collection.skipped),
-        "unreadable": {"policy": data.on_bad_file, "count": len(gate.unread), "files": gate.unread[:SHOWN]},
+        "unreadable": {"policy": data.on_bad_file, "count": len(gate.unread), "files": gate.unread},
         "duplicates": _describe_duplicates(gate, data),
-        "near_duplicates": _describe_near(prepared.near_doubles, collection.class_names),
+        "near_duplicates": _describe_near(
+            prepared.near_doubles,
+            collection.class_names,
+            sum(table["num_samples"] for table in description["splits"].values()),
+        ),
     }
 
 
@@ -59,14 +65,20 @@ def save_card(card: Mapping[str, Any], folder: Path) -> None:
 
 
 def warn_left_out(card: Mapping[str, Any]) -> None:
-    """Says on stderr how many images were left out, if any were."""
+    """Says on stderr how many images were left out, if any were, and how many were never looked at."""
     removed = card["duplicates"]["removed"]
     reasons = [
         *([f"{card['unreadable']['count']:,} that can't be read"] if card["unreadable"]["count"] else []),
         *(f"{count:,} of {split} that another split has" for split, count in removed.items()),
     ]
     if reasons:
-        print(f"preprocess: left out {' and '.join(reasons)}; the data card has their names", file=sys.stderr)
+        print(f"preprocess: left out {' and '.join(reasons)}; {CARD_FILE} has their names", file=sys.stderr)
+    for kind, advice in (
+        (NESTED, "move them into the class's folder itself, or leave it so"),
+        (STRAY, "move them into their class's folder, or leave it so"),
+    ):
+        if card["left_alone"].get(kind):
+            print(f"preprocess: left alone {kind}: {card['left_alone'][kind]:,}; {advice}", file=sys.stderr)
 
 
 def render_card(card: Mapping[str, Any]) -> str:
@@ -107,7 +119,7 @@ def render_card(card: Mapping[str, Any]) -> str:
         "## Files left out",
         *[f"- {_escape(kind)}: {count:,}" for kind, count in card["left_alone"].items()],
         f"- files that can't be read: {unreadable['count']:,}",
-        *[f"  - {_escape(fault)}" for fault in unreadable["files"]],
+        *_render_some(unreadable["files"]),
     ]
     return "\n".join(lines) + "\n"
 
@@ -145,16 +157,17 @@ def _describe_duplicates(gate: Gate, data: Data) -> dict[str, Any]:
         "across_splits": {f"{split} in {first}": count for (split, first), count in sorted(gate.doubles.items())},
         "removed": dict(sorted(gate.dropped.items())),
         "within_splits": dict(sorted(gate.inner_doubles.items())),
-        "with_different_labels": gate.num_conflicts,
+        "with_different_labels": len(gate.conflicts),
         "examples": [list(pair) for pair in (*gate.examples, *gate.conflicts)],
     }
 
 
-def _describe_near(pairs: Sequence[NearDouble], class_names: Sequence[str]) -> dict[str, Any]:
+def _describe_near(pairs: Sequence[NearDouble], class_names: Sequence[str], num_images: int) -> dict[str, Any]:
     counts = Counter(f"{pair.second.split} and {pair.first.split}" for pair in pairs)
     return {
         "max_difference": MAX_DIFFERENCE,
         "pairs": dict(sorted(counts.items())),
+        "at_least": num_images > NEIGHBOURS + 1,  # then not every image is compared with every other one
         "with_different_labels": sum(pair.first.label != pair.second.label for pair in pairs),
         "examples": [
             {
@@ -180,18 +193,25 @@ def _render_duplicates(duplicates: Mapping[str, Any]) -> list[str]:
     within = [f"- twice in {split}: {count:,}, kept" for split, count in duplicates["within_splits"].items()]
     labels = duplicates["with_different_labels"]
     conflicts = [f"- in two classes: {labels:,}"] if labels else []
-    examples = [f"  - {_escape(first)} and {_escape(second)}" for first, second in duplicates["examples"]]
+    examples = _render_some([f"{first} and {second}" for first, second in duplicates["examples"]])
     return [*across, *within, *conflicts, *examples] or ["None."]
+
+
+def _render_some(lines: Sequence[str]) -> list[str]:
+    more = len(lines) - SHOWN
+    rest = [f"  - and {more:,} more, in {CARD_FILE.rpartition('/')[-1]}"] if more > 0 else []
+    return [*(f"  - {_escape(line)}" for line in lines[:SHOWN]), *rest]
 
 
 def _render_near(near: Mapping[str, Any]) -> list[str]:
     if not near["pairs"]:
         return ["None found across splits."]
+    bound = "at least " if near["at_least"] else ""
     return [
         "Pairs in two splits that look alike: their 16x16 miniatures differ by at most "
         f"{near['max_difference']:.0%} of their contrast, whatever their brightness. They are kept; look at them.",
         "",
-        *[f"- {where}: {count:,}" for where, count in near["pairs"].items()],
+        *[f"- {where}: {bound}{count:,}" for where, count in near["pairs"].items()],
         f"- of these with different labels: {near['with_different_labels']:,}",
         "",
         *_render_table(

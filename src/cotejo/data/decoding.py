@@ -1,5 +1,8 @@
 """Image files to pixels: one rule for preprocess and for predict."""
 
+import re
+import threading
+import warnings
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +19,9 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")
 SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif"))
 #: A small file can declare any size. Pillow's own limit, at which it warns, and a quarter of a gigabyte in colour.
 MAX_PIXELS = 89_478_485
+#: Modules that warn of what is odd in a file, such as EXIF data that can't be read.
+OF_PILLOW = re.compile(r"PIL\.")
+_silencing = threading.Lock()
 
 
 def decode_image(path: Path) -> Pixels:
@@ -33,6 +39,7 @@ def decode_image(path: Path) -> Pixels:
     Raises:
         ImageError: Empty, damaged, another format or too large; a `DataError`, in one line.
     """
+    _silence_pillow()
     try:
         with _open(path) as image:
             is_grey = _is_grey(image)
@@ -47,6 +54,7 @@ def decode_image(path: Path) -> Pixels:
 
 def has_color(path: Path) -> bool:
     """Tells from a file's header whether `decode_image` would return three channels; not of one that can't be read."""
+    _silence_pillow()
     try:
         with _open(path) as image:
             return not _is_grey(image)
@@ -72,6 +80,16 @@ def convert_color(image: Pixels, color: Literal["grey", "rgb"]) -> Pixels:
 def show_path(path: Path | str) -> str:
     """Returns a path as one line of text: what can't be printed, or isn't Unicode, is escaped."""
     return "".join(mark if mark.isprintable() else ascii(mark)[1:-1] for mark in str(path))
+
+
+def _silence_pillow() -> None:
+    """Keeps Pillow from writing its own lines on stderr: a picture that can't be used is refused in one of ours.
+
+    For good, since `warnings.catch_warnings` in threads undoes what another one has set.
+    """
+    with _silencing:
+        if not any(action == "ignore" and where == OF_PILLOW for action, _, _, where, _ in warnings.filters):
+            warnings.filterwarnings("ignore", module=OF_PILLOW.pattern)
 
 
 def _open(path: Path) -> Image.Image:
@@ -117,6 +135,6 @@ def _say(path: Path, error: BaseException) -> str:
         pass
     if isinstance(error, UnidentifiedImageError):
         return f"something else, {path.stat().st_size:,} bytes"
-    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+    if isinstance(error, Image.DecompressionBombError):
         return f"more than {MAX_PIXELS:,} pixels"
     return show_path(f"a damaged one, {str(error).splitlines()[0] if str(error) else type(error).__name__}")

@@ -21,6 +21,11 @@ OTHER_PICTURES = frozenset(
     (".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd", ".ico", ".tga", ".ppm", ".pgm", ".raw",
      ".dng", ".nef", ".cr2", ".arw")
 )  # fmt: skip
+#: Images that aren't where a class's images are, which is said: that they don't count may not be meant.
+NESTED = "images in folders within a class's folder"
+STRAY = "images outside of a class's folder"
+#: What others call the splits.
+OTHER_NAMES = {"training": "train", "validation": "val", "valid": "val", "dev": "val", "testing": "test"}
 #: What a folder may say of itself, in words of its own.
 SOURCE_FILE = "source.json"
 SOURCE_KEYS = ("title", "homepage", "licence")
@@ -133,6 +138,11 @@ class _Lister:
                 f"data.path: expected a folder within the study by its path from there. Received: "
                 f"{show_path(self.root)}. Write {show_path(within)}: dvc.lock has to hold for other machines too."
             )
+        if Path.cwd().resolve().is_relative_to(self.root.resolve()):
+            raise DataError(
+                f"data.path: expected a folder of images. Received: {show_path(self.root)}, which holds the study "
+                "itself. Put the images into a folder of their own."
+            )
         source = self._read_source()
         top = self._look_into(self.root)
         parts = {folder.name: folder for folder in top.folders if folder.name in SPLITS}
@@ -140,7 +150,8 @@ class _Lister:
         if any(self._look_into(folder, count=False).folders for folder in parts.values()):
             found = self._list_splits(top, parts)
         else:
-            self.skipped["images outside of a class's folder"] += len(top.images)
+            self.skipped[STRAY] += len(top.images)
+            self._check_meant(top.folders)
             found = {"": self._list_classes(top.folders)}
         class_names = tuple(sorted({name for files in found.values() for name in files}))
         self._check_counts(found, class_names)
@@ -151,9 +162,32 @@ class _Lister:
         }
         return Listing(class_names, splits, dict(sorted((+self.skipped).items())), source)
 
+    def _check_meant(self, folders: Sequence[Path]) -> None:
+        """Refuses what is not a level of classes, but nearly one of the layouts; raises a hint in place of a guess."""
+        holders = [folder for folder in folders if self._look_into(folder, count=False).folders]
+        meant = {folder.name: OTHER_NAMES.get(folder.name.lower(), folder.name.lower()) for folder in holders}
+        splits = {name: split for name, split in meant.items() if split in SPLITS}
+        if len(splits) > 1:  # one alone may be a class of that name
+            received, hint = list_some([show_path(name) for name in splits]), ", ".join(splits.values())
+            fault = f"expected train, test and perhaps val. Received: {received}. Did you mean {hint}? Rename them."
+            raise_faults(self.root, [fault])
+        if len(folders) == len(holders) == 1:
+            fault = (
+                "expected a folder for each of two or more classes, in it or in its train and test. Received: one "
+                f"folder, {show_path(folders[0].name)}, with folders in it. Did you mean data.path: "
+                f"{show_path(folders[0])}?"
+            )
+            raise_faults(self.root, [fault])
+
     def _list_splits(self, top: _Contents, parts: Mapping[str, Path]) -> dict[str, dict[str, list[Path]]]:
         others = [show_path(folder.name) for folder in top.folders if folder.name not in SPLITS]
-        if others:
+        meant = [OTHER_NAMES.get(name.lower(), name.lower()) for name in others]
+        if others and set(meant) <= set(SPLITS) - set(parts):
+            self.faults.append(
+                f"expected train, test and perhaps val. Received: {list_some(others)} beside them. Did you mean "
+                f"{', '.join(meant)}? Rename."
+            )
+        elif others:
             self.faults.append(
                 f"expected train, test and perhaps val. Received: {list_some(others)} beside them. "
                 "Rename it to val if that is what it is, or move it elsewhere."
@@ -164,12 +198,12 @@ class _Lister:
                     f"expected train and test. Received: no {name}. Make it, or have one split off: "
                     f"data.path: {show_path(self.root / next(iter(parts)))}."
                 )
-        self.skipped["images outside of a class's folder"] += len(top.images)
+        self.skipped[STRAY] += len(top.images)
         found = {}
         for name in SPLITS:
             if name in parts:
                 contents = self._look_into(parts[name])
-                self.skipped["images outside of a class's folder"] += len(contents.images)
+                self.skipped[STRAY] += len(contents.images)
                 found[name] = self._list_classes(contents.folders)
         return found
 
@@ -185,7 +219,7 @@ class _Lister:
                     f"expected class names in Unicode. Received: {show_path(folder.name)}. Rename the folder."
                 )
             contents = self._look_into(folder)
-            self.skipped["folders within a class's folder"] += len(contents.folders)
+            self.skipped[NESTED] += sum(map(_count_images, contents.folders))
             found[name] = contents.images
         for paths in spelled.values():
             if len(paths) > 1:
@@ -270,6 +304,16 @@ class _Lister:
                 "Mend or remove it."
             ) from error
         return words
+
+
+def _count_images(folder: Path) -> int:
+    """Counts the images in a folder and in those below it, but for hidden ones."""
+    count = 0
+    for _, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        images = (name for name in names if Path(name).suffix.lower() in SUFFIXES | OTHER_PICTURES)
+        count += sum(not name.startswith(".") for name in images)
+    return count
 
 
 def _order(entry: os.DirEntry[str]) -> tuple[str, str]:

@@ -84,7 +84,7 @@ def find_near_pairs(looks: Sequence[Look], groups: Sequence[int]) -> list[NearPa
         groups: The split of each image.
 
     Returns:
-        Pairs by difference, then by number; each once.
+        Pairs by difference, then by number; each once. Of more than 33 images there may be others that weren't found.
     """
     bits, where = np.array([look.bits for look in looks], np.uint64), np.array(groups)
     miniatures = np.frombuffer(b"".join(look.miniature for look in looks), np.uint8).reshape(-1, MINIATURE**2)

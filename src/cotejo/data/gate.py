@@ -8,11 +8,14 @@ from typing import NamedTuple
 from cotejo.data.decoding import show_path
 from cotejo.errors import DataError
 from cotejo.schema.images import Data
+from cotejo.schema.operations import say_size
 
 #: So many are named; of the others the number is said.
 SHOWN = 5
 #: So many images that don't fit are enough to know it.
 ENOUGH = 100
+#: Pixels of the longest side of an advised resize: what most backbones were trained on. Photos are far larger.
+STUDY_SIDE = 224
 
 
 def list_some(names: Sequence[str], count: int = 0) -> str:
@@ -61,9 +64,8 @@ class Gate:
         doubles: Images that are in two splits, by the two splits, the one that is read first behind.
         inner_doubles: Images that are twice in a split, by split.
         dropped: Images left out because another split has them, by split.
-        examples: The first images that are there twice: both names.
-        conflicts: The first images that are there twice with different labels: both names, both classes.
-        num_conflicts: How many.
+        examples: The images that are in two splits: both names.
+        conflicts: The images that are there twice with different labels: both names, both classes.
     """
 
     def __init__(self, root: Path, class_names: Sequence[str], data: Data, *, is_published: bool) -> None:
@@ -74,7 +76,9 @@ class Gate:
         self.dropped: Counter[str] = Counter()
         self.examples: list[tuple[str, str]] = []
         self.conflicts: list[tuple[str, str]] = []
-        self.num_conflicts = 0
+        self._unworkable: list[str] = []
+        self._first_unworkable = ""
+        self._num_offered: Counter[str] = Counter()
         self.shape: tuple[int, ...] = ()
         self._first_shaped = ""
         self._misfits: Counter[tuple[int, ...]] = Counter()
@@ -84,11 +88,16 @@ class Gate:
     @property
     def is_hopeless(self) -> bool:
         """Whether to read on would only find more of the same."""
-        return sum(self._misfits.values()) >= ENOUGH
+        return self._misfits.total() + len(self._unworkable) >= ENOUGH
 
     def note_unread(self, place: Place, reason: str) -> None:
-        """Counts an image that can't be read or worked on."""
+        """Counts an image that can't be read."""
         self.unread.append(f"{show_path(place.name)} ({reason})")
+
+    def note_unworkable(self, place: Place, reason: str) -> None:
+        """Counts an image to which an operation can't be applied, which is no fault of the file."""
+        self._unworkable.append(show_path(place.name))
+        self._first_unworkable = self._first_unworkable or reason
 
     def admit(self, place: Place, identity: bytes, shape: tuple[int, ...]) -> bool:
         """Tells whether an image comes in.
@@ -103,19 +112,17 @@ class Gate:
             self._misfits[shape] += 1
             self._first_misfits.setdefault(shape, place.name)
             return False
+        self._num_offered[place.split] += 1
         first = self._seen.setdefault(identity, place)
         if first is place:
             return True
         if first.label != place.label:
-            self.num_conflicts += 1
-            if len(self.conflicts) < SHOWN:
-                self.conflicts.append((self._say(first), self._say(place)))
+            self.conflicts.append((self._say(first), self._say(place)))
         if first.split == place.split:
             self.inner_doubles[place.split] += 1
             return True
         self.doubles[place.split, first.split] += 1
-        if len(self.examples) < SHOWN:
-            self.examples.append((show_path(place.name), show_path(first.name)))
+        self.examples.append((show_path(place.name), show_path(first.name)))
         if self.data.duplicates == "drop":
             self.dropped[place.split] += 1
             return False
@@ -130,7 +137,14 @@ class Gate:
         Raises:
             DataError: Something would spoil the study; a line per fault.
         """
-        faults = [*self._find_unread(), *self._find_misfits(), *self._find_conflicts(), *self._find_doubles()]
+        found = (
+            self._find_unread,
+            self._find_unworkable,
+            self._find_misfits,
+            self._find_conflicts,
+            self._find_doubles,
+        )
+        faults = [fault for find in found for fault in find()]
         # where much was refused, that a class has no image left says nothing
         raise_faults(self.root, faults or self._find_emptied(per_class))
 
@@ -143,28 +157,40 @@ class Gate:
             "data.on_bad_file: skip."
         ]
 
+    def _find_unworkable(self) -> list[str]:
+        if not self._unworkable:
+            return []
+        received = _say_count(len(self._unworkable), "image")
+        reading = ", and reading stopped there" if self.is_hopeless else ""
+        return [
+            f"expected images to which preprocess.operations can be applied. Received: {received} to which they "
+            f"can't{reading}: {list_some(self._unworkable)}. "
+            f"Of the first: {self._first_unworkable}"
+        ]
+
     def _find_misfits(self) -> list[str]:
         if not self._misfits:
             return []
         received = [
-            f"{_say_shape(shape)} ({count:,}, {show_path(self._first_misfits[shape])} the first)"
+            f"{say_size(shape)} ({count:,}, {show_path(self._first_misfits[shape])} the first)"
             for shape, count in self._misfits.most_common(SHOWN)
         ]
-        height, width = self.shape[:2]
+        height, width = _scale_down(*self.shape[:2])
         reading = ", and reading stopped there" if self.is_hopeless else ""
         return [
-            f"expected images of one size, such as {_say_shape(self.shape)} of {show_path(self._first_shaped)}. "
-            f"Received: {list_some(received, len(self._misfits))}{reading}. Add to preprocess.operations: "
+            f"expected images of one size, such as {say_size(self.shape)} (width x height) of "
+            f"{show_path(self._first_shaped)}. Received: {list_some(received, len(self._misfits))}{reading}. "
+            "Add to preprocess.operations: "
             f"{{name: resize, height: {height}, width: {width}, interpolation: area, keep_aspect: true, pad_value: 0}}."
         ]
 
     def _find_conflicts(self) -> list[str]:
-        if not self.num_conflicts or self.is_published:
+        if not self.conflicts or self.is_published:
             return []
         pairs = [f"{first} and {second}" for first, second in self.conflicts]
         return [
-            f"expected one class for each picture. Received: {_say_count(self.num_conflicts, 'time')} the same pixels "
-            f"in two classes: {list_some(pairs, self.num_conflicts)}. Keep the right one."
+            f"expected one class for each picture. Received: {_say_count(len(self.conflicts), 'time')} the same pixels "
+            f"in two classes: {list_some(pairs)}. Keep the right one."
         ]
 
     def _find_doubles(self) -> list[str]:
@@ -180,6 +206,13 @@ class Gate:
     def _find_emptied(self, per_class: dict[str, list[int]]) -> list[str]:
         faults = []
         for split, counts in per_class.items():
+            if self.dropped[split] == self._num_offered[split] > 0:
+                faults.append(
+                    f"expected pictures of its own in {split}. Received: {self._num_offered[split]:,}, all of which "
+                    f"{' or '.join(first for second, first in self.doubles if second == split)} has, pixel by pixel: "
+                    "the splits are the same pictures. Put others into one of them, or remove it."
+                )
+                continue
             names = [show_path(self.class_names[label]) for label, count in enumerate(counts) if not count]
             if names:
                 faults.append(
@@ -197,7 +230,7 @@ def _say_count(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
-def _say_shape(shape: Sequence[int]) -> str:
-    """Says height, width and channels as a picture's size is said, width first."""
-    height, width, channels = shape
-    return f"{width}x{height}" + ("" if channels == 1 else " in colour")
+def _scale_down(height: int, width: int) -> tuple[int, int]:
+    """Returns a size for a study, in the image's proportions."""
+    scale = min(STUDY_SIDE / max(height, width), 1)
+    return max(round(height * scale), 1), max(round(width * scale), 1)

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cotejo.errors import DataError
+from cotejo.errors import DataError, OperationError
 from cotejo.schema.operations import (
     Canny,
     Clahe,
@@ -20,6 +20,7 @@ from cotejo.schema.operations import (
     Resize,
     Rotate,
     Translate,
+    say_size,
 )
 
 Image = NDArray[np.uint8]
@@ -44,7 +45,8 @@ def apply_operations(image: Image, operations: Sequence[Operation]) -> Image:
         uint8, shape (height, width, channels), in one piece of memory; the picture itself where there is none to apply.
 
     Raises:
-        DataError: The picture has another form, or is too small for an operation.
+        OperationError: The picture is too small for an operation.
+        DataError: It isn't a picture of this form.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
         raise DataError(
@@ -125,6 +127,12 @@ def _translate(image: Any, operation: Translate) -> Any:  # noqa: ANN401
     moved = np.full_like(image, operation.pad_value)
     right, down = operation.right, operation.down
     kept = image[max(-down, 0) : max(height - down, 0), max(-right, 0) : max(width - right, 0)]
+    if not kept.size:
+        raise OperationError(
+            f"expected a picture of which translate by right {right} and down {down} leaves some. Received: "
+            f"{say_size(image.shape[:2])} (width x height). Declare a resize before it in preprocess.operations, or a "
+            "shorter way."
+        )
     top, left = max(down, 0), max(right, 0)
     moved[top : top + kept.shape[0], left : left + kept.shape[1]] = kept
     return moved
@@ -162,11 +170,11 @@ def _change_luma(image: Any, change: Any) -> Any:  # noqa: ANN401
 
 
 def _check_reaches(image: Any, least: int, name: str, parameter: str) -> None:  # noqa: ANN401
-    height, width = image.shape[:2]
-    if least > min(height, width):
-        raise DataError(
+    if least > min(image.shape[:2]):
+        raise OperationError(
             f"expected a picture of at least {least}x{least} pixels for {name} with {parameter} {least}. Received: "
-            f"{height}x{width}. Declare a resize before it in preprocess.operations, or a smaller {parameter}."
+            f"{say_size(image.shape[:2])} (width x height). Declare a resize before it in preprocess.operations, or a "
+            f"smaller {parameter}."
         )
 
 

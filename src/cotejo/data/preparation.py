@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from cotejo.data.collection import Collection, Sample, count_classes
-from cotejo.data.decoding import Pixels, convert_color, decode_image, has_color, show_path
+from cotejo.data.decoding import Pixels, convert_color, decode_image, has_color
 from cotejo.data.duplicates import Look, compute_look, find_near_pairs, identify
 from cotejo.data.gate import Gate, Place
 from cotejo.data.imaging import apply_operations
 from cotejo.data.splits import SPLITS
 from cotejo.data.writing import SplitWriter, Written
-from cotejo.errors import DataError, ImageError
+from cotejo.errors import ImageError, OperationError
 from cotejo.schema.images import Data
 from cotejo.schema.operations import Operation, dump_operations
 
@@ -94,9 +94,14 @@ def prepare_images(
     looks, places = [], []
     with ExitStack() as stack:
         writers = {split: stack.enter_context(SplitWriter(folder, split)) for split in READING_ORDER}
-        for place, read in _read_all(collection, color, operations, workers or _count_processors()):
+        for place, read in _read_all(collection, color, operations, workers or count_processors()):
             if isinstance(read, ImageError):
                 gate.note_unread(place, read.reason)
+                continue
+            if isinstance(read, OperationError):
+                gate.note_unworkable(place, str(read))
+                if gate.is_hopeless:
+                    break
                 continue
             sizes[read.size] += 1
             if gate.admit(place, read.identity, read.pixels.shape):
@@ -140,13 +145,13 @@ def map_side_by_side(function: Callable[[T], Made], items: Iterable[T], workers:
 
 def _read_all(
     collection: Collection, color: Color, operations: Sequence[Operation], workers: int
-) -> Iterator[tuple[Place, Read | ImageError]]:
+) -> Iterator[tuple[Place, Read | ImageError | OperationError]]:
     samples = ((split, sample) for split in READING_ORDER for sample in collection.splits[split])
 
-    def read(item: tuple[str, Sample]) -> Read | ImageError:
+    def read(item: tuple[str, Sample]) -> Read | ImageError | OperationError:
         try:
             return _read(item[1], color, operations)
-        except ImageError as error:
+        except (ImageError, OperationError) as error:
             return error
 
     for (split, sample), made in map_side_by_side(read, samples, workers):
@@ -156,12 +161,8 @@ def _read_all(
 def _read(sample: Sample, color: Color, operations: Sequence[Operation]) -> Read:
     image = decode_image(sample.content) if isinstance(sample.content, Path) else sample.content
     image = convert_color(image, color)
-    try:
-        pixels = apply_operations(image, operations)
-    except DataError as error:
-        raise ImageError(show_path(sample.name), str(error)) from error
     height, width, _ = image.shape
-    return Read(pixels, (width, height), identify(image), compute_look(image))
+    return Read(apply_operations(image, operations), (width, height), identify(image), compute_look(image))
 
 
 def _find_color(collection: Collection, declared: Literal["auto", "grey", "rgb"]) -> Color:
@@ -198,7 +199,8 @@ def _describe(
         "splits": table,
         "source": collection.source,
     }
-    if not collection.is_published or data.color != "auto":
+    # before an operation that makes one channel of any, how many there were can't be told from the shape
+    if not collection.is_published or data.color != "auto" or operations:
         description["color"] = color
     if operations:
         description["operations"] = dump_operations(operations)
@@ -209,5 +211,6 @@ def _count(labels: Any, collection: Collection) -> list[int]:  # noqa: ANN401 - 
     return count_classes(labels, len(collection.class_names))
 
 
-def _count_processors() -> int:
+def count_processors() -> int:
+    """Returns how many processors this process may use, which are fewer than the machine's in a container."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -10,6 +10,11 @@ from cotejo.schema.operations import Operation, check_operations
 
 #: Where download puts a published data set.
 PUBLISHED_FOLDER = "data/raw"
+#: What stages and runs write, or what the study is made of: none of these, or what is in them, can be its images.
+TAKEN = (
+    "data/processed", "data/weights", "models", "reports", "exports", "mlruns", "src", "stages", ".cotejo", ".dvc",
+    ".git", ".venv",
+)  # fmt: skip
 
 
 class Data(Group):
@@ -32,7 +37,18 @@ class Data(Group):
             raise ValueError(f"path {plain}, the plainest spelling, not {self.path}")
         if self.name == "directory" and plain == PUBLISHED_FOLDER:
             raise ValueError(f"the path of your folder with name directory, not {plain}, which download fills")
+        if self.name == "directory":
+            _check_free(plain)
         return self
+
+
+def _check_free(plain: str) -> None:
+    parts = plain.split("/")
+    if plain in (".", "/", "//") or set(parts) == {".."}:
+        raise ValueError(f"the path of a folder of images, not {plain}, which holds the study itself")
+    for taken in (PUBLISHED_FOLDER, *TAKEN):
+        if f"{plain}/".startswith(f"{taken}/") or taken.startswith(f"{plain}/"):
+            raise ValueError(f"the path of a folder of images alone, not {plain}: {taken} is the study's own")
 
 
 class Preprocess(Group):

@@ -150,6 +150,16 @@ class Size(NamedTuple):
     width: int
 
 
+def say_size(shape: Sequence[int]) -> str:
+    """Says an image's size, width first, as `640x480` or `640x480 in colour`.
+
+    Args:
+        shape: Height and width, and channels if they are to be said.
+    """
+    height, width, *channels = shape
+    return f"{width}x{height}" + (" in colour" if channels == [3] else "")
+
+
 def find_size(operations: Sequence[Operation]) -> Size | None:
     """Returns the size that images of any size come out with; None where they keep their own."""
     resizes = [operation for operation in operations if isinstance(operation, Resize)]
@@ -177,7 +187,7 @@ def check_operations(operations: Sequence[Operation]) -> None:
 
 def _check_fits(operation: Operation, where: str, size: Size) -> None:
     height, width = size
-    made = f"the {height}x{width} pixels that a resize before it makes"
+    made = f"the {say_size(size)} pixels (width x height) that a resize before it makes"
     if isinstance(operation, GaussianBlur | MedianBlur) and operation.kernel_size > min(size):
         raise ValueError(f"{where}.kernel_size within {made}, not {operation.kernel_size}")
     if isinstance(operation, Clahe) and operation.tiles > min(size):

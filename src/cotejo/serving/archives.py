@@ -132,7 +132,8 @@ def _choose_seed(root: Path, name: str) -> tuple[int, str | None]:
 
 def _list_seeds(root: Path, name: str) -> list[int]:
     folders = (root / "models" / name).glob("seed-*/model.keras")
-    return sorted(int(path.parent.name.removeprefix("seed-")) for path in folders)
+    seeds = (path.parent.name.removeprefix("seed-") for path in folders)
+    return sorted(int(seed) for seed in seeds if re.fullmatch("[0-9]+", seed))  # a copy may be called seed-old
 
 
 def _find_data(root: Path, name: str) -> str | None:

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from cotejo.data.decoding import SUFFIXES, convert_color, decode_image, show_path
 from cotejo.data.directory import OTHER_PICTURES
 from cotejo.data.imaging import apply_operations
+from cotejo.data.preparation import count_processors
 from cotejo.errors import DataError
+from cotejo.schema.operations import say_size
 from cotejo.serving.facts import Facts
 
 Pixels = NDArray[np.uint8]
@@ -68,9 +70,13 @@ def list_pictures(paths: Sequence[str]) -> Listing:
         elif path.is_file():
             listing.files.append(path)
         else:
-            received = "neither a file nor a folder" if os.path.lexists(path) else "no such file or folder"
-            listing.faults.append(Fault(show_path(name), f"expected a picture or a folder. Received: {received}."))
+            listing.faults.append(_refuse_other(path))
     return listing
+
+
+def _refuse_other(path: Path) -> Fault:
+    received = "neither a file nor a folder" if os.path.lexists(path) else "no such file or folder"
+    return Fault(show_path(path), f"expected a picture or a folder. Received: {received}.")
 
 
 def _list_folder(folder: Path, listing: Listing) -> None:
@@ -85,9 +91,13 @@ def _list_folder(folder: Path, listing: Listing) -> None:
             # a picture in another format is none of what a folder may hold beside pictures: it is said
             if name.startswith(".") or Path(name).suffix.lower() not in SUFFIXES | OTHER_PICTURES:
                 others += 1
-            else:
-                found += 1
-                listing.files.append(Path(where, name))
+                continue
+            found += 1
+            path = Path(where, name)
+            if path.is_file() or not path.exists():  # a link to nothing is said when it can't be read
+                listing.files.append(path)
+            else:  # a pipe would be waited for until someone writes into it
+                listing.faults.append(_refuse_other(path))
     if others:
         listing.skipped[show_path(folder)] = others
     if not found:
@@ -126,7 +136,7 @@ def stream_batches(
         batch_size: Pictures a batch.
     """
     waiting = iter(files)
-    with ThreadPoolExecutor(min(MAX_WORKERS, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(MAX_WORKERS, count_processors())) as pool:
         ahead: deque[list[Future[Picture]]] = deque()
 
         def submit() -> None:
@@ -163,11 +173,7 @@ def _give_channels(image: Pixels, facts: Facts) -> Pixels:
 def _check_shape(image: Pixels, expected: tuple[int, int, int]) -> None:
     if image.shape != expected:
         raise DataError(
-            f"expected {_say_shape(expected)}, as the model was trained on. Received: {_say_shape(image.shape)}. "
-            "Make the picture that size, or declare a resize in preprocess.operations and train again."
+            f"expected a picture of {say_size(expected)} pixels (width x height), as the model was trained on. "
+            f"Received: one of {say_size(image.shape)}. Make it that size, or declare a resize in "
+            "preprocess.operations and train again."
         )
-
-
-def _say_shape(shape: tuple[int, ...]) -> str:
-    height, width, channels = shape
-    return f"{height} x {width} pixels (height x width) with {channels} channel{'s' if channels > 1 else ''}"

@@ -1,5 +1,6 @@
 """Classifies new pictures with a saved model: the work of `cotejo predict`."""
 
+import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain
@@ -89,7 +90,7 @@ def predict_pictures(request: Request, root: Path) -> bool:
             _classify_all(classifier, request, listing.files, top, renderer, screen, outcome)
         screen.write(renderer.end(outcome.faults))
         if request.figure and outcome.shown:
-            save_figure(figure_predictions(outcome.shown), request.figure)
+            _save_figure(outcome.shown, request.figure)
     num_failed = len(outcome.faults) - len(listing.faults)
     screen.say(_sum_up(archive, len(listing.files) - num_failed, outcome, request.figure))
     return not outcome.faults
@@ -138,6 +139,22 @@ def _choose_top(top: int | None, facts: Facts) -> int:
 def _check_figure(figure: Path | None) -> None:
     if figure is not None and figure.suffix not in FIGURE_SUFFIXES:
         raise ParamsError(f"expected --figure to end in {' or '.join(FIGURE_SUFFIXES)}. Received: {figure}.")
+    if figure is None:
+        return
+    # before the pictures are classified; its folder may be one that will be made
+    present = next(path for path in (figure, *figure.parents) if path.exists())
+    if figure.is_dir() or (present != figure and not present.is_dir()) or not os.access(present, os.W_OK):
+        found = "a folder" if figure.is_dir() else f"{present} can't be written to"
+        raise ParamsError(f"expected --figure to be a file to write. Received: {figure}, {found}. Name another one.")
+
+
+def _save_figure(shown: Sequence[Shown], path: Path) -> None:
+    try:
+        save_figure(figure_predictions(shown), path)
+    except OSError as error:
+        raise ParamsError(
+            f"expected --figure to be a file to write. Received: {path}, {error.strerror}. Name another one."
+        ) from error
 
 
 def _describe(archive: Archive, facts: Facts) -> dict[str, Any]:
