@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,11 @@ def test_a_folder_of_pictures_is_refused_mended_studied_and_its_champion_knows_a
     tested = [file for name in NAMES for file in sorted((study.folder / "my digits/test" / name).iterdir())]
     for row in (0, 100, 359):
         shutil.copy(tested[row], study.folder / "new" / f"{row:03}.png")
-    found = json.loads(study.run("cotejo", "predict", "--model", "lenet", "--top", "10", "--json", "new"))
+    command = ["cotejo", "predict", "--model", "lenet", "--top", "10", "--json", "new"]
+    printed = subprocess.run(
+        command, cwd=study.folder, env=study.environment, stdout=subprocess.PIPE, check=True
+    ).stdout
+    found = json.loads(printed)
     for row, picture in zip((0, 100, 359), found["predictions"], strict=True):
         told = {entry["class"]: entry["confidence"] for entry in picture["top"]}
         assert [told[name] for name in NAMES] == pytest.approx(y_prob[row].tolist(), abs=1e-5)
