@@ -254,6 +254,10 @@ def _apply(winner: Mapping[str, Any]) -> None:
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 200
+    # left alone, null would become an empty value
+    yaml.representer.add_representer(
+        type(None), lambda found, _: found.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
     tree = yaml.load(PARAMS_FILE.read_text(encoding="utf-8"))
     for where, value in flatten(winner):
         *path, key = where.split(".")
