@@ -60,7 +60,7 @@ def test_a_folder_becomes_the_splits_and_the_card(own):
     assert (card["title"], card["licence"], card["digest"]) == ("Mine", "CC0", described["digest"])
     assert card["duplicates"]["removed"] == {"train": 1}
     assert (own.folder / "reports/figures/samples.png").stat().st_size > 5000
-    assert "left out 1 that can't be read and 1 of train that another split has; the data card" in own.printed
+    assert "left out 1 that can't be read and 1 of train that another split has; reports/data/card.json" in own.printed
 
 
 def test_nothing_but_the_lock_is_left_for_git(own):

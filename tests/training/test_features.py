@@ -37,6 +37,7 @@ import hashlib, json, resource, sys
 from pathlib import Path
 from sklearn.datasets import load_digits
 from cotejo.data.readers import LabelledImages
+from cotejo.data.splits import Dataset
 from cotejo.training.features import prepare_transfer
 from cotejo.training.hardware import Hardware
 from declared import declare
@@ -336,7 +337,8 @@ def test_what_a_killed_process_left_is_removed_and_what_a_live_one_writes_is_not
 
 
 def test_a_split_of_features_is_never_whole_in_memory(cache):
-    wide = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(2048)])
+    pixels = keras.Input((4, 4, 1))
+    wide = keras.Model(pixels, keras.layers.Dense(2048)(keras.layers.Flatten()(pixels)))
     images = np.zeros((4_000, 4, 4, 1), np.uint8)
     tracemalloc.start()
     try:
