@@ -221,6 +221,29 @@ def test_the_report_says_that_the_backbone_was_not_pretrained(finished):
         assert "was not pretrained" in (finished.folder / f"reports/comparison.{suffix}").read_text()
 
 
+def test_predict_gives_a_picture_the_confidences_that_evaluate_gave_it(finished, runs):
+    champion = finished.load_json("reports/comparison.json")["recommendations"][0]["values"]["model"]
+    images = np.load(finished.folder / "data/processed/test_images.npy")
+    (finished.folder / "pictures").mkdir(exist_ok=True)
+    for row, image in enumerate(images):
+        Image.fromarray(image[..., 0]).save(finished.folder / f"pictures/{row:03}.png")
+    with np.load(finished.folder / f"reports/predictions/{champion}.npz") as arrays:
+        y_prob = arrays["y_prob"][0]
+    training = {"lenet": "train-lenet", "resnet": "train-resnet", "transfer": "transfer-learn", "finetune": "finetune"}
+    run_id = runs[f"{training[champion]} seed 0"].info.run_id
+    found = []
+    for model in ((), ("--model", champion), ("--model", "models:/cotejo@champion"), ("--run", run_id[:8])):
+        text = finished.run("cotejo", "predict", "pictures", "--json", "--top", "10", *model)
+        read = json.JSONDecoder().raw_decode(text[text.index("{") :])[0]
+        found.append(read["model"]["sha256"])
+        rows = [{place["class"]: place["confidence"] for place in entry["top"]} for entry in read["predictions"]]
+        shown = np.array([[row[name] for name in read["model"]["classes"]] for row in rows])
+        np.testing.assert_allclose(shown, y_prob, atol=1e-6)
+    assert set(found) == {
+        hashlib.sha256((finished.folder / f"models/{champion}/seed-0/model.keras").read_bytes()).hexdigest()
+    }
+
+
 def test_another_experiment_runs_what_it_changes_and_shows_the_difference(finished):
     printed = finished.run("dvc", "exp", "run", "-n", "short", "-S", "lenet.epochs=1")
     ran = [line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage")]
@@ -253,26 +276,3 @@ def test_without_network_and_mirror_download_says_what_to_do(study, environment,
     assert "COTEJO_MIRROR" in printed
     assert "`make demo` needs no download" in printed
     assert "Traceback" not in printed
-
-
-def test_predict_gives_a_picture_the_confidences_that_evaluate_gave_it(finished, runs):
-    champion = finished.load_json("reports/comparison.json")["recommendations"][0]["values"]["model"]
-    images = np.load(finished.folder / "data/processed/test_images.npy")
-    (finished.folder / "pictures").mkdir(exist_ok=True)
-    for row, image in enumerate(images):
-        Image.fromarray(image[..., 0]).save(finished.folder / f"pictures/{row:03}.png")
-    with np.load(finished.folder / f"reports/predictions/{champion}.npz") as arrays:
-        y_prob = arrays["y_prob"][0]
-    training = {"lenet": "train-lenet", "resnet": "train-resnet", "transfer": "transfer-learn", "finetune": "finetune"}
-    run_id = runs[f"{training[champion]} seed 0"].info.run_id
-    found = []
-    for model in ((), ("--model", champion), ("--model", "models:/cotejo@champion"), ("--run", run_id[:8])):
-        text = finished.run("cotejo", "predict", "pictures", "--json", "--top", "10", *model)
-        read = json.JSONDecoder().raw_decode(text[text.index("{") :])[0]
-        found.append(read["model"]["sha256"])
-        rows = [{place["class"]: place["confidence"] for place in entry["top"]} for entry in read["predictions"]]
-        shown = np.array([[row[name] for name in read["model"]["classes"]] for row in rows])
-        np.testing.assert_allclose(shown, y_prob, atol=1e-6)
-    assert set(found) == {
-        hashlib.sha256((finished.folder / f"models/{champion}/seed-0/model.keras").read_bytes()).hexdigest()
-    }
