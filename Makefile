@@ -53,7 +53,7 @@ reproduce: $(READY)  ## the study as params.yaml declares it; what is up to date
 	@$(RUN) dvc repro
 	@echo "The report: reports/comparison.html"
 
-test: $(READY)  ## the tests, two at a time: under twenty minutes on two cores
+test: $(READY)  ## the tests, two at a time: half an hour on two busy cores
 	@$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)  ## kill real trainings and searches at random moments and compare bytes: twenty minutes
