@@ -74,8 +74,8 @@ class Sizes(NamedTuple):
     tracking_rounds: int = 5
     tracking_epochs: int = 10  # the study's, since some of the cost is had once a run
     search_rounds: int = 5
-    search_train: int = 6_000
-    search_val: int = 2_000
+    search_train: int = 16_000
+    search_val: int = 6_000  # as the study has; with fewer, which trial is the best is luck
     search_trials: int = 30
     search_epochs: int = 10  # LeNet's
     big_trials: int = 10_000
