@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -152,13 +152,23 @@ def compare(revisions: tuple[str, ...], models: tuple[str, ...], style: str, lan
     click.echo(render(compared, style, language or settings.language), nl=False)
 
 
+def naming_a_model(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the options that say which model is meant."""
+    for option in (
+        click.option("--seed", type=click.IntRange(min=0),
+                     help="Which training.  [default: the best on validation images]"),
+        click.option("--run", "run_id", metavar="RUN_ID",
+                     help="The model of a run in MLflow; six characters are enough."),
+        click.option("--model", help="lenet, resnet, transfer, finetune, a .keras file, or models:/name@alias.  "
+                     "[default: the champion]"),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
 @commands.command()
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
-@click.option(
-    "--model", help="lenet, resnet, transfer, finetune, a .keras file, or models:/name@alias.  [default: the champion]"
-)
-@click.option("--run", "run_id", metavar="RUN_ID", help="The model of a run in MLflow; six characters are enough.")
-@click.option("--seed", type=click.IntRange(min=0), help="Which training.  [default: the best on validation images]")
+@naming_a_model
 @click.option("--top", type=click.IntRange(min=1), metavar="K", help="Classes of each picture.  [default: 3]")
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
 @click.option("--json", "style", flag_value="json", help="Write JSON.")
@@ -179,11 +189,7 @@ def predict(**asked: Any) -> None:  # noqa: ANN401 - the fields of a Request
 
 @commands.command()
 @click.option("--format", "target", type=click.Choice(tuple(OPENERS)), required=True)
-@click.option(
-    "--model", help="lenet, resnet, transfer, finetune, a .keras file, or models:/name@alias.  [default: the champion]"
-)
-@click.option("--run", "run_id", metavar="RUN_ID", help="The model of a run in MLflow; six characters are enough.")
-@click.option("--seed", type=click.IntRange(min=0), help="Which training.  [default: the best on validation images]")
+@naming_a_model
 @click.option("--output", type=click.Path(path_type=Path), metavar="PATH", help="[default: in exports/]")
 @click.option(
     "--images", "num_images", type=click.IntRange(min=0), default=1000, show_default=True,

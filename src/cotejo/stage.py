@@ -24,6 +24,7 @@ from cotejo.errors import CotejoError, StageError
 from cotejo.imports import find_sources
 from cotejo.masking import mask_secrets
 from cotejo.params import Sections, load_params
+from cotejo.schema.study import Runtime
 from cotejo.tracking import lineage, reuse
 from cotejo.tracking.journal import Run, state_of
 from cotejo.tracking.mlflow_client import Delivery
@@ -170,12 +171,10 @@ def _run_tracked(
     body: Callable[[Stage], None], name: str, sections: Sequence[str], driver: psutil.Process | None
 ) -> None:
     params = load_params(sections)
-    root, runtime = lineage.find_root(), params.runtime
-    delivery = Delivery(root, root / STATE_FOLDER, runtime.tracking_timeout_s) if runtime.tracking == "on" else None
-    tracker = Tracker(root / JOURNAL_FOLDER, delivery)
+    tracker = open_tracker(lineage.find_root(), params.runtime)
     session = lineage.find_session(driver)
     run = Run(tracker, name, session, lineage.describe_run(name))
-    try:
+    with finishing(run, tracker, params.runtime.tracking_timeout_s):
         run.log_params(params.flatten(), is_summary=True)
         with _only_watching("what it starts from"):
             lineage.log_inputs(run, name, params.flatten())
@@ -188,14 +187,27 @@ def _run_tracked(
         with _only_watching("what it has made"):
             lineage.log_outs(run, name)
             reuse.log_reused(run, name, session)
+
+
+def open_tracker(root: Path, runtime: Runtime) -> Tracker:
+    """Returns what keeps a study's records, and sends them to MLflow where `runtime.tracking` says so."""
+    delivery = Delivery(root, root / STATE_FOLDER, runtime.tracking_timeout_s) if runtime.tracking == "on" else None
+    return Tracker(root / JOURNAL_FOLDER, delivery)
+
+
+@contextmanager
+def finishing(run: Run, tracker: Tracker, timeout_s: float) -> Iterator[None]:
+    """Finishes a run however its work ends, and waits as long as it is said for its records to be sent."""
+    try:
+        yield
     except BaseException as error:
         run.finish(state_of(error), error=say_first_line(error))
         raise
     else:
         run.finish("FINISHED")
     finally:
-        with suppress(Stopped):  # what the stage was there for is done
-            tracker.close(runtime.tracking_timeout_s)
+        with suppress(Stopped):  # what the run was there for is done
+            tracker.close(timeout_s)
 
 
 @contextmanager

@@ -19,16 +19,15 @@ from numpy.typing import NDArray
 from cotejo.data.splits import load_split
 from cotejo.errors import CotejoError, ModelError, ParamsError
 from cotejo.params import load_params
-from cotejo.serving.archives import Archive, find_archive
+from cotejo.schema.operations import dump_operations
+from cotejo.serving.archives import PROCESSED, Archive, find_archive
 from cotejo.serving.facts import Facts, load_facts
 from cotejo.serving.parity import LEAST_AGREEMENT, TOLERANCE, Parity, compute_parity, run_all
 from cotejo.serving.runtimes import IMAGES, OPENERS, PROBABILITIES
 from cotejo.serving.screen import hiding_stderr
-from cotejo.stage import JOURNAL_FOLDER, STATE_FOLDER, Stopped
+from cotejo.stage import Stopped, finishing, open_tracker
 from cotejo.tracking import journal, lineage
-from cotejo.tracking.mlflow_client import Delivery
 from cotejo.tracking.records import digest_path, say_first_line
-from cotejo.tracking.sender import Tracker
 
 if TYPE_CHECKING:
     import keras
@@ -44,7 +43,6 @@ PACKAGES = {
     "tflite": {"ai-edge-litert": "ai_edge_litert"},
     "onnx": {"onnx": "onnx", "tf2onnx": "tf2onnx", "onnxruntime": "onnxruntime"},
 }
-PROCESSED = Path("data/processed")
 EXPORTS = Path("exports")
 #: What TensorFlow puts into a SavedModel's folder.
 SAVED_MODEL = "saved_model.pb"
@@ -217,7 +215,7 @@ def _list_facts(archive: Archive, facts: Facts) -> dict[str, str]:
     """Lists what whoever uses the file has to know; ONNX takes text only."""
     return {
         "class_names": json.dumps(facts.class_names, ensure_ascii=False),
-        "operations": json.dumps([operation.model_dump() for operation in facts.operations]),
+        "operations": json.dumps(dump_operations(facts.operations)),
         "color": facts.color or "",
         "keras_sha256": digest_path(archive.path) or "",
     }
@@ -233,7 +231,7 @@ def _describe(
         "format": target,
         "model": {"archive": archive.name, "title": archive.title, "sha256": digest_path(archive.path)},
         "input": {"name": IMAGES, "dtype": "uint8", "shape": [None, *facts.image_shape], "color": facts.color},
-        "operations": [operation.model_dump() for operation in facts.operations],
+        "operations": dump_operations(facts.operations),
         "output": {"name": PROBABILITIES, "dtype": "float32", "class_names": list(facts.class_names)},
         "parity": {**parity._asdict(), **bounds, "runtime": packages[-1]},
         **({"parity_with_bfloat16": of_original._asdict()} if of_original else {}),
@@ -341,17 +339,8 @@ def _quietly(work: Callable[[], T]) -> T:
 def _track(root: Path, archive: Archive, target: str) -> Iterator[journal.Run]:
     """Gives the tracked run of an export, and finishes it however the export ends."""
     runtime = load_params([], root / "params.yaml").runtime
-    delivery = Delivery(root.resolve(), root / STATE_FOLDER, runtime.tracking_timeout_s)
-    tracker = Tracker(root / JOURNAL_FOLDER, delivery if runtime.tracking == "on" else None)
+    tracker = open_tracker(root.resolve(), runtime)
     run = journal.Run(tracker, "export", None, lineage.describe_run("export"))
-    try:
+    with finishing(run, tracker, runtime.tracking_timeout_s):
         run.log_params({"format": target, "model": archive.name, "model.sha256": digest_path(archive.path)})
         yield run
-    except BaseException as error:
-        run.finish(journal.state_of(error), say_first_line(error))
-        raise
-    else:
-        run.finish("FINISHED")
-    finally:
-        with suppress(Stopped):  # what the export was there for is done
-            tracker.close(runtime.tracking_timeout_s)

@@ -7,11 +7,10 @@ from typing import Any, Literal, NamedTuple
 
 from cotejo.errors import ModelError
 from cotejo.schema.operations import Canny, Grayscale, Operation, parse_operations
-from cotejo.serving.archives import Archive
+from cotejo.serving.archives import PROCESSED, Archive
 from cotejo.tracking.dvcfiles import load_lock
 from cotejo.training.description import MEMBER, read_serving
 
-PROCESSED = "data/processed"
 DATASET = f"{PROCESSED}/dataset.json"
 
 

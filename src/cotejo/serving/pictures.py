@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cotejo.data.decoding import SUFFIXES, convert_color, decode_image, show_path
+from cotejo.data.decoding import SUFFIXES, Pixels, convert_color, decode_image, show_path
 from cotejo.data.directory import OTHER_PICTURES
 from cotejo.data.imaging import apply_operations
 from cotejo.data.preparation import count_processors
@@ -19,7 +18,6 @@ from cotejo.errors import DataError
 from cotejo.schema.operations import say_size
 from cotejo.serving.facts import Facts
 
-Pixels = NDArray[np.uint8]
 #: Threads that decode; more would only fill memory faster than a model empties it.
 MAX_WORKERS = 8
 
