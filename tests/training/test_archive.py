@@ -93,6 +93,30 @@ def test_a_net_with_our_batch_normalization_has_the_bytes_of_one_with_kerass(tmp
     assert (tmp_path / "0.keras").read_bytes() == (tmp_path / "1.keras").read_bytes()
 
 
+def build_resizing():
+    """Dropout and batch normalisation after a Resizing, in the net itself and in one within it."""
+    keras.utils.set_random_seed(0)
+    inner = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.BatchNormalization(), keras.layers.Dropout(0.5)])
+    images = keras.Input((8, 8, 1), dtype="uint8")
+    x = keras.layers.Resizing(4, 4)(keras.layers.Rescaling(1 / 255)(images))
+    x = keras.layers.Dropout(0.5)(inner(x))
+    x = keras.layers.Flatten()(keras.layers.BatchNormalization()(x))
+    return keras.Model(images, keras.layers.Dense(3, activation="softmax")(x))
+
+
+@pytest.mark.parametrize("load", [load_model, keras.saving.load_model])
+def test_calling_a_model_that_resizes_answers_as_predicting_does(load, digits, tmp_path):
+    images = digits[1].images
+    model = build_resizing()
+    expected = model.predict(images, verbose=0)
+    save_model(model, tmp_path / "model.keras")
+    assert np.abs(model(images) - expected).max() > 1e-3, "Keras has mended it: save_model needn't"
+    loaded = load(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded(images), expected, atol=1e-6)
+    np.testing.assert_allclose(loaded.predict(images, verbose=0), expected, atol=1e-6)
+    assert np.abs(loaded(images, training=True) - expected).max() > 1e-3, "training still drops out"
+
+
 def test_no_clock_and_no_optimizer_is_inside(saved):
     with zipfile.ZipFile(saved) as archive:
         assert {member.date_time for member in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}

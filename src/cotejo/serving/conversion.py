@@ -72,9 +72,8 @@ def convert(model: keras.Model, target: str, path: Path, facts: Mapping[str, str
 def _freeze(model: keras.Model) -> keras.Model:
     """Wraps a model so that it is in inference mode whoever calls it, and names what it takes and returns.
 
-    Keras's `model.export` (3.15.1) calls the model as `model(images)`. A Resizing layer is then called with the
-    training=True that Keras has recorded for it, and a model within the model that comes after it (a backbone, a head)
-    takes that over: dropout on, normalised by the batch.
+    Keras's `model.export` (3.15.1) calls the model as `model(images)`. In one that wasn't saved by `save_model`, what
+    comes after a Resizing layer is then in training mode.
     """
     images = keras.Input(model.input_shape[1:], dtype=model.input.dtype, name=IMAGES)
     return keras.Model(images, {PROBABILITIES: model(images, training=False)}, name=model.name)

@@ -26,7 +26,8 @@ def save_model(model: keras.Model, path: Path, serving: Mapping[str, Any] | None
 
     Keras writes the date and the memory addresses of shared objects into the archive
     (https://github.com/keras-team/keras/issues/15948); both are replaced, and our batch normalisation by Keras's own.
-    So `keras.saving.load_model` reads the result where Cotejo isn't installed.
+    So `keras.saving.load_model` reads the result where Cotejo isn't installed, and `model(images)` answers as
+    `model.predict(images)` does.
 
     Args:
         model: The model; of a compiled one the optimizer's state is saved too.
@@ -40,6 +41,7 @@ def save_model(model: keras.Model, path: Path, serving: Mapping[str, Any] | None
         members[MEMBER] = json.dumps(serving, indent=2, ensure_ascii=False).encode()
     members["metadata.json"] = _edit_json(members["metadata.json"], _fix_date)
     members["config.json"] = _edit_json(members["config.json"], _name_stock_layer)
+    members["config.json"] = _edit_json(members["config.json"], _call_in_inference_mode)
     members["config.json"] = _edit_json(members["config.json"], _RenumberSharedObjects())
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
@@ -85,6 +87,18 @@ def _name_stock_layer(entry: dict[str, Any]) -> dict[str, Any]:
     if (entry.get("module"), entry.get("class_name")) != ours:
         return entry
     return {**entry, "module": "keras.layers", "registered_name": None}
+
+
+def _call_in_inference_mode(entry: dict[str, Any]) -> dict[str, Any]:
+    """Has Resizing be called as in inference, whatever its default; `fit` overrides it for all layers.
+
+    In Keras 3.15 its default is training=True, and where nobody says which, as in `model(images)`, every layer after it
+    takes that over: dropout is on, and batches are normalised by their own statistics.
+    """
+    if entry.get("class_name") != "Resizing":
+        return entry
+    calls = [{**call, "kwargs": {**call["kwargs"], "training": False}} for call in entry.get("inbound_nodes", [])]
+    return {**entry, "inbound_nodes": calls}
 
 
 class _RenumberSharedObjects:
