@@ -2,7 +2,8 @@
 
 `python benchmarks/run.py --quick` tries every measurement on a few images and prints the page instead;
 `python benchmarks/run.py search` measures what the page says under "The search", and leaves the rest of it as it is;
-`python benchmarks/run.py scaling` does so with "A search on more workers", and `comparing` with "Comparing".
+`python benchmarks/run.py scaling` does so with "A search on more workers", `comparing` with "Comparing", and
+`own-images` with "Your own images".
 """
 
 import json
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 
 import psutil
 from comparison_page import render_comparing
+from own_images_page import render_own_images
 from page import put_section, render_page, render_scaling
 from results import Contest, Measurement, check_same_net
 from search_page import BigStudy, Race, describe, render_search
@@ -60,6 +62,13 @@ class Sizes(NamedTuple):
         compare_models: Models that are compared with each other.
         compare_samples: Test predictions of each model and seed.
         compare_seeds: Numbers of seeds, each of which is measured.
+        own_images: Pictures of one's own, to prepare and to classify.
+        own_side: Their height and width, in pixels.
+        own_few: So many of them are classified as well, to tell what many add to the memory.
+        own_large_images: Larger ones, to train on; their pixels are three times the memory limit.
+        own_large_side: Their height and width.
+        own_memory_limit: `runtime.memory_limit`.
+        own_epochs: Of each training on them.
     """
 
     rounds: int = 5
@@ -87,13 +96,21 @@ class Sizes(NamedTuple):
     compare_models: int = 20
     compare_samples: int = 1_000_000
     compare_seeds: tuple[int, ...] = (1, 3)
+    own_images: int = 10_000
+    own_side: int = 32
+    own_few: int = 200
+    own_large_images: int = 23_000
+    own_large_side: int = 256
+    own_memory_limit: str = "1.5GB"
+    own_epochs: int = 1
 
 
 QUICK = Sizes(rounds=1, epochs=2, lenet=1_280, resnet=320, convolutions=3, transfer=200, transfer_rounds=1,
               transfer_epochs=2, tracking=1_280, tracking_rounds=1, tracking_epochs=2,
               search_rounds=1, search_train=1_000, search_val=500, search_trials=3, search_epochs=2,
               big_trials=200, scaling_trials=2, scaling_samples=1_280, scaling_epochs=1, sleepers=((1, 1), (2, 4)),
-              sleeping_trials=4, compare_models=4, compare_samples=20_000)  # fmt: skip
+              sleeping_trials=4, compare_models=4, compare_samples=20_000,
+              own_images=200, own_few=50, own_large_images=200)  # fmt: skip
 
 
 class Opponent(NamedTuple):
@@ -195,9 +212,29 @@ def measure_comparing(sizes: Sizes, _is_kept: bool) -> str:
     return render_comparing(found, sizes._asdict())
 
 
+def measure_own_images(sizes: Sizes, _is_kept: bool) -> str:
+    """Measures what pictures of one's own cost; returns the section about it."""
+
+    def ask(function: str, num_images: int, side: int, **options: Any) -> Measurement:  # noqa: ANN401 - see own_images.py
+        with TemporaryDirectory() as folder:
+            task = {"folder": folder, "num_images": num_images, "side": side, **options}
+            found = measure(Opponent("own_images", function, task))
+        print(f"own images  {function}  {found}", file=sys.stderr, flush=True)
+        return found
+
+    prepared = ask("prepare", sizes.own_images, sizes.own_side)
+    limits = {"memory_limit": sizes.own_memory_limit, "epochs": sizes.own_epochs}
+    trained = ask("train", sizes.own_large_images, sizes.own_large_side, **limits)
+    predicted = ask("predict", sizes.own_images, sizes.own_side, few=sizes.own_few)
+    return render_own_images(prepared, trained, predicted, sizes._asdict())
+
+
 #: Sections that can be measured by themselves, in the order of the page.
 SECTIONS: dict[str, Callable[[Sizes, bool], str]] = {
-    "scaling": measure_scaling, "search": measure_search, "comparing": measure_comparing
+    "scaling": measure_scaling,
+    "search": measure_search,
+    "comparing": measure_comparing,
+    "own-images": measure_own_images,
 }  # fmt: skip
 
 
