@@ -95,7 +95,7 @@ def test_a_model_of_the_study_is_its_best_seed_on_the_validation_images_or_the_o
 
 def test_a_training_that_was_never_evaluated_is_found_where_there_is_no_choice(study):
     (study / "reports/metrics/lenet.json").unlink()
-    assert "`dvc repro evaluate`, or say --seed" in refusal("lenet")
+    assert "`dvc repro evaluate`, or say --model and --seed" in refusal("lenet")
     for seed in (0, 1):
         (study / f"models/lenet/seed-{seed}/model.keras").unlink()
     assert find("lenet").path == Path("models/lenet/seed-2/model.keras")
@@ -106,9 +106,26 @@ def test_a_champion_that_was_trained_again_since_is_not_served_under_its_name(st
     path.write_bytes(b"another training")
     said = refusal()
     assert said.startswith(f"{path}: expected the training that reports/metrics/")
-    assert "Run `dvc repro evaluate`, or say --seed" in said
     seed = int(path.parent.name[-1])
+    assert said.endswith(f"Run `dvc repro evaluate`, or say --model {path.parts[1]} --seed {seed}.")
+    assert refusal(seed=seed) == said
     assert find(path.parts[1], seed=seed).path == path
+
+
+def test_no_model_is_the_champion_of_a_comparison_of_other_trainings(study):
+    """As while the study runs with other data or parameters, and after it was stopped there."""
+    name = find().path.parts[1]
+    path = study / f"reports/metrics/{name}.json"
+    write_json(path, {**json.loads(path.read_text()), "dvc_digest": "5eed.dir"})
+    for seed in (None, 0):
+        said = refusal(seed=seed)
+        assert said.startswith("reports/comparison.json: expected a comparison of the scores in reports/metrics/")
+        assert said.endswith(f"Run `dvc repro compare`, or say --model {name}.")
+    path.unlink()  # evaluate is at work
+    for seed in (0, 1):
+        (study / f"models/{name}/seed-{seed}/model.keras").unlink()
+    assert refusal().startswith(f"reports/metrics/{name}.json: expected the scores")
+    assert find(name).path.exists()
 
 
 @pytest.mark.parametrize(

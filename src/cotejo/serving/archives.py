@@ -82,20 +82,27 @@ def _find_champion(root: Path, seed: int | None) -> Archive:
     )
     try:
         name, digest = comparison["recommendations"][0]["values"]["model"], comparison["dataset"]["digest"]
+        compared = {model["name"]: model["dvc_digest"] for model in comparison["models"]}[name]
     except (LookupError, TypeError):
         raise ModelError(
             f"{COMPARISON}: expected what this version's compare writes. Received: another file. Run `dvc repro "
             "compare`, or say --model."
         ) from None
-    found = _find_of_study(root, name, seed)
+    # while the study runs, or where it was stopped, its models can be newer than the comparison
+    measured, digests = _read_measured(root, name)
+    if measured != compared:
+        raise ModelError(
+            f"{COMPARISON}: expected a comparison of the scores in {METRICS}/{name}.json, to name the champion. "
+            f"Received: one of other trainings. Run `dvc repro compare`, or say --model {name}."
+        )
+    found = _find_of_study(root, name, seed, None if seed is None else digests.get(seed, "none"))
     return found._replace(title=f"{found.title}, the champion of {COMPARISON}", data_digest=digest)
 
 
-def _find_of_study(root: Path, name: str, seed: int | None) -> Archive:
+def _find_of_study(root: Path, name: str, seed: int | None, digest: str | None = None) -> Archive:
+    """Finds the archive of a seed, or of the best one; refuses another than that of a SHA-256, where there is one."""
     if seed is None:
         seed, digest = _choose_seed(root, name)
-    else:
-        digest = None
     path = Path("models", name, f"seed-{seed}", "model.keras")
     if not (root / path).exists():
         trained = ", ".join(map(str, _list_seeds(root, name))) or "none"
@@ -106,7 +113,7 @@ def _find_of_study(root: Path, name: str, seed: int | None) -> Archive:
     if digest is not None and digest_path(root / path) != digest:
         raise ModelError(
             f"{path}: expected the training that {METRICS}/{name}.json was measured on. Received: another one. Run "
-            f"`dvc repro evaluate`, or say --seed {seed}."
+            f"`dvc repro evaluate`, or say --model {name} --seed {seed}."
         )
     return Archive(root / path, str(path), f"{name}, seed {seed}", _find_data(root, name))
 
@@ -117,16 +124,34 @@ def _choose_seed(root: Path, name: str) -> tuple[int, str | None]:
     seeds = _list_seeds(root, name)
     if len(seeds) == 1 and not (root / path).exists():
         return seeds[0], None
-    metrics = _read_json(
-        root / path, path, "the scores by which one of the seeds is chosen", "`dvc repro evaluate`, or say --seed"
-    )
-    try:
+    metrics = _read_metrics(root, name)
+    with _reading(METRICS / f"{name}.json"):
         best = min(metrics["per_seed"], key=lambda row: (row["val_cross_entropy"], row["seed"]))
         return best["seed"], best["model_sha256"]
+
+
+def _read_measured(root: Path, name: str) -> tuple[str | None, Mapping[int, str]]:
+    """Returns what scores were measured on: DVC's digest of all seeds of the model, the SHA-256 of each."""
+    metrics = _read_metrics(root, name)
+    with _reading(METRICS / f"{name}.json"):
+        return metrics["dvc_digest"], {row["seed"]: row["model_sha256"] for row in metrics["per_seed"]}
+
+
+def _read_metrics(root: Path, name: str) -> Mapping[str, Any]:
+    path = METRICS / f"{name}.json"
+    advice = "`dvc repro evaluate`, or say --model and --seed"
+    return _read_json(root / path, path, "the scores by which one of the seeds is chosen", advice)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Says in one line that scores have another form."""
+    try:
+        yield
     except (LookupError, TypeError, ValueError):
         raise ModelError(
             f"{path}: expected what this version's evaluate writes. Received: another file. Run `dvc repro evaluate`, "
-            "or say --seed."
+            "or say --model and --seed."
         ) from None
 
 
