@@ -5,7 +5,7 @@ from pathlib import Path
 
 import _source  # noqa: F401
 from cotejo.comparison.champion import find_champion
-from cotejo.comparison.inputs import load_inputs
+from cotejo.comparison.inputs import check_tested, load_inputs
 from cotejo.comparison.verdict import build_comparison
 from cotejo.report.render import save_report
 from cotejo.stage import Stage, run_stage
@@ -17,12 +17,13 @@ REPORTS = ("reports/comparison.html", "reports/comparison.json", "reports/compar
 def compare(stage: Stage) -> None:
     """Writes reports/comparison.html, .json and .md; tells MLflow which model the report recommends."""
     settings, transfer = stage.params.compare, stage.params.transfer
-    inputs = load_inputs(Path("reports"))
+    inputs, dataset = load_inputs(Path("reports")), json.loads(DATASET.read_text(encoding="utf-8"))
+    check_tested(inputs.predictions, dataset)
     comparison = build_comparison(
         metrics=inputs.metrics,
         predictions=inputs.predictions,
         timings=inputs.timings,
-        dataset=json.loads(DATASET.read_text(encoding="utf-8")),
+        dataset=dataset,
         facts={**stage.describe_code(), "weights": transfer.weights, "backbone": transfer.backbone},
         gallery_size=stage.params.evaluate.gallery_size,
         **settings.model_dump(exclude={"language"}),

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cotejo.comparison.inputs import load_inputs
+from cotejo.comparison.inputs import check_tested, load_inputs
 from cotejo.errors import DataError
 from cotejo.schema.groups import MODELS
 from cotejo.tracking.dvcfiles import load_stages
+from synthetic_study import build_dataset
 
 
 @pytest.fixture
@@ -92,3 +93,19 @@ def test_damage_within_a_file_is_refused_when_it_is_read(reports):
     inputs = load_inputs(reports)
     with pytest.raises(DataError, match=r"lenet\.npz: expected what evaluate writes\. .* Run `dvc repro evaluate`\.$"):
         inputs.predictions["lenet"]["y_prob"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "received"),
+    [
+        (np.arange(360) % 10, "360 of 10 classes"),
+        (np.arange(20_000) % 9, "20,000 of 10 classes"),
+        (np.arange(20_000) % 12, "20,000 of 12 classes"),
+    ],
+)
+def test_predictions_for_other_images_than_the_study_s_are_refused_with_what_mends_them(reports, labels, received):
+    predictions = load_inputs(reports).predictions
+    check_tested(predictions, build_dataset(np.arange(20_000) % 10))
+    np.savez(reports / "predictions/resnet.npz", seeds=[0], y_true=labels, y_prob=np.zeros((1, len(labels), 10)))
+    with pytest.raises(DataError, match=rf"resnet\.npz: expected the 20,000 .* Received: {received}.* --single-item"):
+        check_tested(predictions, build_dataset(np.arange(20_000) % 10))

@@ -61,10 +61,15 @@ def test_the_digest_of_parameters_is_the_sha256_of_their_sorted_json():
         ("reports/metrics/lenet.json", "out.reports/metrics/lenet.json"),
         ("data/café (1).csv", "out.data/café _1_.csv"),
         ("a" * 300, "out." + "a" * 246),
+        ("../../pictures", "out.../__/pictures"),
+        ("/data//flowers/", "out./data/flowers"),
     ],
 )
 def test_a_path_becomes_a_key_that_mlflow_takes(path, key):
+    from mlflow.utils.validation import _validate_tag_name
+
     assert tag_key(OUT, path) == key
+    _validate_tag_name(key)
 
 
 def test_gpus_are_named_from_what_their_driver_shows(tmp_path):

@@ -101,6 +101,30 @@ def load_inputs(reports: Path) -> Inputs:
         raise _not_evaluated(reports, error) from error
 
 
+def check_tested(predictions: Mapping[str, Mapping[str, NDArray[Any]]], dataset: Mapping[str, Any]) -> None:
+    """Refuses predictions for other images than the study's test images.
+
+    DVC brings back what evaluate has made before when another `dvc` in the same folder is stopped or refused, and
+    takes it for what the running one makes.
+
+    Args:
+        predictions: By model, as `load_inputs` returns them.
+        dataset: The content of `data/processed/dataset.json`.
+
+    Raises:
+        DataError: There are other numbers of images in the classes.
+    """
+    expected = [dataset["splits"]["test"]["per_class"][name] for name in dataset["class_names"]]
+    for name, arrays in predictions.items():
+        found = np.bincount(arrays["y_true"], minlength=len(expected)).tolist()
+        if found != expected:
+            raise DataError(
+                f"reports/predictions/{name}.npz: expected the {sum(expected):,} test images of data/processed, of "
+                f"{len(expected)} classes. Received: {sum(found):,} of {len(found)} classes, in other numbers, so of "
+                "another data set. Run `dvc repro --force --single-item evaluate`, then `dvc repro`."
+            )
+
+
 @contextmanager
 def _open_arrays(path: Path) -> Iterator[Any]:
     # numpy, given a path, leaves a file open that turns out to be no archive

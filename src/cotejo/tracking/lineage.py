@@ -132,7 +132,9 @@ def digest_params(params: Mapping[str, Any]) -> str:
 
 def tag_key(kind: str, path: str) -> str:
     """Returns the tag that holds a path's digest: `out.models/lenet`. What MLflow refuses in a key becomes `_`."""
-    return re.sub(r"[^/\w.\- ]", "_", f"{kind}{path}")[:MAX_KEY_LENGTH]
+    key = re.sub(r"[^/\w.\- ]", "_", f"{kind}{path}")[:MAX_KEY_LENGTH]
+    # it also refuses one that would be another path when tidied up
+    return "/".join("__" if part == ".." else part for part in key.split("/") if part not in ("", "."))
 
 
 def find_cpu_name() -> str:
