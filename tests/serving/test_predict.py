@@ -113,6 +113,19 @@ def test_what_can_not_be_classified_gets_a_line_each_and_the_rest_is_classified(
         assert figure.format == "PNG"
 
 
+def test_a_figure_takes_names_that_no_font_and_no_unicode_has(predict, study):
+    (study / "odd").mkdir()
+    names = [b"bad\xff.png", "日本.png".encode(), b"two\nlines.png", b"$x$.png"]
+    for name in names:
+        (study / "odd" / os.fsdecode(name)).write_bytes((study / "pictures/000.png").read_bytes())
+    done = predict("odd", "--model", "lenet", "--figure", "odd.svg")
+    assert (done.returncode, done.stderr) == (
+        0, "4 pictures classified with lenet, seed 0; odd.svg shows the first 4\n"
+    )  # fmt: skip
+    drawn = (study / "odd.svg").read_text(encoding="utf-8")
+    assert all(f">{name}.png</text>" in drawn for name in ("日本", r"two\nlines", r"bad\udcff", "$x$"))
+
+
 def test_a_terminal_shows_a_bar_and_stdout_has_the_table_alone(study, environment, expected):
     variables = hide_terminal_variables(environment) | {"PYTHONPATH": os.pathsep.join(sys.path)}
     command = ["sh", "-c", "echo begins >&2; cotejo predict pictures --model lenet --batch-size 10 > table.txt"]

@@ -1,6 +1,7 @@
 """Classifies new pictures with a saved model: the work of `cotejo predict`."""
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain
@@ -8,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cotejo.data.decoding import show_path
 from cotejo.errors import ParamsError
 from cotejo.report.figures.predictions import MAX_SHOWN, Shown, figure_predictions
 from cotejo.report.style import save_figure
@@ -122,7 +124,7 @@ def _classify_all(
                 continue
             lines.append(renderer.add(result))
             if request.figure and len(outcome.shown) < MAX_SHOWN and picture.pixels is not None:
-                outcome.shown.append(Shown(picture.path.name, picture.pixels, *result.ranked[0]))
+                outcome.shown.append(Shown(show_path(picture.path.name), picture.pixels, *result.ranked[0]))
         screen.write("".join(lines))
         screen.advance(len(batch))
 
@@ -150,7 +152,10 @@ def _check_figure(figure: Path | None) -> None:
 
 def _save_figure(shown: Sequence[Shown], path: Path) -> None:
     try:
-        save_figure(figure_predictions(shown), path)
+        with warnings.catch_warnings():
+            # of letters that the font lacks, in names: the figure has boxes, the table has them
+            warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+            save_figure(figure_predictions(shown), path)
     except OSError as error:
         raise ParamsError(
             f"expected --figure to be a file to write. Received: {path}, {error.strerror}. Name another one."
