@@ -27,7 +27,7 @@ setup: $(READY)  ## create .venv from requirements.lock (done by every other tar
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Cotejo needs Python 3.11 or newer. Received: $$($(PYTHON) --version). Try: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
-	@echo "Setting up $(VENV), once: about 3 GB, half a minute with uv and two with pip ..."
+	@echo "Setting up $(VENV), once: about 3.7 GB, half a minute with uv and two with pip ..."
 	@if command -v uv >/dev/null; then \
 	  uv venv --quiet --allow-existing --python "$(PYTHON)" $(VENV) && \
 	  uv pip sync --quiet --python $(VENV)/bin/python --require-hashes requirements.lock && \

@@ -5,6 +5,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
+
+from copied_study import ROOT
+from cotejo.params import read_yaml
 
 WINNER = "lenet:\n  batch_size: 64\n  learning_rate: 0.002\n  schedule:\n    name: cosine\n"
 PRESENT = {"batch_size": 128, "learning_rate": 0.001, "schedule.name": "constant"}
@@ -119,6 +123,17 @@ def test_best_says_what_has_been_changed_since_the_search(cotejo, study):
     path = study / "params.yaml"
     path.write_text(path.read_text().replace("  batch_size: 128 ", "  batch_size: 32 ", 1))
     assert "since the search: lenet.batch_size was 128, it is 32 now." in cotejo("best").stdout
+
+
+def test_best_says_that_the_search_was_on_other_images(cotejo, study):
+    write_winner(study)
+    lock = read_yaml(ROOT / "dvc.lock")
+    YAML().dump(lock, study / "dvc.lock")
+    assert "other images" not in cotejo("best").stdout
+    (made,) = [out for out in lock["stages"]["preprocess"]["outs"] if out["path"] == "data/processed"]
+    made["md5"] = f"{'0' * 32}.dir"
+    YAML().dump(lock, study / "dvc.lock")
+    assert "The search was run on other images than the study has now: `dvc repro search`" in cotejo("best").stdout
 
 
 def test_best_refuses_a_parameter_that_the_study_does_not_have(cotejo, study):

@@ -20,10 +20,11 @@ from cotejo.report.measure import find_measure
 from cotejo.report.search_verdict import say_luck, say_verdict
 from cotejo.report.wording import LANGUAGES, Wording
 from cotejo.schema.groups import MODELS
+from cotejo.serving.archives import PROCESSED
 from cotejo.serving.runtimes import OPENERS
 from cotejo.stage import JOURNAL_FOLDER, STATE_FOLDER, Stopped, stop_on_signals
 from cotejo.tracking.backlog import find_left
-from cotejo.tracking.dvcfiles import PIPELINE_FILE, load_stages
+from cotejo.tracking.dvcfiles import PIPELINE_FILE, load_lock, load_stages
 from cotejo.tracking.lineage import find_root
 from cotejo.tracking.mlflow_client import LOCK_TIMEOUT_S, Delivery
 from cotejo.tracking.sync import send_left, show_left, show_reused
@@ -88,6 +89,8 @@ def best(*, apply: bool) -> None:
         click.echo(f"  {where}: {old} -> {new}" if new != old else f"  {where}: {old}")
     for where, searched_from, now in _list_stale(summary, present):
         click.echo(f"{PARAMS_FILE} has changed since the search: {where} was {searched_from}, it is {now} now.")
+    if _is_of_other_data():
+        click.echo("The search was run on other images than the study has now: `dvc repro search` runs it on these.")
     if not apply:
         return
     if all(new == old for _, new, old in changes):
@@ -253,6 +256,14 @@ def _list_stale(summary: Mapping[str, Any], present: Mapping[str, Any]) -> Itera
         where = f"{summary['model']}.{key}"
         if now.get(where) not in (value, best.get(key, value)):
             yield where, value, now.get(where)
+
+
+def _is_of_other_data() -> bool:
+    """Tells by `dvc.lock` whether preprocess has made other images since the search has read them."""
+    stages = load_lock(Path())
+    if not {"search", "preprocess"} <= stages.keys():
+        return False
+    return stages["search"].deps.get(PROCESSED) != stages["preprocess"].outs.get(PROCESSED)
 
 
 def _apply(winner: Mapping[str, Any]) -> None:

@@ -113,6 +113,21 @@ def test_what_can_not_be_classified_gets_a_line_each_and_the_rest_is_classified(
         assert figure.format == "PNG"
 
 
+def test_an_empty_name_and_a_model_cut_off_get_a_line_each(predict, study, tmp_path):
+    done = predict("", "pictures/000.png", "--model", "lenet")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "'': expected a picture or a folder. Received: an empty name.",
+        "1 picture classified with lenet, seed 0; 1 not, see above",
+    ]
+    (study / "cut.keras").write_bytes((study / "models/lenet/seed-0/model.keras").read_bytes()[:1000])
+    (study / "data/processed/dataset.json").rename(tmp_path / "dataset.json")
+    done = predict("pictures/000.png", "--model", "cut.keras")
+    (tmp_path / "dataset.json").rename(study / "data/processed/dataset.json")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("cotejo: cut.keras: expected a model that Cotejo has saved. Received: a file that is")
+
+
 def test_a_figure_takes_names_that_no_font_and_no_unicode_has(predict, study):
     (study / "odd").mkdir()
     names = [b"bad\xff.png", "日本.png".encode(), b"two\nlines.png", b"$x$.png"]

@@ -1,6 +1,7 @@
 """What has to be known of a model to give it a picture: its classes, and what its training images went through."""
 
 import json
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -41,8 +42,14 @@ def load_facts(archive: Archive, root: Path) -> Facts:
     """Reads them from the archive, or, where an older Cotejo wrote it, from the study's present data.
 
     Raises:
-        ModelError: Neither says it, or the model is known to have been trained on other data than the present.
+        ModelError: It is no archive; neither says it; or the model is known to have been trained on other data than
+            the present.
     """
+    if not zipfile.is_zipfile(archive.path):
+        raise ModelError(
+            f"{archive.name}: expected a model that Cotejo has saved. Received: a file that is no archive, or part of "
+            "one. Run `dvc repro`, or `dvc checkout` to restore it from DVC's cache."
+        )
     found = read_serving(archive.path)
     if found is not None:
         return _parse(found, f"{archive.name}: {MEMBER}")

@@ -63,7 +63,9 @@ def list_pictures(paths: Sequence[str]) -> Listing:
     listing = Listing([], [], {})
     for name in paths:
         path = Path(name)
-        if path.is_dir():
+        if not name:  # to Path it is the present folder, to a user a variable that isn't set
+            listing.faults.append(Fault("''", "expected a picture or a folder. Received: an empty name."))
+        elif path.is_dir():
             _list_folder(path, listing)
         elif path.is_file():
             listing.files.append(path)
