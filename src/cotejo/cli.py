@@ -174,15 +174,18 @@ def naming_a_model(command: Callable[..., None]) -> Callable[..., None]:
 @naming_a_model
 @click.option("--top", type=click.IntRange(min=1), metavar="K", help="Classes of each picture.  [default: 3]")
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
-@click.option("--json", "style", flag_value="json", help="Write JSON.")
-@click.option("--csv", "style", flag_value="csv", help="Write CSV.")
+@click.option("--json", "is_json", is_flag=True, help="Write JSON.")
+@click.option("--csv", "is_csv", is_flag=True, help="Write CSV.")
 @click.option("--figure", type=click.Path(path_type=Path), metavar="FILE", help="Draw the first 40 as .png or .svg.")
-def predict(**asked: Any) -> None:  # noqa: ANN401 - the fields of a Request
+def predict(*, is_json: bool, is_csv: bool, **asked: Any) -> None:  # noqa: ANN401 - the fields of a Request
     """Classify pictures, or all pictures in folders, with a trained model.
 
     A picture goes through the `preprocess.operations` that the model's training images went through. One that can't
     be classified gets a line on stderr, the others are, and the exit code is 2.
     """
+    if is_json and is_csv:
+        raise ParamsError("expected --json or --csv. Received: both.")
+    asked["style"] = "json" if is_json else "csv" if is_csv else None
     # figures and MLflow take a moment to import, and the other commands don't need them
     from cotejo.serving.prediction import Request, predict_pictures
 

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_sample_images
 
 from cotejo.data.duplicates import compute_look, find_near_pairs, identify
 from image_folders import draw
@@ -44,6 +44,28 @@ def test_a_changed_copy_in_another_split_is_found_among_others(change):
         found = find(images, [CHANGES[change](image) for image in images])
     assert found <= {(number, number) for number in range(60)}, "different pictures were taken for copies"
     assert len(found) >= 57
+
+
+COPIES = {
+    "half size": lambda image: cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_CUBIC),
+    "JPEG quality 50": lambda image: pack(image, 50),
+    "25 grey levels more": lambda image: np.clip(image + 25.0, 0, 255).astype(np.uint8),
+    "brightness x 1.15": lambda image: np.clip(image * 1.15, 0, 255).astype(np.uint8),
+    "contrast x 1.1": lambda image: np.clip((image - image.mean()) * 1.1 + image.mean(), 0, 255).astype(np.uint8),
+}
+
+
+@pytest.mark.parametrize("copy", COPIES)
+def test_most_copies_of_photographs_are_found(copy):
+    crops = [
+        image[top : top + 300, left : left + 300]
+        for image in load_sample_images().images
+        for top in range(0, 127, 40)
+        for left in range(0, 340, 80)
+    ]
+    found = find(crops, [COPIES[copy](crop) for crop in crops])
+    assert found <= {(number, number) for number in range(40)}, "different crops were taken for copies"
+    assert len(found) >= 30
 
 
 def test_pictures_of_one_split_are_not_compared():

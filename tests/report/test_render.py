@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 from pages import Page
 from PIL import Image
 
@@ -20,7 +21,7 @@ from cotejo.report import figures
 from cotejo.report.figures.comparison import build_report_figures
 from cotejo.report.render import render_html, render_json, render_markdown
 from cotejo.report.wording import LANGUAGES, Wording, load_locale
-from synthetic_study import build_gallery, build_histories, build_inputs
+from synthetic_study import CLASS_NAMES, build_gallery, build_histories, build_inputs
 
 STUDIES = {
     "clear": {"resnet": 0.93},
@@ -286,18 +287,40 @@ def test_a_number_that_is_not_finite_is_null_in_the_json():
     assert json.loads(render_json(build_comparison(**inputs)))["models"][0]["test_loss"] is None
 
 
-def test_class_names_cannot_break_page_or_table():
+def rename_classes(names):
     inputs = build_inputs(num_samples=300)
-    names = ["<script>alert(1)</script>", "a|b", *inputs["dataset"]["class_names"][2:]]
     inputs["dataset"] |= {"class_names": names}
     for table in inputs["metrics"].values():
         table["confusion"]["class_names"] = names
-    comparison = build_comparison(**inputs)
+    return build_comparison(**inputs)
+
+
+def test_class_names_cannot_break_page_or_table():
+    names = ["<script>alert(1)</script>", "a|b", "two\nlines", *CLASS_NAMES[3:]]
+    comparison = rename_classes(names)
     page = render(comparison, "en")
     assert "<script>alert" not in page
     assert page.count("<script>") == 1
     markdown = render_markdown(comparison, "en")
     assert "| a\\|b |" in markdown
+    assert "| two\\\\nlines |" in markdown
+
+
+def test_class_names_are_shown_as_they_are_by_what_reads_markdown(language):
+    names = [f"{number}: <b>|a*b_c`*d_ ~~e~~ [f](g) \\&lt; <!-- h & i < j" for number in range(10)]
+    comparison = rename_classes(names)
+    reader = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    read = Page(reader.render(render_markdown(comparison, language)))
+    assert {"b", "em", "del", "a", "code"} & {tag for tag, _ in read.tags} == {"code"}  # of the digests below
+    assert all(name in read.text for name in names)
+    said = load_locale(language)["findings"]["answer.confused"]
+    taken = said.split("{{ pair.true_class }}")[1].split("{{")[0]
+    confused = next(pair for model in comparison.models for pair in model.confused)
+    assert f"{confused.true_class}{taken}{confused.predicted_class}" in read.text
+
+
+def test_plain_names_have_no_escapes(comparison, language):
+    assert "\\" not in render_markdown(comparison, language)
 
 
 def test_the_same_comparison_gives_the_same_page():

@@ -172,6 +172,7 @@ def test_where_stdout_is_the_same_terminal_the_bar_leaves_the_table_whole(study,
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (("--json", "--csv"), "expected --json or --csv. Received: both."),
         (("--model", "lenet", "--top", "11"), "expected --top to be at most 10, the model's classes. Received: 11."),
         (("--model", "lenet", "--figure", "a.pdf"), "expected --figure to end in .png or .svg. Received: a.pdf."),
         (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cotejo.serving.pictures import Fault
+from cotejo.serving.pictures import Fault, list_pictures
 from cotejo.serving.rendering import Prediction, choose_renderer
 
 CLASSES = ["Käse, rot", 'a "b"', "日本"]
@@ -37,6 +37,14 @@ def test_json_holds_model_predictions_and_errors():
                 {"class": 'a "b"', "confidence": 4.6e-05}],
     }  # fmt: skip
     assert read["errors"] == [{"file": "x.png", "error": FAULTS[0].error}]
+
+
+def test_a_byte_that_is_not_utf_8_is_written_alike_everywhere():
+    (fault,) = list_pictures([os.fsdecode(b"no\xe9\xff.png")]).faults
+    read = json.loads(render("json", FILES[3:], [fault]))
+    assert (read["predictions"][0]["file"], read["errors"][0]["file"]) == (r"caf\xe9.png", r"no\xe9\xff.png")
+    for style in ("table", "csv"):
+        assert render(style, FILES[3:], []).splitlines()[1].startswith(r"caf\xe9.png")
 
 
 @pytest.mark.parametrize(("files", "faults"), [([], []), ([], FAULTS), (FILES, [])])

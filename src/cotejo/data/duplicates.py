@@ -18,10 +18,11 @@ SHRUNK, FREQUENCIES = 32, 8
 MINIATURE = 16
 #: Of 64 bits, what the hashes of two images may differ by whose miniatures are worth a look.
 MAX_BITS = 8
-#: What their miniatures may differ by, on average and apart from brightness, as a share of their contrast. The hash
-#: alone calls every tenth image of Fashion-MNIST's test a double of another one.
+#: What their miniatures may differ by, on average and apart from brightness and contrast, as a share of the latter. The
+#: hash alone calls every tenth image of Fashion-MNIST's test a double of another one; with 0.06 the pairs there are
+#: 141 instead of 54, and most of those that come with it are different clothes of one cut.
 MAX_DIFFERENCE = 0.05
-#: Grey levels of contrast that an image has at least, so that blank ones are alike despite their noise.
+#: Grey levels of contrast that count as such, so that blank images are alike despite their noise.
 LEAST_CONTRAST = 10.0
 #: Those of a sorted list that each image is compared with, which bounds the time by the number of images.
 NEIGHBOURS = 32
@@ -108,8 +109,14 @@ def find_near_pairs(looks: Sequence[Look], groups: Sequence[int]) -> list[NearPa
 
 
 def _compare(miniatures: Pixels, others: Pixels) -> NDArray[np.float32]:
-    """Returns by how much pairs of miniatures differ on average, their brightness made the same, against contrast."""
-    one, other = (images - images.mean(axis=1, keepdims=True, dtype=np.float32) for images in (miniatures, others))
-    contrast = (np.abs(one) + np.abs(other)).mean(axis=1) / 2
-    differences: NDArray[np.float32] = np.abs(one - other).mean(axis=1) / np.maximum(contrast, LEAST_CONTRAST)
+    """Returns by how much pairs of miniatures differ on average, their brightness and contrast made the same."""
+    differences: NDArray[np.float32] = np.abs(_normalise(miniatures) - _normalise(others)).mean(axis=1)
     return differences
+
+
+def _normalise(miniatures: Pixels) -> NDArray[np.float32]:
+    """Takes off each miniature's mean, and divides by what its values then are on average without their signs."""
+    centred = miniatures - miniatures.mean(axis=1, keepdims=True, dtype=np.float32)
+    contrast = np.abs(centred).mean(axis=1, keepdims=True)
+    normal: NDArray[np.float32] = centred / np.maximum(contrast, LEAST_CONTRAST)
+    return normal

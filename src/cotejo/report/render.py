@@ -22,6 +22,9 @@ from cotejo.report.wording import Wording, build_environment, load_locale, write
 
 #: Significant digits of a number in the JSON: more than any clock or sample holds, fewer than platforms disagree in.
 SIGNIFICANT_DIGITS = 6
+#: What means something in Markdown wherever it stands; `<` and `&` only where a tag or an entity can begin, so that
+#: "p < 0.001" stays.
+MARKS = re.compile(r"[\\`*_{}\[\]>#|~]|<(?=[A-Za-z/!?])|&(?=[#\w])")
 
 
 def save_report(
@@ -85,7 +88,9 @@ def render_json(comparison: Comparison) -> str:
 
 def _render(template: str, comparison: Comparison, language: str, **more: Any) -> str:  # noqa: ANN401
     is_html = template.endswith(".html.j2")
-    environment = build_environment(language, autoescape=is_html)
+    environment = build_environment(language, autoescape=True)
+    if not is_html:
+        environment.finalize = _escape_markdown
     environment.loader = PackageLoader("cotejo.report")
     locale = load_locale(language)
 
@@ -94,11 +99,8 @@ def _render(template: str, comparison: Comparison, language: str, **more: Any) -
         said = environment.from_string(text).render(comparison=comparison, **values)
         # plain blanks only: the no-break spaces in numbers must stay
         said = re.sub(r"[ \n]+", " ", said).strip(" ")
-        return Markup(said) if is_html else said  # noqa: S704 - rendered with autoescape
+        return Markup(said)  # noqa: S704 - rendered with autoescape
 
-    if not is_html:
-        # a bar in a class's name would start a new cell
-        environment.filters["cell"] = lambda text: str(text).replace("|", "\\|")
     return environment.get_template(template).render(
         comparison=comparison,
         language=language,
@@ -109,6 +111,14 @@ def _render(template: str, comparison: Comparison, language: str, **more: Any) -
         facts=_list_facts(comparison),
         **more,
     )
+
+
+def _escape_markdown(value: Any) -> Markup:  # noqa: ANN401 - whatever a template shows
+    """Keeps what stands in a name from being Markdown or HTML; Jinja then takes it for escaped already."""
+    if isinstance(value, Markup):
+        return value
+    text = str(value).replace("\n", "\\n")  # a line break would end a table's row
+    return Markup(MARKS.sub(r"\\\g<0>", text))  # noqa: S704 - it has just been escaped
 
 
 def _list_facts(comparison: Comparison) -> dict[str, Any]:

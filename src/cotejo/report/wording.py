@@ -171,11 +171,11 @@ def build_environment(language: str, *, autoescape: bool) -> Environment:
 
     Args:
         language: en or es.
-        autoescape: Whether the output is HTML.
+        autoescape: Whether what templates show is escaped, as HTML unless a `finalize` has done it otherwise.
     """
     # a report with a hole in it must not come out: StrictUndefined
     environment = Environment(
-        autoescape=autoescape,  # noqa: S701 - off for Markdown, which has its own escapes
+        autoescape=autoescape,  # noqa: S701 - off where revisions are compared, as text
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

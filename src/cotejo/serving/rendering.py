@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -17,6 +18,8 @@ Style = Literal["table", "json", "csv"]
 SCHEMA_VERSION = 1
 #: Decimals of a confidence: more depend on the processor.
 DECIMALS = 6
+#: How `show_path`, which faults have their names from, writes a byte that isn't UTF-8.
+NO_UNICODE = re.compile(r"\\udc([89a-f][0-9a-f])")
 
 
 class Prediction(NamedTuple):
@@ -58,7 +61,7 @@ def choose_renderer(
 
 class _Table:
     def __init__(self, files: Sequence[Path], class_names: Sequence[str], top: int) -> None:
-        self.file_width = max((cell_len(show_path(path)) for path in files), default=4)
+        self.file_width = max((cell_len(_show_file(path)) for path in files), default=4)
         self.class_width = max(5, *(cell_len(show_path(name)) for name in class_names))
         self.top = top
 
@@ -68,7 +71,7 @@ class _Table:
     def add(self, prediction: Prediction) -> str:
         (name, confidence), *rest = prediction.ranked
         others = ", ".join(f"{show_path(other)} {share:.2%}" for other, share in rest)
-        return self._join(show_path(prediction.path), show_path(name), f"{confidence:.2%}", others)
+        return self._join(_show_file(prediction.path), show_path(name), f"{confidence:.2%}", others)
 
     def end(self, _: Sequence[Fault]) -> str:
         return ""
@@ -95,7 +98,8 @@ class _Json:
         return line
 
     def end(self, faults: Sequence[Fault]) -> str:
-        errors = ",\n".join(f"  {_dump(fault._asdict())}" for fault in faults)
+        said = (fault._replace(file=NO_UNICODE.sub(r"\\x\1", fault.file)) for fault in faults)
+        errors = ",\n".join(f"  {_dump(fault._asdict())}" for fault in said)
         return f'\n],\n"errors": [{f"{chr(10)}{errors}{chr(10)}" if errors else ""}]}}\n'
 
 
@@ -121,8 +125,13 @@ class _Csv:
 
 
 def _say_file(path: Path) -> str:
-    """Returns a path as it is, but for bytes that are no Unicode, which neither form can hold."""
+    """Returns a path as it is, but for bytes that are no Unicode, which no form can hold."""
     return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _show_file(path: Path) -> str:
+    """Returns a path as one line of text."""
+    return show_path(_say_file(path))
 
 
 def _dump(value: Any) -> str:  # noqa: ANN401 - any JSON
