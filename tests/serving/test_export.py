@@ -235,6 +235,15 @@ def test_where_the_file_would_answer_otherwise_there_is_none(study, tmp_path, ca
     assert capfd.readouterr() == ("", "")
 
 
+def test_what_a_converter_says_in_a_sentence_ends_in_one_full_stop(study, tmp_path, monkeypatch):
+    def fail(*_):
+        raise ValueError("It can't hold this.")
+
+    monkeypatch.setattr("cotejo.serving.conversion.convert", fail)
+    with pytest.raises(CotejoError, match=r"Received: ValueError: It can't hold this\. Choose another of"):
+        export_model(ask("onnx", study / "models/lenet/seed-0/model.keras", output=tmp_path / "net.onnx"), study)
+
+
 def test_an_older_export_is_replaced_and_another_file_is_not(study, tmp_path):
     archive = study / "models/lenet/seed-0/model.keras"
     output = tmp_path / "served"
@@ -329,9 +338,8 @@ def test_a_model_of_other_classes_than_the_study_s_is_refused(study, tmp_path):
 
 def test_a_package_that_is_not_installed_is_named_before_anything_is_done(study, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)  # as find_spec sees a module that can't be imported
-    with pytest.raises(
-        CotejoError, match=r"Received: no tf2onnx here. Install them with `pip install cotejo\[export\]`"
-    ):
+    said = r"Received: no tf2onnx here. Install them with `pip install -e '\.\[export\]'` in Cotejo's clone"
+    with pytest.raises(CotejoError, match=said):
         export_model(ask("onnx", study / "models/lenet/seed-0/model.keras", output=tmp_path / "net.onnx"), study)
 
 
