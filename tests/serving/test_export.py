@@ -268,6 +268,14 @@ def test_every_backbone_answers_as_in_keras(study, images, tmp_path, backbone, t
 
 
 @pytest.mark.parametrize("target", ["tflite", "onnx"])
+def test_a_bfloat16_net_keeps_what_its_normalisation_has_learned(study, tmp_path, target):
+    save(partial(build_bfloat16, build_normalized), tmp_path / "bf16/model.keras")
+    exported = export_model(ask(target, tmp_path / "bf16/model.keras", output=tmp_path / FILES[target]), study)
+    report = json.loads(exported.report.read_text())
+    assert report["parity_with_bfloat16"]["largest_difference"] < 0.1
+
+
+@pytest.mark.parametrize("target", ["tflite", "onnx"])
 def test_a_bfloat16_net_is_exported_as_float32_and_both_differences_are_told(study, images, tmp_path, target):
     save(build_bfloat16, tmp_path / "bf16/model.keras")
     output = tmp_path / FILES[target]

@@ -47,6 +47,9 @@ def load_convertible(path: Path, target: str) -> Convertible:
         return Convertible(model, None)
     same = keras.models.model_from_json(model.to_json().replace('"mixed_bfloat16"', '"float32"'))
     same.set_weights(model.get_weights())
+    for layer in _list_leaves(same):
+        if isinstance(layer, layers.Normalization):
+            layer.finalize_state()  # it computes with what it took from its weights when it was built
     return Convertible(same, model)
 
 
