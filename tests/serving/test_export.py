@@ -226,11 +226,12 @@ def test_a_sigmoid_head_answers_with_both_classes_as_keras_does(study, images, t
 
 
 def check_answers(archive, output, images):
-    """Holds an exported file against Keras, on images that don't all look the same to it."""
+    """Holds an exported file against Keras: what rounding differs in is little beside what the images differ in."""
     answers = OPENERS[output.suffix.removeprefix(".")](output)(images)
     expected = keras.saving.load_model(archive, safe_mode=True).predict(images, verbose=0)
-    np.testing.assert_allclose(answers, expected, atol=1e-4)
-    assert expected.std(axis=0).max() > 1e-3
+    spread = expected.std(axis=0).max()
+    assert spread > 1e-4
+    np.testing.assert_allclose(answers, expected, atol=spread / 50)
 
 
 @pytest.mark.parametrize("target", ["tflite", "onnx"])
@@ -263,7 +264,7 @@ def test_every_backbone_answers_as_in_keras(study, images, tmp_path, backbone, t
     archive, output = tmp_path / "net/model.keras", tmp_path / FILES[target]
     save(partial(build_transfer, backbone), archive)
     exported = export_model(ask(target, archive, output=output), study)
-    print(backbone, target, exported.lines[1])
+    print(backbone, target, exported.lines[1])  # `pytest -rP` shows it
     check_answers(archive, output, images)
 
 
