@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -22,6 +23,8 @@ from copied_study import ROOT
 from cotejo.errors import CotejoError
 from cotejo.models import lenet, resnet
 from cotejo.models.backbones import build_backbone, build_extractor, build_head, join
+from cotejo.pretrained import BACKBONES
+from cotejo.serving.conversion import convert
 from cotejo.serving.export import FORMATS, Request, export_model
 from cotejo.serving.parity import compute_parity
 from cotejo.serving.runtimes import OPENERS
@@ -45,23 +48,25 @@ def build_resnet():
     return model
 
 
-def build_bfloat16():
+def build_bfloat16(build=build_resnet):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        return build_resnet()
+        return build()
     finally:
         keras.config.set_dtype_policy("float32")
 
 
-def build_transfer():
-    """A backbone and a head with dropout, each a model within the model."""
-    settings = declare("transfer", weights="random", input_size=32, dropout_rate=0.5)
+def build_transfer(backbone="MobileNet"):
+    """A backbone of the smallest kind and a head with dropout, each a model within the model."""
+    known = BACKBONES[backbone]
+    changes = {"backbone": backbone, "alpha": known.alphas[0], "input_size": known.least_size}
+    settings = declare("transfer", weights="random", dropout_rate=0.5, **changes)
     backbone = build_backbone(settings, None)
+    extractor = build_extractor(backbone, SHAPE, settings)
     backbone.trainable = True
     for layer in backbone.layers:
         layer.momentum = 0.0  # one pass gives batch normalisation its statistics
-    backbone(np.random.default_rng(0).normal(size=(64, 32, 32, 3)), training=True)
-    extractor = build_extractor(backbone, SHAPE, settings)
+    extractor(np.random.default_rng(0).integers(0, 256, (64, *SHAPE), dtype=np.uint8), training=True)
     return join(extractor, build_head(extractor.output_shape[-1], len(CLASS_NAMES), settings))
 
 
@@ -71,6 +76,34 @@ def build_sigmoid():
     pixels = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(images))
     head = build_head(64, 2, declare("transfer", output="sigmoid"))
     return join(keras.Model(images, pixels), head)
+
+
+def build_classifier(build_maps):
+    """A net of what somebody does with its scaled pixels in a model within the model."""
+    images = keras.Input(SHAPE, dtype="uint8")
+    inner = keras.Input(SHAPE)
+    maps = keras.Model(inner, build_maps(inner))(keras.layers.Rescaling(1 / 255)(images))
+    return keras.Model(images, keras.layers.Dense(3, activation="softmax")(keras.layers.Flatten()(maps)))
+
+
+def build_normalized():
+    """Both kinds of Keras's normalisation of inputs: that of EfficientNetB0, and that of the other newer nets."""
+    adapted = keras.layers.Normalization()
+    adapted.adapt(np.random.default_rng(0).normal(0.7, 0.1, (64, *SHAPE)))
+    told = keras.layers.Normalization(mean=[0.5], variance=[4.0])
+    return build_classifier(lambda pixels: told(adapted(pixels)))
+
+
+def build_convnext_block():
+    """What a block of ConvNeXt is made of: a convolution in groups, layer normalisation and an exact GELU."""
+
+    def build_maps(pixels):
+        maps = keras.layers.Conv2D(6, 1)(pixels)
+        maps = keras.layers.Conv2D(12, 3, strides=2, padding="same", groups=6)(maps)
+        maps = keras.layers.Conv2D(12, 2, dilation_rate=2, groups=4)(maps)
+        return keras.layers.Activation("gelu")(keras.layers.LayerNormalization(epsilon=1e-6)(maps))
+
+    return build_classifier(build_maps)
 
 
 BUILDERS = {"lenet": build_lenet, "resnet": build_resnet, "transfer": build_transfer, "sigmoid": build_sigmoid}
@@ -192,6 +225,57 @@ def test_a_sigmoid_head_answers_with_both_classes_as_keras_does(study, images, t
     np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-6)
 
 
+def check_answers(archive, output, images):
+    """Holds an exported file against Keras: what rounding differs in is little beside what the images differ in."""
+    answers = OPENERS[output.suffix.removeprefix(".")](output)(images)
+    expected = keras.saving.load_model(archive, safe_mode=True).predict(images, verbose=0)
+    spread = expected.std(axis=0).max()
+    assert spread > 1e-4
+    np.testing.assert_allclose(answers, expected, atol=spread / 50)
+
+
+@pytest.mark.parametrize("target", ["tflite", "onnx"])
+@pytest.mark.parametrize("build", [build_normalized, build_convnext_block])
+def test_what_newer_backbones_are_made_of_answers_as_in_keras(study, images, tmp_path, build, target):
+    archive, output = tmp_path / "net/model.keras", tmp_path / FILES[target]
+    save(build, archive)
+    before = archive.read_bytes()
+    export_model(ask(target, archive, output=output), study)
+    check_answers(archive, output, images)
+    assert archive.read_bytes() == before
+
+
+@pytest.mark.parametrize("build", [build_normalized, build_convnext_block])
+def test_a_model_computes_as_ever_when_it_has_been_converted(tmp_path, build):
+    model = build()
+    layers = next(layer for layer in model.layers if isinstance(layer, keras.Model)).layers
+    names = [name for name in ("mean", "variance", "convolution_op") if any(hasattr(layer, name) for layer in layers)]
+    before = [getattr(layer, name, None) for layer in layers for name in names]
+    convert(model, "onnx", tmp_path / "model.onnx", {})
+    after = [getattr(layer, name, None) for layer in layers for name in names]
+    # a method is another object at each look; tensors of the same values would be equal
+    assert all(old is new or (callable(old) and old == new) for old, new in zip(before, after, strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["tflite", "onnx"])
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_backbone_answers_as_in_keras(study, images, tmp_path, backbone, target):
+    archive, output = tmp_path / "net/model.keras", tmp_path / FILES[target]
+    save(partial(build_transfer, backbone), archive)
+    exported = export_model(ask(target, archive, output=output), study)
+    print(backbone, target, exported.lines[1])  # `pytest -rP` shows it
+    check_answers(archive, output, images)
+
+
+@pytest.mark.parametrize("target", ["tflite", "onnx"])
+def test_a_bfloat16_net_keeps_what_its_normalisation_has_learned(study, tmp_path, target):
+    save(partial(build_bfloat16, build_normalized), tmp_path / "bf16/model.keras")
+    exported = export_model(ask(target, tmp_path / "bf16/model.keras", output=tmp_path / FILES[target]), study)
+    report = json.loads(exported.report.read_text())
+    assert report["parity_with_bfloat16"]["largest_difference"] < 0.1
+
+
 @pytest.mark.parametrize("target", ["tflite", "onnx"])
 def test_a_bfloat16_net_is_exported_as_float32_and_both_differences_are_told(study, images, tmp_path, target):
     save(build_bfloat16, tmp_path / "bf16/model.keras")
@@ -233,6 +317,15 @@ def test_where_the_file_would_answer_otherwise_there_is_none(study, tmp_path, ca
     assert len(str(caught.value).splitlines()) == 1
     assert (list_files(tmp_path), list_files(study)) == before
     assert capfd.readouterr() == ("", "")
+
+
+def test_what_a_converter_says_in_a_sentence_ends_in_one_full_stop(study, tmp_path, monkeypatch):
+    def fail(*_):
+        raise ValueError("It can't hold this.")
+
+    monkeypatch.setattr("cotejo.serving.conversion.convert", fail)
+    with pytest.raises(CotejoError, match=r"Received: ValueError: It can't hold this\. Choose another of"):
+        export_model(ask("onnx", study / "models/lenet/seed-0/model.keras", output=tmp_path / "net.onnx"), study)
 
 
 def test_an_older_export_is_replaced_and_another_file_is_not(study, tmp_path):
@@ -329,9 +422,8 @@ def test_a_model_of_other_classes_than_the_study_s_is_refused(study, tmp_path):
 
 def test_a_package_that_is_not_installed_is_named_before_anything_is_done(study, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)  # as find_spec sees a module that can't be imported
-    with pytest.raises(
-        CotejoError, match=r"Received: no tf2onnx here. Install them with `pip install cotejo\[export\]`"
-    ):
+    said = r"Received: no tf2onnx here. Install them with `pip install -e '\.\[export\]'` in Cotejo's clone"
+    with pytest.raises(CotejoError, match=said):
         export_model(ask("onnx", study / "models/lenet/seed-0/model.keras", output=tmp_path / "net.onnx"), study)
 
 

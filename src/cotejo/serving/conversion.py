@@ -2,16 +2,23 @@
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
+from keras import layers
 
 from cotejo.models.layers import find_precision
 from cotejo.serving.runtimes import IMAGES, PROBABILITIES
 from cotejo.training.archive import load_model
+
+if TYPE_CHECKING:
+    import onnx
 
 #: Formats whose runtimes have no bfloat16 that they compute in.
 FLOAT32_ONLY = ("tflite", "onnx")
@@ -40,6 +47,9 @@ def load_convertible(path: Path, target: str) -> Convertible:
         return Convertible(model, None)
     same = keras.models.model_from_json(model.to_json().replace('"mixed_bfloat16"', '"float32"'))
     same.set_weights(model.get_weights())
+    for layer in _list_leaves(same):
+        if isinstance(layer, layers.Normalization):
+            layer.finalize_state()  # it computes with what it took from its weights when it was built
     return Convertible(same, model)
 
 
@@ -62,7 +72,7 @@ def convert(model: keras.Model, target: str, path: Path, facts: Mapping[str, str
         frozen.export(path, format="litert", verbose=False, input_signature=signature, target_spec=builtins)
     else:
         logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _calling_as_tf2onnx_reads(model):
             # Keras 3.15 looks for a name that NumPy has taken back, to lend it to tf2onnx
             warnings.simplefilter("ignore", FutureWarning)
             frozen.export(path, format="onnx", verbose=False, input_signature=signature)
@@ -79,13 +89,73 @@ def _freeze(model: keras.Model) -> keras.Model:
     return keras.Model(images, {PROBABILITIES: model(images, training=False)}, name=model.name)
 
 
+def _list_leaves(layer: layers.Layer) -> Iterator[layers.Layer]:
+    """Yields the layers of a model and those of the models within it, or the layer itself."""
+    if not isinstance(layer, keras.Model):
+        yield layer
+        return
+    for inner in layer.layers:
+        yield from _list_leaves(inner)
+
+
+@contextmanager
+def _calling_as_tf2onnx_reads(model: keras.Model) -> Iterator[None]:
+    """Has some layers compute the same in a way that tf2onnx (1.17) can read, for as long as the model is converted.
+
+    What Keras answers afterwards, for comparison, is computed as ever.
+    """
+    with ExitStack() as undo:
+        for layer in _list_leaves(model):
+            for name, value in _restate(layer).items():
+                undo.callback(setattr, layer, name, getattr(layer, name))
+                setattr(layer, name, value)
+        yield
+
+
+def _restate(layer: layers.Layer) -> dict[str, Any]:
+    """Names the attributes of a layer that tf2onnx can't read, with what it can."""
+    if isinstance(layer, layers.Normalization):
+        # eager tensors from outside the traced function, which become inputs of the graph
+        return {"mean": np.asarray(layer.mean), "variance": np.asarray(layer.variance)}
+    if isinstance(layer, layers.Conv2D) and layer.groups > 1 and layer.data_format == "channels_last":
+        return {"convolution_op": partial(_convolve_in_groups, layer)}
+    return {}
+
+
+def _convolve_in_groups(layer: layers.Conv2D, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """Does what `keras.ops.conv` does, which compiles a grouped convolution with XLA: a call that tf2onnx leaves."""
+    return tf.nn.convolution(
+        inputs, kernel, list(layer.strides), layer.padding.upper(), dilations=list(layer.dilation_rate)
+    )
+
+
 def _finish_onnx(path: Path, facts: Mapping[str, str]) -> None:
-    """Names the first dimension, which tf2onnx numbers, and writes what is known of the model into the file."""
+    """Ends what tf2onnx begins: names the first dimension, which it numbers, and writes what is known of the model."""
     import onnx
 
     model = onnx.load(path)
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    _replace_erfc(model.graph)
     onnx.helper.set_model_props(model, dict(facts))
     onnx.checker.check_model(model)
     onnx.save(model, path)
+
+
+def _replace_erfc(graph: "onnx.GraphProto") -> None:
+    """Writes erfc(x), which an exact GELU is made of in TensorFlow and ONNX hasn't, as 1 - erf(x)."""
+    import onnx
+
+    nodes = list(graph.node)
+    if all(node.op_type != "Erfc" for node in nodes):
+        return
+    one = "cotejo_one"
+    graph.initializer.append(onnx.numpy_helper.from_array(np.array(1, np.float32), one))
+    del graph.node[:]
+    for node in nodes:
+        if node.op_type != "Erfc":
+            graph.node.append(node)
+            continue
+        (given,), (answer,) = node.input, node.output
+        graph.node.append(onnx.helper.make_node("Erf", [given], [f"{answer}_erf"], f"{node.name}_erf"))
+        graph.node.append(onnx.helper.make_node("Sub", [one, f"{answer}_erf"], [answer], node.name))

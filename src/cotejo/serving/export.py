@@ -146,7 +146,7 @@ def _convert(
     except Exception as error:
         raise ModelError(
             f"{archive.name}: expected a model that {target} can hold. Received: {type(error).__name__}: "
-            f"{say_first_line(error)[:300]}. Choose another of {', '.join(FORMATS)}."
+            f"{say_first_line(error)[:300].rstrip('. ')}. Choose another of {', '.join(FORMATS)}."
         ) from error
     return _compare(model, answers, images), _compare(original, answers, images) if original else None
 
@@ -160,7 +160,7 @@ def _check_packages(target: str) -> None:
     if missing:
         raise ParamsError(
             f"expected {', '.join(PACKAGES[target])} for --format {target}. Received: no {' and no '.join(missing)} "
-            "here. Install them with `pip install cotejo[export]`; `make setup` does too."
+            "here. Install them with `pip install -e '.[export]'` in Cotejo's clone; `make setup` does too."
         )
 
 
