@@ -209,7 +209,7 @@ def _render_near(near: Mapping[str, Any]) -> list[str]:
     bound = "at least " if near["at_least"] else ""
     return [
         "Pairs in two splits that look alike: their 16x16 miniatures differ by at most "
-        f"{near['max_difference']:.0%} of their contrast, whatever their brightness. They are kept; look at them.",
+        f"{near['max_difference']:.0%} of their contrast, whatever their brightness and contrast. They are kept; look at them.",
         "",
         *[f"- {where}: {bound}{count:,}" for where, count in near["pairs"].items()],
         f"- of these with different labels: {near['with_different_labels']:,}",
