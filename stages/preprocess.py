@@ -17,10 +17,11 @@ PROCESSED, CARD, FIGURE = "data/processed", "reports/data", "reports/figures/sam
 
 def preprocess(stage: Stage) -> None:
     """Writes data/processed/, the data card in reports/data/, and a picture of samples of each class."""
-    data, settings, workers = stage.params.data, stage.params.preprocess, stage.params.runtime.workers
+    data, settings, runtime = stage.params.data, stage.params.preprocess, stage.params.runtime
     collection = collect_images(data, settings)
     with stage.outputs(PROCESSED, CARD, FIGURE) as (folder, card, figure):
-        prepared = prepare_images(collection, data, settings.operations, folder, workers)
+        bounds = runtime.workers, runtime.memory_limit
+        prepared = prepare_images(collection, data, settings.operations, folder, *bounds)
         told = build_card(collection, prepared, data, settings)
         save_card(told, card)
         save_operations(collection, prepared.color, settings.operations, card)

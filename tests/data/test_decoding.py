@@ -1,7 +1,9 @@
 """Files that Pillow writes in every format come back as the pixels that went in."""
 
+import struct
 import subprocess
 import sys
+import zlib
 
 import cv2
 import numpy as np
@@ -105,6 +107,71 @@ def test_an_image_is_turned_as_its_exif_says(tmp_path, orientation, turn):
     np.testing.assert_array_equal(decode_image(save(tmp_path / "a.png", COLOR, exif=exif)), turn(COLOR))
     file = save(tmp_path / "a.jpg", SOFT, exif=exif)
     assert decode_image(file).shape == turn(SOFT).shape
+
+
+def write_low_png(path, bits, shades, clear):
+    """Writes a PNG of one row in grey of 2 or 4 bits, of which one shade is transparent; Pillow writes none."""
+    row = int("".join(f"{shade:0{bits}b}" for shade in shades), 2).to_bytes(len(shades) * bits // 8, "big")
+    header = struct.pack(">IIBBBBB", len(shades), 1, bits, 0, 0, 0, 0)
+    chunks = (
+        (b"IHDR", header),
+        (b"tRNS", struct.pack(">H", clear)),
+        (b"IDAT", zlib.compress(b"\0" + row)),
+        (b"IEND", b""),
+    )
+    parts = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("bits", "shades", "clear", "expected"),
+    [(2, [0, 1, 2, 3], 1, [0, 255, 170, 255]), (4, [0, 5, 10, 15], 10, [0, 85, 255, 255])],
+)
+def test_a_transparent_shade_of_few_bits_is_white(tmp_path, bits, shades, clear, expected):
+    image = decode_image(write_low_png(tmp_path / "a.png", bits, shades, clear))
+    assert image.ravel().tolist() == expected
+
+
+def test_a_palette_is_told_from_the_header_alone(tmp_path):
+    """A file cut where its pixels start shows that they aren't looked at; those of a large set take minutes."""
+    grey, color = Image.fromarray(GREY).convert("P"), Image.fromarray(COLOR).quantize(16)
+    sparse = Image.fromarray(GREY % 2).convert("P")
+    sparse.putpalette([9, 9, 9, 200, 200, 200])
+    for name, image, options in (
+        ("grey", grey, {}), ("color", color, {}), ("sparse", sparse, {}), ("clear grey", sparse, {"transparency": 1}),
+        ("clear color", color, {"transparency": 2}), ("soft", color, {"transparency": bytes(range(0, 256, 16))}),
+    ):  # fmt: skip
+        for suffix in ("png", "bmp", "gif"):
+            if name == "soft" and suffix != "png":
+                continue
+            file = tmp_path / f"{name}.{suffix}"
+            image.save(file, **options)
+            told = has_color(file)
+            assert told == ("color" in name or name == "soft") == (decode_image(file).shape[-1] == 3), file.name
+            content = file.read_bytes()
+            if suffix == "png":
+                file.write_bytes(content[: content.index(b"IDAT") + 12])
+                assert has_color(file) == told, file.name
+
+
+@pytest.mark.parametrize("local", [COLOR, GREY], ids=["colour", "grey"])
+def test_a_gif_may_have_the_palette_of_its_first_frame_alone(tmp_path, local):
+    image = Image.fromarray(local).convert("P")
+    image.save(tmp_path / "whole.gif")
+    content = (tmp_path / "whole.gif").read_bytes()
+    size = 3 << (content[10] & 7) + 1
+    (tmp_path / "global.gif").write_bytes(content)
+    at = content.index(b",", 13 + size)  # the descriptor of the frame, of 10 bytes, the last of them with the flags
+    moved = [content[:10], bytes([content[10] & 0x7F]), content[11:13], content[13 + size : at + 9]]
+    moved += [bytes([0x80 | (content[10] & 7)]), content[13 : 13 + size], content[at + 10 :]]
+    (tmp_path / "local.gif").write_bytes(b"".join(moved))
+    with Image.open(tmp_path / "local.gif") as opened:
+        assert opened.global_palette is None
+    assert has_color(tmp_path / "local.gif") == (local is COLOR)
+    np.testing.assert_array_equal(decode_image(tmp_path / "local.gif"), decode_image(tmp_path / "whole.gif"))
 
 
 def test_the_header_tells_what_decoding_will_give(tmp_path):

@@ -76,6 +76,15 @@ def test_links_to_files_are_followed_and_those_to_nothing_are_kept_for_the_gate(
     assert listing.skipped == {"neither file nor folder": 1}
 
 
+def test_a_link_in_a_circle_is_kept_for_the_gate_if_it_is_named_as_a_picture_and_else_left_out(tmp_path):
+    folder = make_classes(tmp_path / "images")
+    for name in ("cat/round.png", "cat/notes.txt", "cat/round", "round"):
+        (folder / name).symlink_to(Path(name).name)
+    listing = list_directory(folder)
+    assert "cat/round.png" in list_names(listing)
+    assert (len(listing.splits[""]), listing.skipped) == (21, {".txt": 1, "no suffix": 2})
+
+
 def test_a_linked_class_is_refused_since_dvc_would_not_see_a_change_in_it(tmp_path):
     folder = make_classes(tmp_path / "images")
     make_classes(tmp_path / "elsewhere", ("bird",))
@@ -143,6 +152,8 @@ def change(kind, folder):
         return make_splits(folder / "flowers", "train", "test").parent
     if kind == "holds the study":
         return Path.cwd().parent
+    if kind in ("splits of images", "Split of images"):
+        return make_classes(folder, {"s": ("train", "val", "test"), "S": ("Training",)}[kind[0]])
     if kind == "one class":
         return make_classes(folder, ("cat",))
     if kind == "flat":
@@ -173,6 +184,11 @@ def change(kind, folder):
         ("testing", r"Received: testing; training. Did you mean test, train\? Rename them"),
         ("Test beside train", r"Received: Test beside them. Did you mean test\?"),
         ("wrapped", r"Received: one folder, flowers, with folders in it. Did you mean data.path: .*/flowers\?"),
+        (
+            "splits of images",
+            r"a folder for each class. Received: test; train; val, .* the level of the classes is miss",
+        ),
+        ("Split of images", r"Received: Training, which name splits; .* a folder of its name, such as train/cat"),
         ("holds the study", r"expected a folder of images. Received: .*, which holds the study itself"),
         ("one class", r"expected a folder for each of two or more classes.* Received: one class, cat"),
         ("flat", r"two or more classes.* Received: none. Left alone: images outside of a class's folder \(1\)"),

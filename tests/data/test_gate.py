@@ -70,6 +70,23 @@ def test_of_many_bad_files_the_first_are_named_and_the_rest_counted(folder, out)
     assert "empty 05" not in line
 
 
+def test_a_link_in_a_circle_is_a_file_that_cannot_be_read(folder, out):
+    (folder / "train/cat/round.png").symlink_to("round.png")
+    (line,) = refuse(folder, out)
+    assert "1 file that can't be read: train/cat/round.png (Too many levels of symbolic links)" in line
+
+
+def test_a_file_that_is_left_out_does_not_make_the_study_one_in_colour(folder, out):
+    whole = save(folder / "val/cat/whole.jpg", draw(0, side=64, channels=3))
+    (folder / "test/cat/cut.jpg").write_bytes(whole.read_bytes()[:2000])
+    whole.unlink()
+    _, card = prepare(folder, out, on_bad_file="skip")
+    assert (card["color"], card["unreadable"]["count"], card["image_shape"]) == ("grey", 1, [8, 8, 1])
+    save(folder / "train/dog/good.png", draw(99, channels=3))
+    _, card = prepare(folder, out, on_bad_file="skip")
+    assert (card["color"], card["image_shape"]) == ("rgb", [8, 8, 3])
+
+
 def test_skipped_files_are_left_out_and_named_in_the_card(folder, out, tmp_path):
     prepare(folder, tmp_path / "whole")
     spoil(folder)

@@ -1,6 +1,7 @@
 """Folders become the splits that decoding each file by hand would give, whatever the number of workers."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -10,13 +11,14 @@ import pytest
 
 from cotejo.data.collection import collect_images
 from cotejo.data.decoding import decode_image
-from cotejo.data.preparation import map_side_by_side, prepare_images
+from cotejo.data.preparation import BASE_BYTES, map_side_by_side, prepare_images
 from cotejo.data.readers import LabelledImages, read_published
 from cotejo.data.sources import SOURCES, Fetcher, describe_source
 from cotejo.data.splits import SPLITS, load_dataset, load_split, save_splits, split_published
 from cotejo.data.writing import SplitWriter
 from cotejo.errors import DataError
 from cotejo.schema.images import Data, Preprocess
+from cotejo.schema.operations import parse_operations
 from image_folders import RESIZE, draw, make_classes, make_splits, prepare, save
 
 NAMES = ("deux mots", "niño", "x|y")
@@ -129,6 +131,75 @@ def test_what_is_computed_ahead_comes_in_order_and_an_error_at_its_place():
     assert [next(found) for _ in range(5)] == [(number, 1 / (5 - number)) for number in range(5)]
     with pytest.raises(ZeroDivisionError):
         next(found)
+
+
+@pytest.mark.parametrize("room", [0, 5, 12, math.inf])
+def test_what_runs_or_waits_fits_or_is_alone(room):
+    weights, running, held = [5, 1, 7, 13, 2, 2, 2, 2, 5, 5], [], []
+
+    def note(weight):
+        running.append(weight)
+        held.append(list(running))
+        return -weight
+
+    found = []
+    for weight, made in map_side_by_side(note, weights, 4, lambda weight: weight, room):
+        running.remove(weight)
+        found.append((weight, made))
+    assert found == [(weight, -weight) for weight in weights]
+    assert all(sum(some) <= room or len(some) == 1 for some in held)
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from cotejo.data.collection import collect_images
+from cotejo.data.preparation import BASE_BYTES, prepare_images
+from cotejo.schema.images import Data, Preprocess
+from cotejo.schema.operations import parse_operations
+from image_folders import RESIZE
+folder, out, room = sys.argv[2:]
+preprocess = Preprocess(validation_fraction=0.5, test_fraction=0.4, seed=0, operations=parse_operations([RESIZE], ""))
+data = Data(name="directory", path=folder, color="auto", duplicates="drop", on_bad_file="fail")
+Path(out).mkdir()
+collection = collect_images(data, preprocess)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+limit = BASE_BYTES + int(room) if int(room) else None
+prepare_images(collection, data, preprocess.operations, Path(out), 8, limit)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+
+
+def test_a_memory_limit_bounds_what_is_read_side_by_side_and_changes_no_byte(tmp_path):
+    for number in range(8):
+        file = tmp_path / "pictures" / ("cat", "dog")[number % 2] / f"{number}.png"
+        save(file, np.full((2000, 2000, 4), 20 * number, np.uint8), compress_level=1)
+    grown = {}
+    for room in (0, 200_000_000):  # two images of 4 megapixels, each of which may take 92 MB
+        arguments = ["tests", str(tmp_path / "pictures"), str(tmp_path / str(room)), str(room)]
+        command = [sys.executable, "-c", LIMITED, *arguments]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        grown[room] = int(done.stdout)
+        assert done.stderr == ""
+    assert read_all(tmp_path / "0") == read_all(tmp_path / "200000000")
+    assert grown[0] > 300e6
+    assert grown[200_000_000] < 200e6
+
+
+def test_the_first_image_that_alone_may_take_more_than_the_limit_is_named(tmp_path, capsys):
+    folder = make_splits(tmp_path / "pictures", *SPLITS)
+    for name in ("one", "three"):
+        save(folder / f"test/cat/{name}.png", np.full((4000, 4000), len(name), np.uint8), compress_level=1)
+    data = Data(name="directory", path=str(folder), color="auto", duplicates="keep", on_bad_file="fail")
+    operations = parse_operations([RESIZE], "the test")
+    preprocess = Preprocess(validation_fraction=0.1, test_fraction=0.2, seed=0, operations=operations)
+    prepare_images(collect_images(data, preprocess), data, operations, tmp_path, 2, BASE_BYTES + 100_000_000)
+    assert capsys.readouterr().err == (
+        "preprocess: test/cat/one.png alone may take 0.87 GB, more than runtime.memory_limit, 0.60 GB; such images are "
+        "read one at a time. Make them smaller, or raise the limit.\n"
+    )
+    assert len(load_split(tmp_path, "test").images) == 22
 
 
 MEASURE = """

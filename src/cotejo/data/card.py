@@ -208,8 +208,8 @@ def _render_near(near: Mapping[str, Any]) -> list[str]:
         return ["None found across splits."]
     bound = "at least " if near["at_least"] else ""
     return [
-        "Pairs in two splits that look alike: their 16x16 miniatures, brightness and contrast made the same, differ by at "
-        f"most {near['max_difference']:.0%} of that contrast. They are kept; look at them.",
+        "Pairs in two splits that look alike: their 16x16 miniatures, brightness and contrast made the same, differ by "
+        f"at most {near['max_difference']:.0%} of that contrast. They are kept; look at them.",
         "",
         *[f"- {where}: {bound}{count:,}" for where, count in near["pairs"].items()],
         f"- of these with different labels: {near['with_different_labels']:,}",

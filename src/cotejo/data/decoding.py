@@ -19,6 +19,11 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")
 SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif"))
 #: A small file can declare any size. Pillow's own limit, at which it warns, and a quarter of a gigabyte in colour.
 MAX_PIXELS = 89_478_485
+#: Bytes a pixel at the most, measured: reading takes 10 (JPEG) to 19 (RGBA), of WebP 28; finding edges in colour 22.
+#: What was made of the image before is still there beside it: 3, or 1 of edges.
+PEAK_BYTES, PEAK_BYTES_WEBP = 22 + 1, 28 + 3
+#: Factors with which Pillow stretches grey of 2 and 4 bits to 8, but not the shade that its file calls transparent.
+STRETCH = {"L;2": 85, "L;4": 17}
 #: Modules that warn of what is odd in a file, such as EXIF data that can't be read.
 OF_PILLOW = re.compile(r"PIL\.")
 _silencing = threading.Lock()
@@ -43,6 +48,7 @@ def decode_image(path: Path) -> Pixels:
     try:
         with _open(path) as image:
             is_grey = _is_grey(image)
+            _stretch_transparency(image)
             image.load()
             ImageOps.exif_transpose(image, in_place=True)  # a photo takes 36 MB, and each copy as much
             pixels = _flatten(image, is_grey=is_grey)
@@ -60,6 +66,16 @@ def has_color(path: Path) -> bool:
             return not _is_grey(image)
     except Exception:  # noqa: BLE001 - `decode_image` says what is wrong with it
         return False
+
+
+def estimate_memory(path: Path) -> int:
+    """Tells from a file's header how many bytes it may take to read an image and work on it; 0 if it can't be read."""
+    _silence_pillow()
+    try:
+        with _open(path) as image:
+            return image.width * image.height * (PEAK_BYTES_WEBP if image.format == "WEBP" else PEAK_BYTES)
+    except Exception:  # noqa: BLE001 - `decode_image` says what is wrong with it
+        return 0
 
 
 def convert_color(image: Pixels, color: Literal["grey", "rgb"]) -> Pixels:
@@ -102,10 +118,21 @@ def _open(path: Path) -> Image.Image:
 
 def _is_grey(image: Image.Image) -> bool:
     """Tells from what stands in a file before its pixels; a file in colour is none for being grey all over."""
-    if image.mode in ("P", "PA"):
-        palette = image.getpalette("RGB") or []
-        return palette[0::3] == palette[1::3] == palette[2::3]
+    if image.mode == "P":
+        if image.palette is None:
+            return True  # Pillow takes the numbers for shades then
+        # `getpalette` would decode all of the file; a BMP has BGRX, where the fourth is no colour
+        step, colors = len(image.palette.rawmode or image.palette.mode), image.palette.palette
+        colors = colors[: len(colors) // step * step]
+        return colors[0::step] == colors[1::step] == colors[2::step]
     return image.mode in ("1", "L", "LA") or image.mode.startswith("I")
+
+
+def _stretch_transparency(image: Image.Image) -> None:
+    tiles = getattr(image, "tile", None)  # how the pixels are packed
+    factor = STRETCH.get(str(tiles[0].args)) if tiles else None
+    if factor and "transparency" in image.info:
+        image.info["transparency"] *= factor
 
 
 def _flatten(image: Image.Image, *, is_grey: bool) -> Pixels:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -165,7 +166,7 @@ class _Lister:
     def _check_meant(self, folders: Sequence[Path]) -> None:
         """Refuses what is not a level of classes, but nearly one of the layouts; raises a hint in place of a guess."""
         holders = [folder for folder in folders if self._look_into(folder, count=False).folders]
-        meant = {folder.name: OTHER_NAMES.get(folder.name.lower(), folder.name.lower()) for folder in holders}
+        meant = {folder.name: _read_split(folder.name) for folder in holders}
         splits = {name: split for name, split in meant.items() if split in SPLITS}
         if len(splits) > 1:  # one alone may be a class of that name
             received, hint = list_some([show_path(name) for name in splits]), ", ".join(splits.values())
@@ -178,10 +179,17 @@ class _Lister:
                 f"{show_path(folders[0])}?"
             )
             raise_faults(self.root, [fault])
+        if folders and all(_read_split(folder.name) in SPLITS for folder in folders):
+            names = list_some([show_path(folder.name) for folder in folders])
+            fault = (
+                f"expected a folder for each class. Received: {names}, which name splits; the level of the classes is "
+                "missing. Put each class's images into a folder of its name, such as train/cat and test/cat."
+            )
+            raise_faults(self.root, [fault])
 
     def _list_splits(self, top: _Contents, parts: Mapping[str, Path]) -> dict[str, dict[str, list[Path]]]:
         others = [show_path(folder.name) for folder in top.folders if folder.name not in SPLITS]
-        meant = [OTHER_NAMES.get(name.lower(), name.lower()) for name in others]
+        meant = [_read_split(name) for name in others]
         if others and set(meant) <= set(SPLITS) - set(parts):
             self.faults.append(
                 f"expected train, test and perhaps val. Received: {list_some(others)} beside them. Did you mean "
@@ -274,18 +282,19 @@ class _Lister:
             return "hidden"
         if entry.is_dir(follow_symlinks=False):
             contents.folders.append(path)
-        elif entry.is_dir():
+            return ""
+        mode = stat.S_IFREG if entry.is_file(follow_symlinks=False) else _find_mode(path)
+        if stat.S_ISDIR(mode):
             # DVC doesn't look into it: another image there would re-run nothing
             raise DataError(
                 f"{show_path(path)}: expected a folder. Received: a link to one, into which DVC doesn't look. "
                 "Put the folder itself there; data.path may be a link."
             )
-        elif suffix not in SUFFIXES | OTHER_PICTURES:
+        if suffix not in SUFFIXES | OTHER_PICTURES:
             return suffix if suffix else "no suffix"
-        elif entry.is_file() or not path.exists():  # a link to nothing will be named as a file that can't be read
-            contents.images.append(path)
-        else:
+        if mode and not stat.S_ISREG(mode):
             return "neither file nor folder"
+        contents.images.append(path)  # a link to nothing will be named as a file that can't be read
         return ""
 
     def _read_source(self) -> dict[str, str]:
@@ -304,6 +313,19 @@ class _Lister:
                 "Mend or remove it."
             ) from error
         return words
+
+
+def _read_split(name: str) -> str:
+    """Returns the split that a folder's name means, if it means one."""
+    return OTHER_NAMES.get(name.lower(), name.lower())
+
+
+def _find_mode(path: Path) -> int:
+    """Returns what a path leads to, as `stat` says it; 0 of a link that leads nowhere or in a circle."""
+    try:
+        return path.stat().st_mode
+    except OSError:
+        return 0
 
 
 def _count_images(folder: Path) -> int:

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import math
 import os
+import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from cotejo.data.collection import Collection, Sample, count_classes
-from cotejo.data.decoding import Pixels, convert_color, decode_image, has_color
+from cotejo.data.decoding import Pixels, convert_color, decode_image, estimate_memory, has_color, show_path
 from cotejo.data.duplicates import Look, compute_look, find_near_pairs, identify
 from cotejo.data.gate import Gate, Place
 from cotejo.data.imaging import apply_operations
@@ -26,6 +28,8 @@ Made = TypeVar("Made")
 Color = Literal["grey", "rgb"]
 #: In the order in which they are read: what is in two splits stays in the first (see `Gate`).
 READING_ORDER = ("test", "val", "train")
+#: What preprocess takes of `runtime.memory_limit` without large images, measured: Python, OpenCV, MLflow's client.
+BASE_BYTES = 500_000_000
 
 
 class Read(NamedTuple):
@@ -74,7 +78,12 @@ class Prepared(NamedTuple):
 
 
 def prepare_images(
-    collection: Collection, data: Data, operations: Sequence[Operation], folder: Path, workers: int
+    collection: Collection,
+    data: Data,
+    operations: Sequence[Operation],
+    folder: Path,
+    workers: int,
+    memory_limit: int | None = None,
 ) -> Prepared:
     """Writes `{train,val,test}_{images,labels}.npy` and `dataset.json`, the same bytes with any number of workers.
 
@@ -84,6 +93,8 @@ def prepare_images(
         operations: What is done to each image.
         folder: An existing folder.
         workers: Threads; 0 is one for each processor that this process may use. OpenCV and Pillow work side by side.
+        memory_limit: Bytes that the process may take, so that fewer large images are read side by side; one is always
+            read, and the first that may take more is named on stderr. None is no bound.
 
     Raises:
         DataError: What would spoil the study; a line per fault.
@@ -94,7 +105,7 @@ def prepare_images(
     looks, places = [], []
     with ExitStack() as stack:
         writers = {split: stack.enter_context(SplitWriter(folder, split)) for split in READING_ORDER}
-        for place, read in _read_all(collection, color, operations, workers or count_processors()):
+        for place, read in _read_all(collection, color, operations, workers or count_processors(), memory_limit):
             if isinstance(read, ImageError):
                 gate.note_unread(place, read.reason)
                 continue
@@ -121,30 +132,39 @@ def prepare_images(
     return Prepared(description, gate, sizes, color, near)
 
 
-def map_side_by_side(function: Callable[[T], Made], items: Iterable[T], workers: int) -> Iterator[tuple[T, Made]]:
+def map_side_by_side(
+    function: Callable[[T], Made],
+    items: Iterable[T],
+    workers: int,
+    measure: Callable[[T], int] = lambda _: 0,
+    room: float = math.inf,
+) -> Iterator[tuple[T, Made]]:
     """Gives each item with what a function makes of it, in order; computes a few ahead, in threads.
 
     Args:
         function: What is done; must not depend on the others.
         items: Taken one by one, as room is made.
         workers: Threads.
+        measure: How much room an item needs, from its start until it is given.
+        room: What those that run or wait may need together; an item that needs more runs alone.
     """
     with ThreadPoolExecutor(workers, "images") as pool:
-        ahead: deque[tuple[T, Future[Made]]] = deque()
+        ahead: deque[tuple[T, int, Future[Made]]] = deque()
         try:
             for item in items:
-                ahead.append((item, pool.submit(function, item)))
-                if len(ahead) > 2 * workers:
-                    first, made = ahead.popleft()
+                needed = measure(item)
+                while ahead and (len(ahead) > 2 * workers or needed + sum(taken for _, taken, _ in ahead) > room):
+                    first, _, made = ahead.popleft()
                     yield first, made.result()
-            for first, made in ahead:
+                ahead.append((item, needed, pool.submit(function, item)))
+            for first, _, made in ahead:
                 yield first, made.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _read_all(
-    collection: Collection, color: Color, operations: Sequence[Operation], workers: int
+    collection: Collection, color: Color, operations: Sequence[Operation], workers: int, memory_limit: int | None
 ) -> Iterator[tuple[Place, Read | ImageError | OperationError]]:
     samples = ((split, sample) for split in READING_ORDER for sample in collection.splits[split])
 
@@ -154,8 +174,29 @@ def _read_all(
         except (ImageError, OperationError) as error:
             return error
 
-    for (split, sample), made in map_side_by_side(read, samples, workers):
+    bound = () if memory_limit is None else (_Measure(memory_limit), memory_limit - BASE_BYTES)
+    for (split, sample), made in map_side_by_side(read, samples, workers, *bound):
         yield Place(split, sample.label, sample.name), made
+
+
+class _Measure:
+    """Tells how many bytes a sample may take, and says so of the first that may take more than there are."""
+
+    def __init__(self, memory_limit: int) -> None:
+        self.memory_limit, self.has_warned = memory_limit, False
+
+    def __call__(self, item: tuple[str, Sample]) -> int:
+        name, _, content = item[1]
+        needed = estimate_memory(content) if isinstance(content, Path) else content.nbytes
+        if needed + BASE_BYTES > self.memory_limit and not self.has_warned:
+            self.has_warned = True
+            print(
+                f"preprocess: {show_path(name)} alone may take {(needed + BASE_BYTES) / 1e9:.2f} GB, more than "
+                f"runtime.memory_limit, {self.memory_limit / 1e9:.2f} GB; such images are read one at a time. "
+                "Make them smaller, or raise the limit.",
+                file=sys.stderr,
+            )
+        return needed
 
 
 def _read(sample: Sample, color: Color, operations: Sequence[Operation]) -> Read:
@@ -170,8 +211,19 @@ def _find_color(collection: Collection, declared: Literal["auto", "grey", "rgb"]
         return declared
     contents = (sample.content for split in READING_ORDER for sample in collection.splits[split])
     # up to the first in colour, and of a file no more than its header
-    is_colored = (has_color(item) if isinstance(item, Path) else item.shape[-1] == 3 for item in contents)
-    return "rgb" if any(is_colored) else "grey"
+    return "rgb" if any(map(_is_colored, contents)) else "grey"
+
+
+def _is_colored(content: Path | Pixels) -> bool:
+    if isinstance(content, Path):
+        if not has_color(content):
+            return False
+        try:
+            content = decode_image(content)  # a file that is left out doesn't decide for the others
+        except ImageError:
+            return False
+    is_colored: bool = content.shape[-1] == 3
+    return is_colored
 
 
 def _describe(
