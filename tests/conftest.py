@@ -5,9 +5,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from copied_study import copy_study
 from small_pipeline import Pipeline, make_pipeline
+
+# other processes may keep this one waiting
+settings.register_profile("cotejo", deadline=None)
+settings.load_profile("cotejo")
 
 
 @pytest.fixture(scope="session")

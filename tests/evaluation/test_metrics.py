@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -67,7 +67,6 @@ def labels(*shape):
     return arrays(np.int64, shape, elements=st.integers(0, NUM_CLASSES - 1))
 
 
-@settings(deadline=None)
 @given(st.data(), st.integers(1, 30), st.integers(1, 4))
 def test_confusions_count_every_prediction_once_rows_true_columns_predicted(data, num_samples, num_seeds):
     y_true, y_pred = data.draw(labels(num_samples)), data.draw(labels(num_seeds, num_samples))
@@ -80,7 +79,6 @@ def test_confusions_count_every_prediction_once_rows_true_columns_predicted(data
     assert received.dtype == np.int64
 
 
-@settings(deadline=None)
 @given(st.data(), st.integers(1, 30))
 def test_the_diagonal_of_the_confusions_is_the_accuracy(data, num_samples):
     y_true, y_pred = data.draw(labels(num_samples)), data.draw(labels(num_samples))
@@ -89,7 +87,6 @@ def test_the_diagonal_of_the_confusions_is_the_accuracy(data, num_samples):
     assert scores["test_accuracy"] == pytest.approx(np.trace(confusions) / num_samples)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 300), st.integers(1, 400), st.integers(0, 2**32 - 1))
 def test_a_sample_is_drawn_without_replacement_and_the_seed_decides_it(num_samples, sample_size, seed):
     sample = draw_sample(num_samples, sample_size, seed)

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cotejo.evaluation.selective import compute_aurc, compute_risks, select_risks
@@ -34,7 +34,6 @@ def test_equal_confidences_share_their_errors():
     )
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([0.2, 0.5, 0.9]), st.booleans()), min_size=1, max_size=6))
 def test_the_risks_are_the_means_over_all_orders(answers):
     confidence, is_right = np.array([c for c, _ in answers]), np.array([right for _, right in answers])

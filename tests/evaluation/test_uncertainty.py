@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from scipy.special import softmax
@@ -81,7 +81,6 @@ def test_the_interval_of_the_loss_is_that_of_resampled_images(losses):
     assert found == pytest.approx(tuple(expected), abs=0.03 * (expected.high - expected.low))
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(0, 36), min_size=2, max_size=300))
 def test_groups_keep_the_mean_and_all_but_a_hundred_thousandth_of_the_variance(values):
     values = np.array(values)
