@@ -241,8 +241,12 @@ def test_an_archive_that_says_nothing_has_the_classes_of_the_data_it_was_trained
     with pytest.raises(CotejoError, match=r"Received: other data, 9f3c9f3c\. Run `dvc repro`"):
         load_facts(find()._replace(data_digest="0" * 64), study)
     (study / "data/processed/dataset.json").unlink()
-    with pytest.raises(CotejoError, match="expected an archive that names its classes, or data/processed/dataset"):
+    with pytest.raises(CotejoError, match="Received: a file that is no archive, or part of one"):
         load_facts(find(), study)
+    with zipfile.ZipFile(study / "silent.keras", "w"):
+        pass
+    with pytest.raises(CotejoError, match="expected an archive that names its classes, or data/processed/dataset"):
+        load_facts(find("silent.keras"), study)
 
 
 def test_a_training_on_other_data_than_preprocess_has_made_since_is_refused(study):

@@ -45,17 +45,17 @@ def load_facts(archive: Archive, root: Path) -> Facts:
         ModelError: It is no archive; neither says it; or the model is known to have been trained on other data than
             the present.
     """
-    if not zipfile.is_zipfile(archive.path):
-        raise ModelError(
-            f"{archive.name}: expected a model that Cotejo has saved. Received: a file that is no archive, or part of "
-            "one. Run `dvc repro`, or `dvc checkout` to restore it from DVC's cache."
-        )
     found = read_serving(archive.path)
     if found is not None:
         return _parse(found, f"{archive.name}: {MEMBER}")
     try:
         described = json.loads((root / DATASET).read_text(encoding="utf-8"))
     except (OSError, ValueError):
+        if not zipfile.is_zipfile(archive.path):
+            raise ModelError(
+                f"{archive.name}: expected a model that Cotejo has saved. Received: a file that is no archive, or part "
+                "of one. Run `dvc repro`, or `dvc checkout` to restore it from DVC's cache."
+            ) from None
         raise ModelError(
             f"{archive.name}: expected an archive that names its classes, or {DATASET} of the study that trained it. "
             f"Received: neither in {root.resolve()}. Run in that study's folder, or `dvc repro preprocess` there."
