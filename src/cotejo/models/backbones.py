@@ -214,7 +214,7 @@ def unfreeze(model: keras.Model, layers_to_unfreeze: int | str) -> keras.Model:
         layer.trainable = number >= first
         if number < first:
             _hold_dropout(layer)
-    for layer in _list_leaves(backbone):
+    for layer in list_leaves(backbone):
         if isinstance(layer, layers.BatchNormalization):
             hold_in_inference_mode(layer)
     return model
@@ -317,18 +317,18 @@ def _hold_dropout(frozen: layers.Layer) -> None:
         call = layer.call
         layer.call = lambda inputs, training=None: call(inputs, training=False)
 
-    for layer in _list_leaves(frozen):
+    for layer in list_leaves(frozen):
         if isinstance(layer, layers.Dropout):
             hold(layer)
 
 
-def _list_leaves(layer: layers.Layer) -> Iterator[layers.Layer]:
+def list_leaves(layer: layers.Layer) -> Iterator[layers.Layer]:
     """Yields the layers of a model and those of the models within it, or the layer itself."""
     if not isinstance(layer, keras.Model):
         yield layer
         return
     for inner in layer.layers:
-        yield from _list_leaves(inner)
+        yield from list_leaves(inner)
 
 
 def _count_axes(tensor: Any) -> int:  # noqa: ANN401 - a layer may have several

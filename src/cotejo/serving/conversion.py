@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
+from cotejo.models.backbones import list_leaves
 from cotejo.models.layers import find_precision
 from cotejo.serving.runtimes import IMAGES, PROBABILITIES
 from cotejo.training.archive import load_model
@@ -47,7 +48,7 @@ def load_convertible(path: Path, target: str) -> Convertible:
         return Convertible(model, None)
     same = keras.models.model_from_json(model.to_json().replace('"mixed_bfloat16"', '"float32"'))
     same.set_weights(model.get_weights())
-    for layer in _list_leaves(same):
+    for layer in list_leaves(same):
         if isinstance(layer, layers.Normalization):
             layer.finalize_state()  # it computes with what it took from its weights when it was built
     return Convertible(same, model)
@@ -89,15 +90,6 @@ def _freeze(model: keras.Model) -> keras.Model:
     return keras.Model(images, {PROBABILITIES: model(images, training=False)}, name=model.name)
 
 
-def _list_leaves(layer: layers.Layer) -> Iterator[layers.Layer]:
-    """Yields the layers of a model and those of the models within it, or the layer itself."""
-    if not isinstance(layer, keras.Model):
-        yield layer
-        return
-    for inner in layer.layers:
-        yield from _list_leaves(inner)
-
-
 @contextmanager
 def _calling_as_tf2onnx_reads(model: keras.Model) -> Iterator[None]:
     """Has some layers compute the same in a way that tf2onnx (1.17) can read, for as long as the model is converted.
@@ -105,7 +97,7 @@ def _calling_as_tf2onnx_reads(model: keras.Model) -> Iterator[None]:
     What Keras answers afterwards, for comparison, is computed as ever.
     """
     with ExitStack() as undo:
-        for layer in _list_leaves(model):
+        for layer in list_leaves(model):
             for name, value in _restate(layer).items():
                 undo.callback(setattr, layer, name, getattr(layer, name))
                 setattr(layer, name, value)
