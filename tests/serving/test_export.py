@@ -265,6 +265,7 @@ def test_every_backbone_answers_in_onnx_runtime_as_in_keras(study, images, tmp_p
     exported = export_model(ask("onnx", archive, output=output), study)
     print(backbone, exported.lines[1])  # `pytest -rP` shows it
     check_answers(archive, output, images)
+    keras.utils.clear_session()  # sixteen nets and their graphs take gigabytes
 
 
 @pytest.mark.parametrize("target", ["tflite", "onnx"])
