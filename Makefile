@@ -56,7 +56,7 @@ reproduce: $(READY)  ## the study as params.yaml declares it; what is up to date
 test: $(READY)  ## the tests, two at a time: half an hour on two busy cores
 	@$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test-slow: $(READY)  ## kill real trainings and searches at random moments and compare bytes: twenty minutes
+test-slow: $(READY)  ## kill real trainings and searches at random moments and compare bytes, and export every backbone: half an hour
 	@$(RUN) pytest -m slow
 
 test-server: $(READY)  ## kill a team's MLflow server on PostgreSQL, which it installs as root: a minute and a half
@@ -74,7 +74,7 @@ check: $(READY)  ## lint, format, types, and the pipeline's rules
 	@$(RUN) mypy
 	@$(RUN) cotejo check
 
-bench: $(READY)  ## measure speed and memory on this machine against Keras, PyTorch and Optuna: fifty minutes
+bench: $(READY)  ## measure speed and memory on this machine against Keras, PyTorch and Optuna: two hours and a half
 	@# PyTorch is an opponent and nothing that Cotejo needs, so it isn't in requirements.lock
 	@if ! $(VENV)/bin/python -c 'import torch' 2>/dev/null; then \
 	  echo "Installing PyTorch into $(VENV), to compare with ..."; \
