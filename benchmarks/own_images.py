@@ -42,7 +42,7 @@ def prepare(folder: str, num_images: int, side: int) -> dict[str, Any]:
         side: Height and width in pixels.
 
     Returns:
-        Seconds and peak memory of the stage, all of it: start, decoding, gate, card, figures, tracking.
+        Seconds and peak memory of the stage, all of it: start, decoding, gate, card, figures.
     """
     study = _make_study(Path(folder), num_images, side, "jpg")
     return {"preprocess": _run(study, *STAGES["preprocess"])}
@@ -71,7 +71,7 @@ def train(folder: str, num_images: int, side: int, memory_limit: str, epochs: in
     )  # fmt: skip
     _run(study, "stages/download.py")  # random weights: notes that there are none
     found = {name: _run(study, *command) for name, command in STAGES.items()}
-    return {**found, "size_bytes": num_images * side * side * COLOURS}
+    return {"stages": found, "size_bytes": num_images * side * side * COLOURS}
 
 
 def predict(folder: str, num_images: int, few: int, side: int) -> dict[str, Any]:
@@ -97,8 +97,8 @@ def predict(folder: str, num_images: int, few: int, side: int) -> dict[str, Any]
         chosen.mkdir()
         for number, path in enumerate(pictures[:count]):
             (chosen / f"{number:06}.png").hardlink_to(path)
-        found[f"{count}"] = _run(study, *command, str(chosen))
-    return found
+        found[count] = _run(study, *command, str(chosen))
+    return {"by_count": list(found.items())}
 
 
 def _make_study(

@@ -3,6 +3,7 @@
 from typing import Any
 
 from page import render_table
+from pydantic import ByteSize, TypeAdapter
 from results import Measurement
 
 #: The most seconds that preparing the folder of small JPEG files may take: the promise.
@@ -21,16 +22,14 @@ def render_own_images(
         sizes: How much was measured; see run.py.
     """
     preprocess = prepared["preprocess"]
-    side, limit_bytes = sizes["own_large_side"], float(sizes["own_memory_limit"].removesuffix("GB")) * 1e9
-    stages = {name: found for name, found in trained.items() if isinstance(found, dict)}
+    side, limit_bytes = sizes["own_large_side"], TypeAdapter(ByteSize).validate_python(sizes["own_memory_limit"])
     rows = [
         (name, f"{one['total_time_s']:.0f}", f"{one['peak_memory_bytes'] / 1e9:.2f}", judge(one, limit_bytes))
-        for name, one in stages.items()
+        for name, one in trained["stages"].items()
     ]
     answers = [
-        (f"{int(count):,}", f"{one['total_time_s']:.1f}", f"{one['peak_memory_bytes'] / 1e6:,.0f}")
-        for count, one in predicted.items()
-        if count.isdigit()
+        (f"{count:,}", f"{one['total_time_s']:.1f}", f"{one['peak_memory_bytes'] / 1e6:,.0f}")
+        for count, one in predicted["by_count"]
     ]
     return f"""## Your own images
 
