@@ -44,8 +44,6 @@ NAME = "search"
 REASON, KIND = "reason", "kind"
 #: Complete trials that the importances are computed from at most: the time grows faster than their number.
 MOST_WEIGHED = 500
-#: Trials that TPE draws at random before it learns; Optuna's 10 would be half of what a search of LeNet needs.
-NUM_RANDOM = 4
 #: What to do about failures, by their kind.
 DYING, MEMORY = "dying workers", "too little memory"
 MEND = "Change search.space or the model's section in params.yaml."
@@ -264,7 +262,7 @@ def build_sampler(search: Search, number: int) -> BaseSampler:
     """
     seed = int(np.random.SeedSequence((search.seed, number)).generate_state(1)[0])
     if search.sampler == "tpe":
-        return TPESampler(seed=seed, n_startup_trials=NUM_RANDOM)
+        return TPESampler(seed=seed)
     if search.sampler == "cmaes":
         return CmaEsSampler(seed=seed, independent_sampler=RandomSampler(seed=seed), warn_independent_sampling=False)
     if search.sampler == "nsga2":
