@@ -71,7 +71,8 @@ random ones, each trained for {sizes["search_epochs"]} epochs: {render_ratio(rat
 - The plain search is what one writes with Optuna and Keras: `study.optimize` with `RandomSampler` and no pruner, one
   trial after the other in one process, `model.fit` on floats made before, the accuracy of the best epoch.
 - Cotejo's is the stage's, with the sampler, pruner, batches, threads and workers of `params.yaml`, and stops as a
-  trial that has ended is as good. One that doesn't get there in the plain one's time counts with all of its own.
+  trial that has ended is as good: by the epoch of the best accuracy, as the plain one takes it, not of the lowest loss.
+  One that doesn't get there in the plain one's time counts with all of its own.
 - Both clocks begin with the process: imports and the start of workers count. Memory is all processes' together, with
   what they share counted in each.
 - "Its best trial" is when the plain search had found what it took all {sizes["search_trials"]} trials to know the

@@ -25,9 +25,9 @@ def search(stage: Stage) -> None:
     with stage.checkpoint(dataset.digest) as folder, open_board(settings, present.epochs) as board:
         with open_executor(stage.params.runtime, settings.threads, count_tasks(settings), data) as executor:
             searcher = Searcher(settings, present, stage.params.base.precision, stage.run, executor, folder)
-            ended, confirmation = searcher.search_and_confirm(board)
+            ended, confirmed = searcher.search_and_confirm(board)
         with stage.outputs(*OUTPUTS) as (reports, timings, page, figures):
-            save_search(ended, confirmation, settings, present.model_dump(), reports)
+            save_search(ended, confirmed, settings, present.model_dump(), reports)
             save_times(ended, timings)
             shutil.copyfile(folder / "study.log", reports / "study.log")
             save_search_report(settings, reports, timings, {**stage.describe_code(), "dataset": dataset}, page, figures)

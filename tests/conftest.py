@@ -2,8 +2,10 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import mlflow
 import pytest
 from hypothesis import settings
 
@@ -13,6 +15,13 @@ from small_pipeline import Pipeline, make_pipeline
 # other processes may keep this one waiting
 settings.register_profile("cotejo", deadline=None)
 settings.load_profile("cotejo")
+
+
+@pytest.fixture(autouse=True)
+def own_tracking_address() -> Iterator[None]:
+    """Makes MLflow forget the address that a test has given it, which would hold for the whole process."""
+    yield
+    mlflow.set_tracking_uri(None)
 
 
 @pytest.fixture(scope="session")

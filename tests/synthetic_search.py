@@ -48,7 +48,7 @@ def write_search(folder, num_trials=40, search=None, present=PRESENT, **summary)
                  "values": {"learning_rate": 0.0123, "batch_size": 64, "optimizer.name": "adam", "epochs": 12}},
         "present": {"value": float(trials["value"][0]), "values": present},
         "importances": {"learning_rate": 0.6, "epochs": 0.3, "batch_size": 0.1},
-        "confirmation": CONFIRMATION, "confidence": 0.95, **summary,
+        "confirmation": CONFIRMATION, "confirm_failures": [], "confidence": 0.95, **summary,
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     trials.to_csv(folder / "trials.csv", index=False)

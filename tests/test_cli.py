@@ -21,6 +21,7 @@ SUMMARY = {
         "seeds": [100, 101], "present": [0.9, 0.9], "best": [0.909, 0.907], "gain": 0.008, "low": 0.003, "high": 0.013,
         "verdict": "real", "optimism": 0.004,
     },
+    "confirm_failures": [],
 }  # fmt: skip
 
 

@@ -53,7 +53,7 @@ def summarize(**changes):
     known = {
         "metric": "val_accuracy", "epochs": 0, "num_trials": 32, "ended_by": "num_trials", "confidence": 0.95,
         "num_by_state": {"COMPLETE": 20, "PRUNED": 12, "FAIL": 0}, "best": {"number": 7, "value": 0.912},
-        "present": {"value": 0.9}, "confirmation": CONFIRMATION,
+        "present": {"value": 0.9}, "confirmation": CONFIRMATION, "confirm_failures": [],
     }  # fmt: skip
     return {**known, **changes}
 
@@ -99,7 +99,21 @@ def test_present_values_that_were_never_beaten_are_the_best_found():
 def test_without_fresh_seeds_nothing_is_claimed():
     summary = summarize(confirmation=None)
     assert say_verdict(summary, WORDING).startswith("Not confirmed: trial 7 reached 91.20%")
+    assert say_verdict(summary, WORDING).endswith("can't be told without search.confirm_seeds.")
     assert say_luck(summary, WORDING) is None
+
+
+def test_fresh_seeds_that_failed_are_named_as_what_keeps_the_verdict_open():
+    failures = ["confirm present seed 100: expected a finite training loss. Received: nan in epoch 2."] * 3
+    text = say_verdict(summarize(confirmation=None, confirm_failures=failures), WORDING)
+    assert text.endswith(
+        "can't be told where 3 of the trainings with fresh seeds failed. The first: confirm present seed 100: expected "
+        "a finite training loss. Received: nan in epoch 2."
+    )
+    unclear = {**CONFIRMATION, "seeds": [101, 102, 103], "verdict": "cannot tell"}
+    text = say_verdict(summarize(confirmation=unclear, confirm_failures=failures[:1]), WORDING)
+    assert text.startswith("Cannot tell the search's winner from the present values: ")
+    assert "on three fresh seeds (95% interval +0.30 to +1.30; above 0 is better), since 1 of the trainings" in text
 
 
 def test_what_was_luck_is_told_from_what_was_not():

@@ -54,15 +54,24 @@ def test_half_a_line_that_a_kill_left_costs_one_run_its_name_and_no_other(stage,
 
 
 def test_a_run_that_had_ended_is_moved_below_the_stage_that_goes_on_and_keeps_its_state(stage, tmp_path):
-    Children(stage(), tmp_path / "checkpoints").open("trial 0", {}).finish("KILLED")
+    ended = Children(stage(), tmp_path / "checkpoints").open("trial 0", {})
+    ended.finish("KILLED")
+    before = read(ended)
     after = stage()
     children = Children(after, tmp_path / "checkpoints")
     children.adopt("trial 0", "KILLED")
     children.adopt("trial 1", "KILLED")  # of another machine
-    records = read(children.opened["trial 0"])
-    assert find_state(records) == "KILLED"
-    assert [record["parent"]["uid"] for record in records if record["kind"] == "adopt"] == [after.uid]
-    assert list(children.opened) == ["trial 0"]
+    *same, moved = read(ended)
+    assert same == before, "the end keeps its time"
+    assert (moved["kind"], moved["parent"]["uid"]) == ("adopt", after.uid)
+    assert len(list((tmp_path / "journal").glob("*.jsonl"))) == 3
+
+
+def test_a_run_that_was_cut_off_as_it_ended_gets_its_end_below_the_stage_that_goes_on(stage, tmp_path):
+    cut_off = Children(stage(), tmp_path / "checkpoints").open("trial 0", {})
+    Children(stage(), tmp_path / "checkpoints").adopt("trial 0", "FAILED", "no such layer")
+    assert find_state(read(cut_off)) == "FAILED"
+    assert [record["values"] for record in read(cut_off) if record["kind"] == "tags"] == [{"error": "no such layer"}]
 
 
 def test_what_had_ended_well_before_a_kill_is_not_ended_again(stage, tmp_path):

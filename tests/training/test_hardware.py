@@ -7,7 +7,6 @@ import random
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -18,6 +17,7 @@ from cotejo.training.fit import Job
 from cotejo.training.hardware import building, check_memory, measure_peak_memory
 from cotejo.training.seeds import save_timings, train_seeds
 from declared import declare
+from peak_memory import measure_peak
 
 CONFIGURE = """
 import json
@@ -193,9 +193,7 @@ def test_timings_say_what_they_were_measured_on(digits, build_dense, hardware, r
 
 @pytest.mark.skipif(platform.system() != "Linux", reason="reads /proc")
 def test_the_peak_of_memory_is_what_the_system_says():
-    lines = Path("/proc/self/status").read_text().splitlines()
-    (peak_kib,) = (int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-    assert measure_peak_memory() == pytest.approx(peak_kib * 1024, rel=0.01)
+    assert measure_peak_memory() == pytest.approx(measure_peak(), rel=0.01)
 
 
 @pytest.mark.parametrize(

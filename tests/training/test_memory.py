@@ -17,7 +17,7 @@ from cotejo.schema.study import MIN_MEMORY
 NUM_IMAGES, SHAPE = 4_000, (182, 183, 3)
 
 TRAIN = """
-import hashlib, json, re, sys
+import hashlib, json, sys
 from pathlib import Path
 
 import keras
@@ -27,14 +27,7 @@ from cotejo.data.splits import load_training_data
 from cotejo.training.fit import Job, fit
 from cotejo.training.hardware import Hardware
 from declared import declare
-
-
-def measure_peak():
-    # not getrusage, which begins with what the process that started this one has had
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(re.search("VmHWM:\\s+([0-9]+) kB", status)[1])
-
-
+from peak_memory import measure_peak
 
 folder, memory_bytes = Path(sys.argv[1]), json.loads(sys.argv[2])
 data = load_training_data(folder)

@@ -4,15 +4,21 @@ import json
 
 import numpy as np
 import pytest
+from optuna.trial import create_trial
 from ruamel.yaml import YAML
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
-from cheap_search import LENET, PRESENT, SPACE, declare_search, end_each, run_batch_of
+from cheap_search import LENET, PRESENT, SPACE, declare_search, end, end_each, run_batch_of
+from cotejo.execution.executor import Died
 from cotejo.params import override_group
-from cotejo.tuning.search import compare, count_tasks, nest, save_search, save_times
+from cotejo.tracking.journal import Run
+from cotejo.tracking.sender import Tracker
+from cotejo.tuning.progress import Board
+from cotejo.tuning.search import Confirmed, Searcher, compare, count_tasks, nest, save_search, save_times
 from cotejo.tuning.study import find_best, run_study
 
 SEEDS = [7, 8, 9, 10, 11]
+NOT_CONFIRMED = Confirmed(None, [])
 
 
 def confirm(present, best, searched=0.9, **changes):
@@ -80,9 +86,57 @@ def test_names_of_groups_are_nested_and_sorted():
     assert list(tree) == ["batch_size", "optimizer"]
 
 
-def save(search, run_batch, folder, confirmation=None):
+class Workers:
+    """Ends each training at once, as declared by its name."""
+
+    memory_bytes = None
+
+    def __init__(self, ends):
+        self.ends = ends
+
+    def run(self, _function, tasks, _setup, _report):
+        return [(place, self.ends[task.name]) for place, task in enumerate(tasks)]
+
+
+def confirm_with(folder, **ends):
+    """Confirms a trial at 0.9 with the seeds 7, 8 and 9; `best_7` says how that training ends, or at which value."""
+    ends = {f"confirm {key.replace('_', ' seed ')}": ended for key, ended in ends.items()}
+    ends = {name: end(0, value=ended) if isinstance(ended, float) else ended for name, ended in ends.items()}
+    run = Run(Tracker(folder / "journal", None), "search", None, {})
+    search = declare_search(confirm_seeds=[7, 8, 9], space={"batch_size": SPACE["batch_size"]})
+    best = create_trial(value=0.9)
+    best.number = 1
+    return Searcher(search, LENET, "float32", run, Workers(ends), folder).confirm(best, Board(search, LENET.epochs))
+
+
+def test_the_same_seeds_train_the_best_and_the_present_values(tmp_path):
+    said = confirm_with(tmp_path, present_7=0.7, best_7=0.8, present_8=0.71, best_8=0.81, present_9=0.72, best_9=0.82)
+    assert (said.confirmation.present, said.confirmation.best) == ([0.7, 0.71, 0.72], [0.8, 0.81, 0.82])
+    assert (said.confirmation.verdict, said.failures) == ("real", [])
+
+
+def test_where_a_seed_fails_the_others_are_compared_and_nothing_is_claimed(tmp_path, capsys):
+    said = confirm_with(tmp_path, present_7=0.7, best_7=0.8, present_8=0.71, best_8=Died("it was killed"),
+                        present_9=0.72, best_9=0.82)  # fmt: skip
+    assert (said.confirmation.seeds, said.confirmation.verdict) == ([7, 9], "cannot tell")
+    reason = (
+        "confirm best seed 8: expected a worker to live through it. Received: it was killed. It may need more memory."
+    )
+    assert said.failures == [reason]
+    assert f"search: this seed confirms nothing: {reason}\n" in capsys.readouterr().err
+
+
+def test_where_the_present_values_fail_with_every_seed_the_reasons_are_kept(tmp_path):
+    failed = end(0, "FAIL", kind="a training that can't go on")
+    said = confirm_with(
+        tmp_path, present_7=failed, best_7=0.8, present_8=failed, best_8=0.8, present_9=failed, best_9=0.8
+    )
+    assert said == Confirmed(None, [failed.reason] * 3)
+
+
+def save(search, run_batch, folder, confirmed=NOT_CONFIRMED):
     ended = run_study(search, PRESENT, run_batch, folder / "study.log")
-    summary = save_search(ended, confirmation, search, PRESENT, folder)
+    summary = save_search(ended, confirmed, search, PRESENT, folder)
     save_times(ended, folder / "times.json")
     return ended, summary
 
@@ -103,7 +157,7 @@ def test_what_is_saved_can_be_pasted_into_the_section_that_was_searched(tmp_path
 def test_the_summary_says_all_that_a_report_needs_and_has_no_clock_in_it(tmp_path):
     search = declare_search(confirm_seeds=[7, 8])
     confirmation = confirm([0.8, 0.81], [0.9, 0.91])
-    ended, summary = save(search, run_batch_of(search), tmp_path, confirmation)
+    ended, summary = save(search, run_batch_of(search), tmp_path, Confirmed(confirmation, ["seed 9: no memory."]))
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
     assert summary["num_by_state"] == {"COMPLETE": 13, "PRUNED": 0, "FAIL": 1}
     assert summary["epochs_run"] == 13 * 9
@@ -111,6 +165,7 @@ def test_the_summary_says_all_that_a_report_needs_and_has_no_clock_in_it(tmp_pat
     assert summary["best"]["number"] == find_best(ended.study).number
     assert summary["present"]["value"] == ended.study.trials[0].value
     assert summary["confirmation"]["verdict"] == confirmation.verdict
+    assert summary["confirm_failures"] == ["seed 9: no memory."]
     assert [trial["number"] for trial in json.loads((tmp_path / "times.json").read_text())["trials"]] == list(range(14))
 
 

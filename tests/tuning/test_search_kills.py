@@ -23,10 +23,11 @@ from copied_study import prepare_study
 
 #: Every file of the search without a clock in it.
 FILES = ("trials.csv", "best_params.yaml", "summary.json", "curves.csv")
-#: With a weight decay of 10, the highest learning rates diverge; of the second batch, the pruner stops some.
+#: With a weight decay of 10, the highest learning rates diverge; of the second batch, the pruner stops some. Of the
+#: third, TPE proposes what it has learnt.
 SEARCH = {
-    "num_trials": 8, "epochs": 3, "sampler": "random", "pruner": "successive_halving", "parallel_trials": 4, "seed": 0,
-    "confirm_seeds": [],
+    "num_trials": 12, "epochs": 3, "sampler": "tpe", "pruner": "successive_halving", "parallel_trials": 4, "seed": 0,
+    "confirm_seeds": [7, 8],
     "space": {
         "learning_rate": {"type": "float", "low": 1e-4, "high": 10.0, "log": True},
         "batch_size": {"type": "choice", "choices": [64, 128]},
@@ -90,15 +91,15 @@ def read_files(folder: Path) -> dict[str, bytes]:
 
 
 def list_workers(driver: subprocess.Popen) -> list[psutil.Process]:
-    """Lists the processes that train: those below the workers' nannies."""
-    with_tensorflow = []
+    """Lists dask's workers, each of which has a process below it that trains."""
+    workers = []
     for process in psutil.Process(driver.pid).children(recursive=True):
         try:
             if "spawn_main" in " ".join(process.cmdline()):
-                with_tensorflow.append(process)
+                workers.append(process)
         except psutil.Error:  # it has gone
             continue
-    return with_tensorflow
+    return workers
 
 
 def wait_until(condition: Callable[[], object], process: subprocess.Popen, folder: Path) -> None:
@@ -188,7 +189,9 @@ def test_mlflow_has_a_run_of_each_trial_with_its_true_state(whole):
     trials = find_trials(whole.folder)
     failed = [runs[0] for runs in trials.values() if runs[0].data.tags["trial_state"] == "FAIL"]
     assert all("expected a finite training loss. Received: " in run.data.tags["error"] for run in failed)
-    assert {run.data.params["seed"] for (run,) in trials.values()} == {"0"}
+    assert len({run.data.params["seed"] for (run,) in trials.values()}) == 12
+    assert trials["trial 0"][0].data.params.items() >= {("epochs", "3"), ("learning_rate", "0.002"), ("batch_size", "64")}
+    assert {len(run.data.params) for (run,) in trials.values()} == {4}
 
 
 def test_one_worker_writes_the_same_bytes(study, whole, environment):

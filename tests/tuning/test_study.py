@@ -1,5 +1,6 @@
 """The study: the same trials on every run, killed or not, and nothing that a bad trial could end."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -194,6 +195,25 @@ def test_a_study_out_of_time_ends_at_a_batchs_border_and_says_so(journal):
     ended = run_study(search, PRESENT, run_batch, journal)
     assert (ended.by, len(ended.study.trials)) == ("timeout_s", 4)
     assert run_study(search, PRESENT, run_batch, journal).by == "timeout_s"
+
+
+@pytest.fixture
+def summer_time(monkeypatch):
+    """Central Europe's clock, which was put forward at 1711846800 seconds after 1970."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+        time.tzset()
+        yield 1711846800
+    time.tzset()
+
+
+def test_clocks_that_are_put_forward_take_nothing_of_a_studys_time(journal, summer_time):
+    search = declare_search(timeout_s=300.0, parallel_trials=2, num_trials=4)
+
+    def run_batch(proposals, known):
+        return [end(n, value=0.5, times_s=(summer_time - 15 + 10 * n, summer_time - 5 + 10 * n)) for n, _ in proposals]
+
+    assert run_study(search, PRESENT, run_batch, journal).by == "num_trials"
 
 
 FAILS = {"state": "FAIL", "kind": "too little memory"}

@@ -140,6 +140,21 @@ def test_a_trial_that_falls_behind_is_stopped_and_after_a_kill_stopped_again(run
     assert without_times(again) == without_times(outcome)
 
 
+def test_a_trial_that_early_stopping_has_ended_is_not_pruned_any_more(run, tmp_path):
+    # the first of all after an epoch, the last of all after three, where it stops by itself
+    marks = {"completed_rung_0": 0.0, "completed_rung_1": 1.0}
+    known = [create_trial(state=TrialState.COMPLETE, value=1.0, system_attrs=marks) for _ in range(4)]
+    values = {"epochs": 9, "early_stopping.patience": 2, "early_stopping.min_delta": 100.0}
+    task = describe(tmp_path, known=known, values=values)
+    outcome, reported = run(task)
+    assert (outcome.state, outcome.value, len(reported)) == ("COMPLETE", reported[0]["val_accuracy"], 3)
+    assert "completed_rung_1" in outcome.marks
+    again, _ = run(task)
+    assert without_times(again) == without_times(outcome)
+    outlasting, _ = run(describe(tmp_path / "patient", known=known, values={"epochs": 9}))
+    assert (outlasting.state, len(outlasting.rows)) == ("PRUNED", 3)
+
+
 def test_beside_a_worker_that_was_cut_off_it_is_trained_in_a_folder_of_its_own(run, whole, tmp_path):
     with FileLock(tmp_path / ".lock"):
         outcome, _ = run(describe(tmp_path))

@@ -1,6 +1,6 @@
 """What a search has found, in words: for its page and for `cotejo best`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cotejo.report.measure import Measure, find_measure
@@ -28,10 +28,12 @@ def say_verdict(summary: Mapping[str, Any], wording: Wording) -> str:
             f"than their {value}."
         )
     if confirmed is None:
+        failures = summary["confirm_failures"]
+        lack = f"where {_say_failures(failures, wording)}" if failures else "without search.confirm_seeds."
         return (
             f"Not confirmed: trial {best['number']} reached {measure.say(wording, best['value'])} {measure.name}, the "
             f"present values {measure.say(wording, present)}, in one training each. Whether that is more than luck "
-            "can't be told without search.confirm_seeds."
+            f"can't be told {lack}"
         )
     return _say_confirmed(confirmed, summary, measure, wording)
 
@@ -53,7 +55,13 @@ def _say_confirmed(confirmed: Mapping[str, Any], summary: Mapping[str, Any], mea
     else:
         side = better if confirmed["gain"] >= 0 else worse
         text = f"Cannot tell the search's winner from the present values: {measure.name} {gain}{unit} {side}"
-    return f"{text} {on_seeds} ({interval}; above 0 is better)."
+    text = f"{text} {on_seeds} ({interval}; above 0 is better)"
+    failures = summary["confirm_failures"]
+    return f"{text}, since {_say_failures(failures, wording)}" if failures else f"{text}."
+
+
+def _say_failures(failures: Sequence[str], wording: Wording) -> str:
+    return f"{wording.integer(len(failures))} of the trainings with fresh seeds failed. The first: {failures[0]}"
 
 
 def say_luck(summary: Mapping[str, Any], wording: Wording) -> str | None:

@@ -201,11 +201,8 @@ class Search(Group):
     @model_validator(mode="after")
     def _check_fresh_seeds(self) -> Self:
         seeds = self.confirm_seeds
-        if len(set(seeds)) < len(seeds) or self.seed in seeds or len(seeds) == 1:
-            raise ValueError(
-                f"confirm_seeds to be two or more that differ from each other and from seed {self.seed}, or none, not "
-                f"{list(seeds)}"
-            )
+        if len(set(seeds)) < len(seeds) or len(seeds) == 1:
+            raise ValueError(f"confirm_seeds to be two or more that differ from each other, or none, not {list(seeds)}")
         return self
 
 

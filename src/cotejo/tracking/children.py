@@ -65,7 +65,11 @@ class Children:
     def adopt(self, name: str, state: str, error: str = "") -> None:
         """Moves a training's run that ended below a stage that was killed later to below this one."""
         if name in self.uids and name not in self.opened:
-            self.open(name, {}).finish(state, error)
+            run = self.run.open_child(name, self.uids[name], state)
+            if run.has_ended(state):
+                run.flush()
+            else:
+                run.finish(state, error)
 
     @contextmanager
     def closing(self) -> Iterator[None]:

@@ -10,6 +10,7 @@ from cotejo.tracking.records import (
     append_records,
     describe_writer,
     digest_path,
+    find_state,
     open_alone,
     parse_records,
     sync_to_disk,
@@ -28,6 +29,7 @@ class Run:
         parent: The unique name of the run above this one, or None.
         tags: What is known of the run at its start.
         uid: The unique name of a run to go on with, whose journal is in the tracker's folder.
+        ended: The state that it has ended in, if it isn't gone on with.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Run:
         parent: Mapping[str, Any] | None,
         tags: Mapping[str, str],
         uid: str | None = None,
+        ended: str = "",
     ) -> None:
         self.tracker = tracker
         self.name = name
@@ -56,21 +59,22 @@ class Run:
         above = [record.get("parent") for record in records if record["kind"] in ("start", "adopt")]
         if parent and parent != above[-1]:
             self._append("adopt", parent=parent, tags=self.tags)  # the run above was killed, and another one goes on
-        if not self.has_ended():
+        if not (self.has_ended() or self.has_ended(ended)):
             self._append("resume", writer=writer)
 
-    def open_child(self, name: str, uid: str | None = None) -> "Run":
+    def open_child(self, name: str, uid: str | None = None, ended: str = "") -> "Run":
         """Opens a run below this one.
 
         Args:
             name: The name that MLflow shows.
             uid: The unique name of a run to go on with, which a kill has interrupted.
+            ended: The state that it has ended in, if it isn't gone on with.
         """
-        return Run(self.tracker, name, {"uid": self.uid, "name": self.name}, self.tags, uid)
+        return Run(self.tracker, name, {"uid": self.uid, "name": self.name}, self.tags, uid, ended)
 
-    def has_ended(self) -> bool:
-        """Tells whether the run has ended well, before a kill ended the stage around it."""
-        return any(record["kind"] == "end" and record.get("state") == "FINISHED" for record in self._records())
+    def has_ended(self, state: str = "FINISHED") -> bool:
+        """Tells whether the run has ended in a state, before a kill ended the stage around it."""
+        return find_state(self._records()) == state
 
     def find_last_step(self) -> int:
         """Returns the last step at which a metric was recorded, 0 if none was."""

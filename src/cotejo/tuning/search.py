@@ -31,6 +31,7 @@ from cotejo.tuning.study import (
     Outcome,
     Proposal,
     compute_importances,
+    derive_seeds,
     find_best,
     run_study,
     tabulate_curves,
@@ -55,7 +56,7 @@ class Confirmation(NamedTuple):
         high: Upper end.
         verdict: `real` (the interval is above 0), `worse` (below 0), or `cannot tell`.
         optimism: By how much the search's best value was better than the same values are with fresh seeds: what was
-            luck on the validation images.
+            luck of one training.
     """
 
     seeds: list[int]
@@ -66,6 +67,18 @@ class Confirmation(NamedTuple):
     high: float
     verdict: str
     optimism: float
+
+
+class Confirmed(NamedTuple):
+    """What trainings with fresh seeds have said.
+
+    Attributes:
+        confirmation: None where there were none, or where fewer than two seeds could be trained with.
+        failures: Why trainings failed; a seed of which either one did isn't in the confirmation.
+    """
+
+    confirmation: Confirmation | None
+    failures: list[str]
 
 
 class Searcher:
@@ -93,7 +106,7 @@ class Searcher:
         self.max_epochs = find_max_epochs(search, present.epochs)
         self.children = Children(run, folder)
 
-    def search_and_confirm(self, board: Board) -> tuple[Ended, Confirmation | None]:
+    def search_and_confirm(self, board: Board) -> tuple[Ended, Confirmed]:
         """Runs the study, and confirms what it has found; raises `ModelError` as both of them do."""
         ended = self.search_best(board)
         return ended, self.confirm(find_best(ended.study), board)
@@ -111,7 +124,7 @@ class Searcher:
             board.recall(known)
             light = lighten(known, pruner) if pruner != "none" else None
             tasks = [
-                self._describe(f"trial {number}", number, values, self.search.seed, light)
+                self._describe(f"trial {number}", number, values, derive_seeds(self.search.seed, number)[1], light)
                 for number, values in proposals
             ]
             return self._run(tasks, board)
@@ -122,15 +135,11 @@ class Searcher:
             self.children.adopt(f"trial {trial.number}", RUN_STATES[trial.state.name], reason)
         return ended
 
-    def confirm(self, best: FrozenTrial, board: Board) -> Confirmation | None:
-        """Trains the best and the present values with fresh seeds.
-
-        Returns:
-            None if no seeds are declared, if both values are the same, or if fewer than two seeds can be trained with.
-        """
+    def confirm(self, best: FrozenTrial, board: Board) -> Confirmed:
+        """Trains the best and the present values with fresh seeds, unless none are declared or both are the same."""
         seeds = self.search.confirm_seeds
         if not seeds or best.number == 0:
-            return None
+            return Confirmed(None, [])
         budget = {"epochs": self.search.epochs} if self.search.epochs else {}
         values = {"present": budget, "best": {**budget, **settle(best.params, self.search.space)}}
         tasks = [
@@ -144,20 +153,22 @@ class Searcher:
             for seed, before, after in zip(seeds, outcomes[0::2], outcomes[1::2], strict=True)
             if before.value is not None and after.value is not None
         ]
-        for reason in (outcome.reason for outcome in outcomes if outcome.value is None):
+        failures = [outcome.reason for outcome in outcomes if outcome.value is None]
+        for reason in failures:
             print(f"search: this seed confirms nothing: {reason}", file=sys.stderr, flush=True)
         if len(scores) < 2:
-            return None
+            return Confirmed(None, failures)
         trained, present, found = zip(*scores, strict=True)
         confirmation = compare(present, found, best.values[0], self.search)._replace(seeds=list(trained))
         # values that some seeds can't be trained with are no gain
-        return confirmation if len(scores) == len(seeds) else confirmation._replace(verdict="cannot tell")
+        return Confirmed(confirmation._replace(verdict="cannot tell") if failures else confirmation, failures)
 
     def _forget(self, num_known: int) -> None:
         """Removes the checkpoints of trials that are written down."""
         for path in self.folder.glob("trial-*"):
             if int(path.name.split("-")[1]) < num_known:
-                shutil.rmtree(path)
+                # a worker that was cut off may still write into it, and the next batch finds it again
+                shutil.rmtree(path, ignore_errors=True)
 
     def _describe(
         self, name: str, number: int, values: dict[str, Any], seed: int, known: Sequence[FrozenTrial] | None
@@ -172,7 +183,8 @@ class Searcher:
     def _run(self, tasks: Sequence[Task], board: Board) -> list[Outcome]:
         outcomes: list[Outcome | None] = [None] * len(tasks)
         with self.children.closing():
-            children = [self.children.open(task.name, {**task.values, "seed": task.seed}) for task in tasks]
+            present = find_present(self.present.model_dump(), self.search.space)
+            children = [self.children.open(task.name, {**present, **task.values, "seed": task.seed}) for task in tasks]
             for task in tasks:
                 board.begin(task.name, task.values)
 
@@ -234,13 +246,13 @@ def compare(present: Sequence[float], best: Sequence[float], searched: float, se
 
 
 def save_search(
-    ended: Ended, confirmation: Confirmation | None, search: Search, present: Mapping[str, Any], folder: Path
+    ended: Ended, confirmed: Confirmed, search: Search, present: Mapping[str, Any], folder: Path
 ) -> dict[str, Any]:
     """Writes `trials.csv`, `curves.csv`, `best_params.yaml` and `summary.json`, without a clock in any of them.
 
     Args:
         ended: The study.
-        confirmation: What `Searcher.confirm` has found.
+        confirmed: What `Searcher.confirm` has found.
         search: The `search` section.
         present: The model's section.
         folder: An existing folder.
@@ -274,7 +286,8 @@ def save_search(
             "values": find_present(present, search.space),
         },
         "importances": compute_importances(ended.study, search.seed),
-        "confirmation": confirmation and confirmation._asdict(),
+        "confirmation": confirmed.confirmation and confirmed.confirmation._asdict(),
+        "confirm_failures": confirmed.failures,
         "confidence": search.confidence,
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")

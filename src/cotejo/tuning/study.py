@@ -12,7 +12,7 @@ References:
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -253,14 +253,26 @@ class _OrderedNSGAII(NSGAIISampler):
         return sorted(super().select_parent(study, generation), key=lambda trial: trial.number)
 
 
+def derive_seeds(seed: int, number: int) -> tuple[int, int]:
+    """Returns the seeds of a trial's sampler and of its training; neighbouring numbers and seeds share no stream.
+
+    A training has a seed of its own: with one for all, values are found that suit that seed.
+
+    References:
+        Bouthillier et al. (2021), Accounting for variance in machine learning benchmarks, MLSys 3.
+    """
+    sampler, training = np.random.SeedSequence((seed, number)).generate_state(2)
+    return int(sampler), int(training)
+
+
 def build_sampler(search: Search, number: int) -> BaseSampler:
-    """Builds the sampler of one trial; neighbouring numbers and seeds share no stream.
+    """Builds the sampler of one trial.
 
     Args:
         search: The `search` section.
         number: The trial's number.
     """
-    seed = int(np.random.SeedSequence((search.seed, number)).generate_state(1)[0])
+    seed, _ = derive_seeds(search.seed, number)
     if search.sampler == "tpe":
         return TPESampler(seed=seed)
     if search.sampler == "cmaes":
@@ -397,8 +409,11 @@ def _straighten(trial: FrozenTrial) -> FrozenTrial:
 
 def _measure_busy_s(trials: Sequence[FrozenTrial]) -> float:
     """Returns the time in which any trial ran: what lay between a kill and the next start isn't in it."""
-    busy, until = timedelta(), datetime.min
-    for trial in sorted(trials, key=lambda trial: trial.datetime_start):
-        busy += max(trial.datetime_complete - max(trial.datetime_start, until), timedelta())
-        until = max(trial.datetime_complete, until)
-    return busy.total_seconds()
+    busy_s, until_s = 0.0, 0.0
+    # since 1970: the clock on the wall is put forward in spring
+    for began_s, ended_s in sorted(
+        (trial.datetime_start.timestamp(), trial.datetime_complete.timestamp()) for trial in trials
+    ):
+        busy_s += max(ended_s - max(began_s, until_s), 0.0)
+        until_s = max(ended_s, until_s)
+    return busy_s

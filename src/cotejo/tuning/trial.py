@@ -19,7 +19,7 @@ from cotejo.models.arithmetic import count_operations
 from cotejo.params import override_group
 from cotejo.tracking.records import say_first_line
 from cotejo.training.callbacks import Logs
-from cotejo.training.checkpoint import Checkpoints
+from cotejo.training.checkpoint import Checkpoints, Saved
 from cotejo.training.fit import fit
 from cotejo.training.hardware import Hardware, building, configure_hardware
 from cotejo.training.nets import prepare_net
@@ -58,15 +58,15 @@ def train_trial(task: Task, loaded: TrainingData, report: Callable[[Logs], None]
             job = prepare_net(settings, loaded, hardware)(task.seed)
         cost = PASSES * len(job.train.labels) * count_operations(job.model)
 
-        def observe(row: Logs) -> None:
-            rows.append(row)
-            report(row)
-            epoch = int(row["epoch"])
-            # the last epoch is judged for the sake of later trials: it has nothing left to save
-            if judge and judge.should_prune(epoch, row[task.search.metric]) and epoch < settings.epochs:
-                raise TrialPruned
-
         with _find_checkpoints(task) as checkpoints:
+
+            def observe(row: Logs) -> None:
+                rows.append(row)
+                report(row)
+                # the last epoch is judged for the sake of later trials: it has nothing left to save
+                if judge and judge.should_prune(int(row["epoch"]), row[task.search.metric]) and checkpoints.goes_on:
+                    raise TrialPruned
+
             for row in checkpoints.last.record["rows"] if checkpoints.last else ():
                 observe(row)
             result = fit(job, settings, task.seed, task.name, observe, hardware, checkpoints)
@@ -91,8 +91,20 @@ def _configure(setup: Setup) -> Hardware:
     return hardware
 
 
+class _Checkpoints(Checkpoints):
+    """Knows whether the training goes on, or has come to its own end: its last epoch, or where it is stopped early."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        super().__init__(folder, name)
+        self.goes_on = self.last is None or not self.last.record["has_ended"]
+
+    def save(self, saved: Saved) -> None:
+        self.goes_on = not saved.record["has_ended"]
+        super().save(saved)
+
+
 @contextmanager
-def _find_checkpoints(task: Task) -> Iterator[Checkpoints]:
+def _find_checkpoints(task: Task) -> Iterator[_Checkpoints]:
     """Gives the trial's checkpoints; those of a folder of its own where another worker still has them, or can't.
 
     A worker that was cut off trains on beside the one that has taken its place.
@@ -104,9 +116,9 @@ def _find_checkpoints(task: Task) -> Iterator[Checkpoints]:
         lock.acquire()
     except (Timeout, OSError):
         with TemporaryDirectory(prefix="cotejo-") as own:
-            yield Checkpoints(Path(own), task.name)
+            yield _Checkpoints(Path(own), task.name)
         return
     try:
-        yield Checkpoints(folder, task.name)
+        yield _Checkpoints(folder, task.name)
     finally:
         lock.release()
