@@ -31,7 +31,7 @@ class Child:
     def finish(self, state: str = "FINISHED", error: str = "") -> None:
         """Records the end, unless it has been before a kill, and has it sent."""
         self.is_open = False
-        if self.run.has_ended():
+        if self.run.has_ended(state):
             self.run.flush()
         else:
             self.run.finish(state, error)
@@ -65,11 +65,7 @@ class Children:
     def adopt(self, name: str, state: str, error: str = "") -> None:
         """Moves a training's run that ended below a stage that was killed later to below this one."""
         if name in self.uids and name not in self.opened:
-            run = self.run.open_child(name, self.uids[name], state)
-            if run.has_ended(state):
-                run.flush()
-            else:
-                run.finish(state, error)
+            Child(self.run.open_child(name, self.uids[name], state)).finish(state, error)
 
     @contextmanager
     def closing(self) -> Iterator[None]:

@@ -59,7 +59,7 @@ class Run:
         above = [record.get("parent") for record in records if record["kind"] in ("start", "adopt")]
         if parent and parent != above[-1]:
             self._append("adopt", parent=parent, tags=self.tags)  # the run above was killed, and another one goes on
-        if not (self.has_ended() or self.has_ended(ended)):
+        if not self.has_ended(ended):
             self._append("resume", writer=writer)
 
     def open_child(self, name: str, uid: str | None = None, ended: str = "") -> "Run":
@@ -72,9 +72,9 @@ class Run:
         """
         return Run(self.tracker, name, {"uid": self.uid, "name": self.name}, self.tags, uid, ended)
 
-    def has_ended(self, state: str = "FINISHED") -> bool:
-        """Tells whether the run has ended in a state, before a kill ended the stage around it."""
-        return find_state(self._records()) == state
+    def has_ended(self, state: str = "") -> bool:
+        """Tells whether the run has ended well, or in a state, before a kill ended the stage around it."""
+        return find_state(self._records()) in ("FINISHED", state)
 
     def find_last_step(self) -> int:
         """Returns the last step at which a metric was recorded, 0 if none was."""
