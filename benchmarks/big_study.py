@@ -19,7 +19,7 @@ from cotejo.params import load_params
 from cotejo.report.search_page import save_search_report
 from cotejo.schema.searches import FloatDimension, Search
 from cotejo.tuning.pruning import Judge, lighten
-from cotejo.tuning.search import save_search, save_times
+from cotejo.tuning.search import Confirmed, save_search, save_times
 from cotejo.tuning.study import Ended, Outcome, Proposal, open_study, run_study
 
 NUM_EPOCHS = 10
@@ -74,7 +74,7 @@ def draw(path: str, num_trials: int) -> dict[str, Any]:
     ended = Ended(open_study(search, Path(path)), "num_trials")
     with TemporaryDirectory() as name:
         folder = Path(name)
-        save_search(ended, None, search, present, folder)
+        save_search(ended, Confirmed(None, []), search, present, folder)
         save_times(ended, folder / "times.json")
         save_search_report(search, folder, folder / "times.json", facts, folder / "search.html", folder)
     return {"total_time_s": time.perf_counter() - began_s}

@@ -1,10 +1,26 @@
-"""The most memory that this process has had."""
+"""The most memory that a process has had: this one, or one that a test starts."""
 
 import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+#: `getrusage` begins with what the one that started the process has had, and a test's own process may have had a lot.
+START = (
+    "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=sys.stderr); "
+    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+)
 
 
 def measure_peak() -> int:
     """Returns bytes of the process itself: `getrusage` begins with what the one that started it has had."""
     status = Path("/proc/self/status").read_text()
     return 1024 * int(re.search(r"VmHWM:\s+([0-9]+) kB", status)[1])
+
+
+def run_and_measure_peak(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> int:
+    """Runs a command, which has to succeed, from a small process; returns its bytes."""
+    starter = [sys.executable, "-c", START, *command]
+    ran = subprocess.run(starter, cwd=folder, env=environment, check=True, stdout=subprocess.PIPE)
+    return 1024 * int(ran.stdout)
