@@ -18,9 +18,10 @@ from cotejo.data.splits import Dataset
 from cotejo.params import load_params
 from cotejo.report.search_page import save_search_report
 from cotejo.schema.searches import FloatDimension, Search
+from cotejo.tuning.outcome import Outcome
 from cotejo.tuning.pruning import Judge, lighten
 from cotejo.tuning.search import Confirmed, save_search, save_times
-from cotejo.tuning.study import Ended, Outcome, Proposal, open_study, run_study
+from cotejo.tuning.study import Ended, Proposal, open_study, run_study
 
 NUM_EPOCHS = 10
 #: Of how many trials one is cut short.

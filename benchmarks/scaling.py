@@ -21,10 +21,10 @@ from cotejo.params import load_params
 from cotejo.schema.searches import Search
 from cotejo.tracking.journal import Run
 from cotejo.tracking.sender import Tracker
+from cotejo.tuning.outcome import Outcome
 from cotejo.tuning.progress import open_board
 from cotejo.tuning.pruning import Judge
 from cotejo.tuning.search import Searcher
-from cotejo.tuning.study import Outcome
 from cotejo.tuning.tasks import Task, run_trial
 
 #: How much longer an epoch takes with small batches, about as LeNet's does.

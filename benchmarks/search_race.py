@@ -24,8 +24,8 @@ from cotejo.schema.study import Base, Runtime
 from cotejo.schema.trainings import Net
 from cotejo.tracking.journal import Run
 from cotejo.tracking.sender import Tracker
+from cotejo.tuning.outcome import Outcome
 from cotejo.tuning.search import Searcher, count_tasks
-from cotejo.tuning.study import Outcome
 
 DATA = "fashion_mnist"
 #: What is searched, of `search.space` in `params.yaml`.

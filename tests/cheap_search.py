@@ -8,8 +8,9 @@ from optuna.trial import FrozenTrial
 
 from cotejo.params import override_group
 from cotejo.schema.searches import Search
+from cotejo.tuning.outcome import Outcome
 from cotejo.tuning.pruning import Judge, find_max_epochs, lighten
-from cotejo.tuning.study import Outcome, Proposal
+from cotejo.tuning.study import Proposal
 from declared import declare
 
 LENET = declare("lenet", epochs=9, batch_size=64)

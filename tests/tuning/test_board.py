@@ -15,7 +15,7 @@ import sys
 import time
 from optuna.trial import create_trial
 from cotejo.tuning.progress import open_board
-from cotejo.tuning.study import Outcome
+from cotejo.tuning.outcome import Outcome
 from synthetic_search import declare_search
 
 def row(epoch, value):

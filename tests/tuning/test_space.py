@@ -14,9 +14,12 @@ from cheap_search import PRESENT, SPACE, declare_search
 from cotejo.tuning.space import (
     build_distribution,
     draw_quasi_random,
+    encode,
     find_present,
     find_starting_point,
     list_grid,
+    locate,
+    place,
     settle,
     suggest,
 )
@@ -175,7 +178,36 @@ def test_a_quasi_random_point_is_within_the_space_and_the_same_again(space, seed
             assert contains(dimension, values[key])
 
 
-def place(space, values):
+@given(spaces(is_grid=False), st.integers(0, 2**32 - 1))
+def test_a_point_is_found_again_from_its_values(space, seed):
+    resting = np.full(len(space), 0.25)
+    values = place(np.random.default_rng(seed).random(len(space)), space)
+    point = locate(values, space, resting)
+    assert ((point >= 0) & (point <= 1)).all()
+    assert all(u == 0.25 for key, u in zip(space, point, strict=True) if key not in values)
+    found = place(point, space)
+    assert found.keys() == values.keys()
+    for key, value in values.items():
+        assert found[key] == (pytest.approx(value, rel=1e-9, abs=1e-12) if isinstance(value, float) else value)
+
+
+def test_values_become_numbers_whose_distances_say_how_alike_they_are():
+    space = declare_search(space={
+        "batch_size": {"type": "choice", "choices": [64, 32, 256, 128]},
+        "learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True},
+        "activation": {"type": "choice", "choices": ["tanh", "relu", "swish"]},
+        "batch_normalization": {"type": "choice", "choices": [False, True]},
+        "optimizer.name": {"type": "choice", "choices": ["adam", "sgd"]},
+        "optimizer.momentum": {"type": "float", "low": 0.0, "high": 0.9, "when": {"optimizer.name": ["sgd"]}},
+    }).space  # fmt: skip
+    values = {"batch_size": 128, "learning_rate": 1e-3, "activation": "relu", "batch_normalization": True}
+    with_adam = encode({**values, "optimizer.name": "adam"}, space)
+    assert with_adam == pytest.approx([2 / 3, 0.5, 0, 1, 0, 1, 0, 0.5])
+    with_sgd = encode({**values, "optimizer.name": "sgd", "optimizer.momentum": 0.9}, space)
+    assert with_sgd == pytest.approx([2 / 3, 0.5, 0, 1, 0, 1, 1, 1])
+
+
+def find_places(space, values):
     """Returns where values lie within a space, each from 0 to 1."""
     rate = np.log(values["learning_rate"] / 1e-4) / np.log(1e-1 / 1e-4)
     return [rate, values["label_smoothing"] / 0.2]
@@ -184,7 +216,7 @@ def place(space, values):
 def test_quasi_random_points_fill_the_space_more_evenly_than_chance():
     space = declare_search(space={key: SPACE[key] for key in ("learning_rate", "label_smoothing")}).space
     for seed in range(5):
-        drawn = qmc.discrepancy([place(space, draw_quasi_random(space, seed, number)) for number in range(64)])
+        drawn = qmc.discrepancy([find_places(space, draw_quasi_random(space, seed, number)) for number in range(64)])
         chance = qmc.discrepancy(np.random.default_rng(seed).random((64, 2)))
         assert drawn < chance / 3
 

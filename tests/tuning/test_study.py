@@ -23,7 +23,8 @@ from declared import declare
 #: Each sampler and each pruner at least once.
 KINDS = [
     ("tpe", "none"), ("tpe", "median"), ("tpe", "hyperband"), ("tpe", "successive_halving"), ("random", "median"),
-    ("grid", "none"), ("cmaes", "hyperband"), ("qmc", "successive_halving"), ("nsga2", "none"),
+    ("gp", "none"), ("gp", "successive_halving"), ("grid", "none"), ("cmaes", "hyperband"),
+    ("qmc", "successive_halving"), ("nsga2", "none"),
 ]  # fmt: skip
 
 
@@ -76,7 +77,7 @@ def test_a_study_stopped_after_every_batch_has_the_same_trials(tmp_path, sampler
     assert tabulate_trials(ended.study, search, PRESENT).to_csv() == expected
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "cmaes", "qmc", "nsga2"])
+@pytest.mark.parametrize("sampler", ["gp", "tpe", "random", "cmaes", "qmc", "nsga2"])
 def test_another_seed_proposes_other_trials(tmp_path, sampler):
     tables = []
     for seed in (0, 1):
@@ -111,7 +112,7 @@ def test_every_proposal_is_one_that_the_section_takes(journal, sampler, pruner):
         assert values.keys() >= {"optimizer.name", "optimizer.momentum"}
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "cmaes", "qmc", "nsga2"])
+@pytest.mark.parametrize("sampler", ["gp", "tpe", "cmaes", "qmc", "nsga2"])
 @pytest.mark.parametrize("outside", [{}, {"learning_rate": 5.0, "batch_size": 7}], ids=["within", "outside"])
 def test_the_first_trial_has_the_present_values_within_the_space_or_not(journal, sampler, outside):
     present = declare("lenet", epochs=2, batch_size=64).model_dump() | outside

@@ -24,6 +24,7 @@ from cotejo.schema.searches import Search
 MOST_ROWS = 200
 STATES = {"COMPLETE": "completed", "PRUNED": "pruned", "FAIL": "failed"}
 SAMPLERS = {
+    "gp": "a Gaussian process: models the metric, and looks where most is to be gained",
     "tpe": "tree-structured Parzen estimator: looks near what went well so far",
     "random": "chance: each trial on its own",
     "grid": "all combinations of the declared points",

@@ -136,7 +136,7 @@ class Search(Group):
     timeout_s: NotNegative
     metric: Literal["val_accuracy", "val_cross_entropy"]
     epochs: Annotated[int, Field(ge=0)]
-    sampler: Literal["tpe", "random", "grid", "cmaes", "qmc", "nsga2"]
+    sampler: Literal["gp", "tpe", "random", "grid", "cmaes", "qmc", "nsga2"]
     pruner: Literal["none", "median", "hyperband", "successive_halving"]
     parallel_trials: Count
     threads: Count

@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cotejo.schema.searches import Search
+from cotejo.tuning.outcome import Outcome
 from cotejo.tuning.space import list_grid
-from cotejo.tuning.study import Outcome
 
 STATES = {"COMPLETE": "completed", "PRUNED": "pruned", "FAIL": "failed"}
 #: Lines of a terminal that the table leaves to its heading, its summary and what stood above it.

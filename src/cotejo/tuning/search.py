@@ -21,14 +21,13 @@ from cotejo.schema.searches import Search
 from cotejo.schema.trainings import Net
 from cotejo.tracking.children import Child, Children
 from cotejo.tracking.journal import Run
+from cotejo.tuning.outcome import DYING, Outcome
 from cotejo.tuning.progress import Board
 from cotejo.tuning.pruning import find_max_epochs, lighten
 from cotejo.tuning.space import find_present, settle
 from cotejo.tuning.study import (
-    DYING,
     REASON,
     Ended,
-    Outcome,
     Proposal,
     compute_importances,
     derive_seeds,

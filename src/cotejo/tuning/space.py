@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from scipy.stats import qmc
 
@@ -90,8 +91,51 @@ def draw_quasi_random(space: Space, seed: int, number: int) -> dict[str, Any]:
     if number:
         sequence.fast_forward(number)
     (point,) = sequence.random(1)
+    return place(point, space)
+
+
+def place(point: NDArray[np.float64], space: Space) -> dict[str, Any]:
+    """Returns the values at a point whose coordinates are places from 0 to 1, each value having an equal share."""
     values = {key: _place(dimension, float(u)) for (key, dimension), u in zip(space.items(), point, strict=True)}
     return dict(_drop_resting(values, space))
+
+
+def locate(values: Mapping[str, Any], space: Space, resting: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the point at which `place` has these values.
+
+    Args:
+        values: Of the dimensions that are searched beside each other.
+        space: The search space.
+        resting: The places of those that aren't.
+    """
+    places = zip(space.items(), resting, strict=True)
+    return np.array([_locate(space[key], values[key]) if key in values else u for (key, _), u in places])
+
+
+def encode(values: Mapping[str, Any], space: Space) -> NDArray[np.float64]:
+    """Returns values as numbers from 0 to 1 whose distances say how alike they are.
+
+    A number has one, and so have two choices and choices of numbers, by their order; else each choice has its own. What
+    isn't searched beside the others is in the middle.
+    """
+    numbers: list[float] = []
+    for key, dimension in space.items():
+        if not isinstance(dimension, ChoiceDimension):
+            numbers.append(_locate(dimension, values[key]) if key in values else 0.5)
+            continue
+        choices = dimension.choices
+        are_numbers = all(isinstance(choice, int | float) and not isinstance(choice, bool) for choice in choices)
+        ordered = sorted(choices) if are_numbers else choices
+        chosen = [float(_is_same(values[key], choice)) if key in values else 0.5 for choice in ordered]
+        if are_numbers or len(chosen) == 2:
+            chosen = [float(np.argmax(chosen)) / max(len(chosen) - 1, 1) if key in values else 0.5]
+        numbers += chosen
+    return np.array(numbers)
+
+
+def has_all(values: Mapping[str, Any], space: Space) -> bool:
+    """Tells whether there is a value for each dimension that is searched beside the others."""
+    return all(key in values or not dimension.is_active(values) for key, dimension in space.items())
 
 
 def _place(dimension: Dimension, u: float) -> Any:  # noqa: ANN401 - as the section declares it
@@ -109,6 +153,21 @@ def _place(dimension: Dimension, u: float) -> Any:  # noqa: ANN401 - as the sect
     return dimension.points[min(int(u * len(dimension.points)), len(dimension.points) - 1)]
 
 
+def _locate(dimension: Dimension, value: Any) -> float:  # noqa: ANN401 - as the section declares it
+    """Returns the middle of the places at which `_place` has a value."""
+    if isinstance(dimension, FloatDimension | IntDimension) and dimension.log:
+        margin = 0.5 if isinstance(dimension, IntDimension) else 0.0
+        low, high = np.log(dimension.low - margin), np.log(dimension.high + margin)
+        return float((np.log(value) - low) / (high - low))
+    if dimension.points is None:
+        return float((value - dimension.low) / (dimension.high - dimension.low))
+    if isinstance(dimension, ChoiceDimension):
+        index = next(index for index, point in enumerate(dimension.choices) if _is_same(value, point))
+    else:
+        index = round((value - dimension.low) / (dimension.step or 1))
+    return (index + 0.5) / len(dimension.points)
+
+
 def _drop_resting(values: Mapping[str, Any], space: Space) -> Iterator[tuple[str, Any]]:
     active: dict[str, Any] = {}
     for key, value in values.items():
@@ -118,8 +177,12 @@ def _drop_resting(values: Mapping[str, Any], space: Space) -> Iterator[tuple[str
 
 
 def _contains(dimension: Dimension, value: Any) -> bool:  # noqa: ANN401 - as the section declares it
-    if isinstance(dimension, ChoiceDimension):  # 1 is True to Python, and 0.0 is 0
-        return any(value == point and isinstance(value, bool) is isinstance(point, bool) for point in dimension.choices)
+    if isinstance(dimension, ChoiceDimension):
+        return any(_is_same(value, point) for point in dimension.choices)
     if isinstance(dimension, FloatDimension) and dimension.points is None:
         return bool(dimension.low <= value <= dimension.high)
     return value in (dimension.points or ())
+
+
+def _is_same(value: Any, choice: Any) -> bool:  # noqa: ANN401 - as the section declares it
+    return bool(value == choice and isinstance(value, bool) is isinstance(choice, bool))  # 1 is True to Python

@@ -28,11 +28,14 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from cotejo.errors import ModelError
 from cotejo.schema.searches import Search
 from cotejo.tracking.records import drop_torn_record
+from cotejo.tuning import gaussian
+from cotejo.tuning.outcome import DYING, MEMORY, Outcome
 from cotejo.tuning.space import (
     build_distribution,
     draw_quasi_random,
     find_present,
     find_starting_point,
+    has_all,
     list_grid,
     settle,
     suggest,
@@ -45,7 +48,6 @@ REASON, KIND = "reason", "kind"
 #: Complete trials that the importances are computed from at most: the time grows faster than their number.
 MOST_WEIGHED = 500
 #: What to do about failures, by their kind.
-DYING, MEMORY = "dying workers", "too little memory"
 MEND = "Change search.space or the model's section in params.yaml."
 MENDS = dict.fromkeys(
     (DYING, MEMORY),
@@ -60,30 +62,6 @@ class Proposal(NamedTuple):
 
     number: int
     values: dict[str, Any]
-
-
-class Outcome(NamedTuple):
-    """How a trial ended.
-
-    Attributes:
-        state: `COMPLETE`, `PRUNED` or `FAIL`.
-        value: The metric of the epoch that is kept; None for a trial that didn't end.
-        rows: What each of its epochs measured.
-        cost: Arithmetic of the training, in operations.
-        marks: What the pruner has noted at the trial, for the trials after it.
-        reason: Why it failed.
-        kind: The kind of failure, in a word.
-        times_s: When it began and ended, in seconds since 1970.
-    """
-
-    state: str
-    value: float | None
-    rows: list[dict[str, float]]
-    cost: float
-    marks: dict[str, Any]
-    reason: str
-    kind: str
-    times_s: tuple[float, float]
 
 
 #: Runs the trials of a batch, given all trials before it, and returns their outcomes in the same order.
@@ -163,10 +141,17 @@ class _Proposer:
         self.study.add_trials(trial if self._teaches(trial) else create_trial(state=TrialState.FAIL) for trial in told)
         self.number = len(told)
         self.common: Any = None
+        self.model: gaussian.Model | None = None
 
     def ask(self, count: int) -> list[optuna.Trial]:
         """Proposes a batch."""
-        return [self._ask() for _ in range(count)]
+        if self.search.sampler == "gp":
+            seed, _ = derive_seeds(self.search.seed, self.number)
+            self.model = gaussian.fit(self.search, self.study.get_trials(deepcopy=False), seed)
+        asked: list[optuna.Trial] = []
+        for _ in range(count):
+            asked.append(self._ask([trial.params for trial in asked]))
+        return asked
 
     def settle(self, trial: optuna.Trial) -> Proposal:
         """Returns what a trial changes; the first changes nothing."""
@@ -211,14 +196,13 @@ class _Proposer:
         Not from the first, where the present values lie outside the space: samplers would take those dimensions for
         ones that aren't always searched, and draw them by chance from then on.
         """
-        space = self.search.space
-        return all(key in trial.params or not space[key].is_active(trial.params) for key in space)
+        return has_all(trial.params, self.search.space)
 
-    def _ask(self) -> optuna.Trial:
+    def _ask(self, running: Sequence[Mapping[str, Any]]) -> optuna.Trial:
         # a sampler's generator isn't kept in any file: seeded by trial, it proposes the same before and after a kill
         self.study.sampler = build_sampler(self.search, self.number)
         self._share_common_space(self.study.sampler)
-        fixed = self._fix()
+        fixed = self._fix(running)
         if fixed is not None:
             self.study.enqueue_trial(fixed)
         if self.number:
@@ -235,13 +219,15 @@ class _Proposer:
             self.common = self.common or sampler._search_space
             sampler._search_space = self.common
 
-    def _fix(self) -> dict[str, Any] | None:
-        """Returns the values of a trial that no sampler of Optuna's proposes."""
+    def _fix(self, running: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+        """Returns the values of a trial that no sampler of Optuna's proposes, beside those of its batch so far."""
         if self.number == 0:
             return find_starting_point(self.present, self.search.space)
         if self.grid:
             return self.grid[self.number - 1]
-        if self.search.sampler == "qmc":
+        if self.search.sampler == "gp" and self.model and self.number >= gaussian.NUM_EVEN:
+            return gaussian.propose(self.model, running, derive_seeds(self.search.seed, self.number)[0])
+        if self.search.sampler in ("gp", "qmc"):
             return draw_quasi_random(self.search.space, self.search.seed, self.number - 1)
         return None
 

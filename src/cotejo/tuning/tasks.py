@@ -9,7 +9,7 @@ from cotejo.data.splits import TrainingData
 from cotejo.execution.words import Setup
 from cotejo.schema.searches import Search
 from cotejo.schema.trainings import Net
-from cotejo.tuning.study import Outcome
+from cotejo.tuning.outcome import Outcome
 
 
 class Task(NamedTuple):

@@ -23,8 +23,8 @@ from cotejo.training.checkpoint import Checkpoints, Saved
 from cotejo.training.fit import fit
 from cotejo.training.hardware import Hardware, building, configure_hardware
 from cotejo.training.nets import prepare_net
+from cotejo.tuning.outcome import MEMORY, Outcome
 from cotejo.tuning.pruning import Judge
-from cotejo.tuning.study import MEMORY, Outcome
 from cotejo.tuning.tasks import Task
 
 #: A step back through the layers takes about twice the arithmetic of a step forward.
