@@ -67,7 +67,8 @@ random ones, each trained for {sizes["search_epochs"]} epochs: {render_ratio(rat
 {render_races(races)}
 
 - {sizes["search_train"]:,} training and {sizes["search_val"]:,} validation images of Fashion-MNIST's training set; what
-  `search.space` in `params.yaml` says of learning rate, batch size, activation, pooling and dropout.
+  `search.space` in `params.yaml` says of learning rate, batch size, activation, pooling and dropout. What there is to
+  gain depends on the space: in a narrow one all values are nearly as good, and chance is hard to beat.
 - The plain search is what one writes with Optuna and Keras: `study.optimize` with `RandomSampler` and no pruner, one
   trial after the other in one process, `model.fit` on floats made before, the accuracy of the best epoch.
 - Cotejo's is the stage's, with the sampler, pruner, batches, threads and workers of `params.yaml`, and stops as a
