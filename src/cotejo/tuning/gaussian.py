@@ -6,9 +6,8 @@ too, and of failed ones it keeps away. Optuna's own sampler of this kind needs P
 References:
     Jones, Schonlau and Welch (1998), Efficient global optimization of expensive black-box functions, Journal of Global
     Optimization 13 (expected improvement). Ginsbourger, Le Riche and Carraro (2010), Kriging is well-suited to
-    parallelize optimization, section 3.2 (believing in running trials). Picheny, Wagner and Ginsbourger (2013), A
-    benchmark of kriging-based infill criteria for noisy optimization, section 3 (the best predicted value as the one to
-    be improved).
+    parallelize optimization (believing in running trials). Picheny, Wagner and Ginsbourger (2013), A benchmark of
+    kriging-based infill criteria for noisy optimization (the best predicted value as the one to be improved).
 """
 
 import warnings
@@ -27,13 +26,14 @@ from threadpoolctl import threadpool_limits
 from cotejo.schema.searches import Search
 from cotejo.tuning.space import Space, encode, has_all, locate, place
 
-#: Trials to begin with, which fill the space evenly.
+#: Trials to begin with: the present values, and points that fill the space evenly.
 NUM_EVEN = 8
 #: Trials that are modelled at most, and how many of them are the best; the time grows with the cube of their number.
 MOST_MODELLED, NUM_BEST = 300, 100
 #: Points that are drawn for each proposal: from the whole space, and near each of the best trials.
 NUM_DRAWN, NUM_NEAR, NUM_CENTRES = 1500, 60, 5
-#: How far from a centre the near ones lie, in shares of a dimension, and how often they have another choice.
+#: How far from a centre the near ones lie, in shares of a dimension (half a step, where that is more), and how often
+#: they have another choice.
 NEAR, CHANCE_OF_CHOICE = 0.1, 0.25
 #: No error or loss is taken for less than that: its logarithm would hide all others.
 LEAST = 1e-4
@@ -45,7 +45,7 @@ class Model(NamedTuple):
     Attributes:
         space: The search space.
         points: Of the modelled trials, trial by dimension, each from 0 to 1.
-        losses: Logarithms of their errors, standardized.
+        losses: Logarithms of their errors, those of bad ones cut, standardized.
         variances: How unsure each of them is, beside the noise that all have.
         kernel: The covariance that suits them.
         centres: The values of the best trials.
@@ -68,7 +68,7 @@ def fit(search: Search, trials: Sequence[FrozenTrial], seed: int) -> Model | Non
         seed: Of the choice among more trials than can be modelled.
 
     Returns:
-        None where there is too little to learn from.
+        None where no two trials that ended have different values.
     """
     trials = [trial for trial in trials if has_all(trial.params, search.space)]
     losses, variances = _measure_losses(search, trials)
@@ -76,12 +76,13 @@ def fit(search: Search, trials: Sequence[FrozenTrial], seed: int) -> Model | Non
     if len(order) > MOST_MODELLED:
         drawn = np.random.default_rng(seed).choice(order[NUM_BEST:], MOST_MODELLED - NUM_BEST, replace=False)
         order = np.concatenate([order[:NUM_BEST], np.sort(drawn)])
-    best, middle = np.min(losses, initial=np.inf), np.median(losses) if len(losses) else np.inf
-    if not best < middle < np.inf:
+    ended = np.sort(losses[np.isfinite(losses)])
+    if not len(ended) or ended[0] == ended[-1]:
         return None
+    best, middle = ended[0], np.median(ended)
     # how bad a bad trial is teaches nothing of where the good ones lie
-    losses = np.minimum(losses, middle + 2 * (middle - best))[order]
-    scale = losses.std()
+    losses = np.minimum(losses, middle + 2 * (middle - best) if best < middle else ended[-1])[order]
+    scale = losses.std() or 1.0  # those that are modelled may all be alike
     points = np.array([encode(trials[index].params, search.space) for index in order])
     losses, variances = (losses - losses.mean()) / scale, variances[order] / scale**2
     kernel = ConstantKernel(1.0, (0.05, 20.0)) * RBF(np.full(points.shape[1], 0.5), (0.1, 10.0)) + WhiteKernel(
@@ -90,7 +91,7 @@ def fit(search: Search, trials: Sequence[FrozenTrial], seed: int) -> Model | Non
     with threadpool_limits(1, "blas"), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a dimension without effect ends at its bound
         process = GaussianProcessRegressor(kernel, alpha=1e-8 + variances).fit(points, losses)
-    centres = [trials[index].params for index in order[:NUM_CENTRES]]
+    centres = [trials[index].params for index in order[: min(NUM_CENTRES, len(ended))]]
     return Model(search.space, points, losses, variances, process.kernel_, centres)
 
 
@@ -99,10 +100,12 @@ def propose(model: Model, running: Sequence[Mapping[str, Any]], seed: int) -> di
 
     Args:
         model: What `fit` has learnt.
-        running: The values of the batch's other trials, which are believed to end as predicted.
+        running: The values of the batch's other trials, which are believed to end as predicted and aren't proposed
+            again unless there is nothing else.
         seed: Of the points among which it looks.
     """
     drawn = list(_draw(model, np.random.default_rng(seed)))
+    drawn = [values for values in drawn if values not in running] or drawn
     candidates = np.array([encode(values, model.space) for values in drawn])
     points, losses, variances = model.points, model.losses, model.variances
     with threadpool_limits(1, "blas"):
@@ -139,11 +142,13 @@ def _draw(model: Model, generator: np.random.Generator) -> Iterator[dict[str, An
     for places in generator.random((NUM_DRAWN, len(space))):
         yield place(places, space)
     is_choice = np.array([dimension.type == "choice" for dimension in space.values()])
+    half_steps = (0.5 / len(dimension.points) if dimension.points else 0.0 for dimension in space.values())
+    distances = np.array([max(NEAR, half_step) for half_step in half_steps])
     for centre in model.centres:
         for _ in range(NUM_NEAR):
             fresh = generator.random(len(space))
             near = locate(centre, space, fresh)
-            moved = np.abs(near + NEAR * generator.standard_normal(len(space)))
+            moved = np.abs(near + distances * generator.standard_normal(len(space)))
             moved = np.where(moved > 1, 2 - moved, moved)
             changes = generator.random(len(space)) < CHANCE_OF_CHOICE
             yield place(np.where(is_choice, np.where(changes, fresh, near), moved), space)

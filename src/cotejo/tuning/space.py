@@ -109,7 +109,7 @@ def locate(values: Mapping[str, Any], space: Space, resting: NDArray[np.float64]
         resting: The places of those that aren't.
     """
     places = zip(space.items(), resting, strict=True)
-    return np.array([_locate(space[key], values[key]) if key in values else u for (key, _), u in places])
+    return np.array([_locate(dimension, values[key]) if key in values else u for (key, dimension), u in places])
 
 
 def encode(values: Mapping[str, Any], space: Space) -> NDArray[np.float64]:
@@ -126,10 +126,12 @@ def encode(values: Mapping[str, Any], space: Space) -> NDArray[np.float64]:
         choices = dimension.choices
         are_numbers = all(isinstance(choice, int | float) and not isinstance(choice, bool) for choice in choices)
         ordered = sorted(choices) if are_numbers else choices
-        chosen = [float(_is_same(values[key], choice)) if key in values else 0.5 for choice in ordered]
-        if are_numbers or len(chosen) == 2:
-            chosen = [float(np.argmax(chosen)) / max(len(chosen) - 1, 1) if key in values else 0.5]
-        numbers += chosen
+        is_one_number = are_numbers or len(choices) == 2
+        if key not in values:
+            numbers += [0.5] * (1 if is_one_number else len(choices))
+            continue
+        chosen = [_is_same(values[key], choice) for choice in ordered]
+        numbers += [chosen.index(True) / max(len(choices) - 1, 1)] if is_one_number else map(float, chosen)
     return np.array(numbers)
 
 
@@ -141,9 +143,7 @@ def has_all(values: Mapping[str, Any], space: Space) -> bool:
 def _place(dimension: Dimension, u: float) -> Any:  # noqa: ANN401 - as the section declares it
     """Returns the value at a place from 0 to 1 within a dimension, each value having an equal share."""
     if isinstance(dimension, FloatDimension | IntDimension) and dimension.log:
-        # a whole number takes all that is rounded to it
-        margin = 0.5 if isinstance(dimension, IntDimension) else 0.0
-        low, high = np.log(dimension.low - margin), np.log(dimension.high + margin)
+        low, high = _find_log_bounds(dimension)
         value = float(np.exp(low + u * (high - low)))
         if isinstance(dimension, IntDimension):
             value = round(value)
@@ -154,10 +154,9 @@ def _place(dimension: Dimension, u: float) -> Any:  # noqa: ANN401 - as the sect
 
 
 def _locate(dimension: Dimension, value: Any) -> float:  # noqa: ANN401 - as the section declares it
-    """Returns the middle of the places at which `_place` has a value."""
+    """Returns a place at which `_place` has a value."""
     if isinstance(dimension, FloatDimension | IntDimension) and dimension.log:
-        margin = 0.5 if isinstance(dimension, IntDimension) else 0.0
-        low, high = np.log(dimension.low - margin), np.log(dimension.high + margin)
+        low, high = _find_log_bounds(dimension)
         return float((np.log(value) - low) / (high - low))
     if dimension.points is None:
         return float((value - dimension.low) / (dimension.high - dimension.low))
@@ -166,6 +165,12 @@ def _locate(dimension: Dimension, value: Any) -> float:  # noqa: ANN401 - as the
     else:
         index = round((value - dimension.low) / (dimension.step or 1))
     return (index + 0.5) / len(dimension.points)
+
+
+def _find_log_bounds(dimension: FloatDimension | IntDimension) -> tuple[float, float]:
+    # a whole number takes all that is rounded to it
+    margin = 0.5 if isinstance(dimension, IntDimension) else 0.0
+    return float(np.log(dimension.low - margin)), float(np.log(dimension.high + margin))
 
 
 def _drop_resting(values: Mapping[str, Any], space: Space) -> Iterator[tuple[str, Any]]:

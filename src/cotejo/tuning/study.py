@@ -145,7 +145,7 @@ class _Proposer:
 
     def ask(self, count: int) -> list[optuna.Trial]:
         """Proposes a batch."""
-        if self.search.sampler == "gp":
+        if self.search.sampler == "gp" and self.number + count > gaussian.NUM_EVEN:
             seed, _ = derive_seeds(self.search.seed, self.number)
             self.model = gaussian.fit(self.search, self.study.get_trials(deepcopy=False), seed)
         asked: list[optuna.Trial] = []
