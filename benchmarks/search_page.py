@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 from page import judge_ratio, render_ratio, render_table
 from results import Measurement, Ratio
 
+from cotejo.tuning.gaussian import NUM_EVEN
+
 #: How many times as fast the search is to be: the promise.
 AT_LEAST = 3.0
 #: The most that a study of 10,000 trials may take to be opened, gone on with and drawn.
@@ -76,8 +78,8 @@ random ones, each trained for {sizes["search_epochs"]} epochs: {render_ratio(rat
   One that doesn't get there in the plain one's time counts with all of its own.
 - Both clocks begin with the process: imports and the start of workers count. Memory is all processes' together, with
   what they share counted in each.
-- Trial 0 has the present values, which the plain search isn't told, and the seven after it are spread evenly: what
-  these reach owes nothing to what was learnt.
+- Trial 0 has the present values, which the plain search isn't told, and those up to {NUM_EVEN - 1} are spread evenly:
+  what these reach owes nothing to what was learnt.
 - "Its best trial" is when the plain search had found what it took all {sizes["search_trials"]} trials to know the
   best. Every trial of every round: [benchmarks-search.json](benchmarks-search.json).
 
