@@ -1,8 +1,12 @@
 """Fixtures that more than one folder of tests uses."""
 
 import os
+import shutil
 import sys
+import tempfile
+from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import mlflow
@@ -10,11 +14,40 @@ import pytest
 from hypothesis import settings
 
 from copied_study import copy_study
+from once import VARIABLE, make_once
 from small_pipeline import Pipeline, make_pipeline
+
+#: The markers of tests that `make test` leaves to `make test-all`.
+GROUPS = ("browser", "server", "slow")
 
 # other processes may keep this one waiting
 settings.register_profile("cotejo", deadline=None)
 settings.load_profile("cotejo")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Makes the folder that the workers share, before they start."""
+    if VARIABLE not in os.environ:
+        os.environ[VARIABLE] = tempfile.mkdtemp(prefix="cotejo-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(os.environ.pop(VARIABLE), ignore_errors=True))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest tests first, so that no worker waits at the end for another one's."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints each group's tests and their seconds, which the workers share."""
+    seconds: Counter[str] = Counter()
+    tests: Counter[str] = Counter()
+    for report in chain.from_iterable(terminalreporter.stats.values()):
+        if isinstance(report, pytest.TestReport):
+            group = next((marker for marker in GROUPS if marker in report.keywords), "others")
+            seconds[group] += report.duration
+            tests[group] += report.when == "call"
+    for group in seconds:
+        terminalreporter.write_line(f"{group}: {tests[group]} tests, {seconds[group]:.0f} s of work")
 
 
 @pytest.fixture(autouse=True)
@@ -39,11 +72,13 @@ def study(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Pipeline:
+def made(environment: dict[str, str]) -> Pipeline:
     """The small pipeline after one `dvc repro`; only to be read, or copied."""
-    pipeline = make_pipeline(tmp_path_factory.mktemp("small") / "study", environment)
-    pipeline.run("dvc", "repro")
-    return pipeline
+
+    def make(folder: Path) -> None:
+        make_pipeline(folder / "study", environment).run("dvc", "repro")
+
+    return Pipeline(make_once("small-pipeline", make) / "study", environment)
 
 
 @pytest.fixture

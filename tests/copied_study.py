@@ -4,7 +4,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+
+import pytest
+
+from command import run_cotejo
+from cotejo.tracking.mlflow_client import Delivery
+from once import make_once
 
 ROOT = Path(__file__).parents[1]
 #: What a study's folder needs; tests never work in the repository itself.
@@ -33,13 +40,22 @@ TINY = {
 OVERRIDES = [part for key, value in TINY.items() for part in ("-S", f"{key}={value}")]
 
 
-def copy_study(target: Path, tracking_timeout_s: int = 60) -> Path:
+def copy_study(target: Path, tracking_timeout_s: int = 60, *, is_tracked: bool = True) -> Path:
     """Copies the study, without anything that it has made, into a Git repository of its own.
 
     Args:
         target: The folder.
         tracking_timeout_s: Longer than the study's: other tests may keep the processors busy.
+        is_tracked: Whether MLflow has been used in it before: its database is there, which takes seconds to make.
     """
+    template = make_once(f"committed-study-{tracking_timeout_s}", partial(_commit_study, tracking_timeout_s))
+    shutil.copytree(template, target, symlinks=True)
+    if is_tracked:
+        shutil.copy(make_once("database", _make_database) / "mlflow.db", target)
+    return target
+
+
+def _commit_study(tracking_timeout_s: int, target: Path) -> None:
     for name in STUDY_FILES:
         source = ROOT / name
         if source.is_dir():
@@ -53,7 +69,13 @@ def copy_study(target: Path, tracking_timeout_s: int = 60) -> Path:
     git = ["git", "-C", str(target), "-c", "user.name=Test", "-c", "user.email=test@example.org"]
     for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "study"]):
         subprocess.run([*git, *command], check=True)
-    return target
+
+
+def _make_database(folder: Path) -> None:
+    """Makes MLflow's tables, which takes seconds; there is no experiment in them but MLflow's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        assert Delivery(folder, folder, timeout_s=60).client.search_experiments()
 
 
 def prepare_study(target: Path, environment: dict[str, str], configure: Callable[[Path], None]) -> Path:
@@ -70,7 +92,7 @@ def prepare_study(target: Path, environment: dict[str, str], configure: Callable
         subprocess.run([sys.executable, script], cwd=target, env=environment, check=True)
     for leftover in (".cotejo", "mlruns"):
         shutil.rmtree(target / leftover)
-    (target / "mlflow.db").unlink()
+    shutil.copy(make_once("database", _make_database) / "mlflow.db", target)
     return target
 
 
@@ -82,10 +104,13 @@ class Workplace:
         self.environment = environment
 
     def run(self, *command: str, expected: int = 0, **variables: str) -> str:
-        """Runs a command, and returns what it printed."""
-        done = subprocess.run(
-            command, cwd=self.folder, env={**self.environment, **variables},
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+        """Runs a command, and returns what it printed; our own needs no process."""
+        environment = {**self.environment, **variables}
+        if command[0] == "cotejo":
+            done = run_cotejo(*command[1:], cwd=self.folder, env=environment, is_merged=True)
+        else:
+            done = subprocess.run(
+                command, cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
         assert done.returncode == expected, done.stdout
         return done.stdout

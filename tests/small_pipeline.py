@@ -77,7 +77,8 @@ class Pipeline(Workplace):
     """A folder with the four stages, and the environment of its user."""
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
-        super().__init__(folder, {**environment, "PYTHONPATH": str(folder / "src")})  # its own code, not this
+        own = {"PYTHONPATH": str(folder / "src"), "GIT_CONFIG_GLOBAL": os.devnull}  # its code, not this; no identity
+        super().__init__(folder, {**environment, **own})
 
     def trace(self, target: str, expected: int = 0) -> str:
         """Returns what `cotejo lineage` says, without its line breaks."""
@@ -124,7 +125,7 @@ def make_pipeline(folder: Path, environment: dict[str, str]) -> Pipeline:
         (folder / "stages" / f"{name}.py").write_text(text.replace("{body}", inner))
     (folder / "reports").mkdir()
     (folder / "reports/.gitkeep").write_text("")
-    pipeline = Pipeline(folder, {**environment, "GIT_CONFIG_GLOBAL": os.devnull})
+    pipeline = Pipeline(folder, environment)
     pipeline.run(*GIT, "add", "--all")
     pipeline.run(*GIT, "commit", "--quiet", "--message", "small pipeline")
     return pipeline
