@@ -1,5 +1,6 @@
 """A copy of the study for tests to work in, and the smallest parameters with which it goes all the way."""
 
+import compileall
 import shutil
 import subprocess
 import sys
@@ -51,8 +52,13 @@ def copy_study(target: Path, tracking_timeout_s: int = 60, *, is_tracked: bool =
     template = make_once(f"committed-study-{tracking_timeout_s}", partial(_commit_study, tracking_timeout_s))
     shutil.copytree(template, target, symlinks=True)
     if is_tracked:
-        shutil.copy(make_once("database", _make_database) / "mlflow.db", target)
+        copy_database(target)
     return target
+
+
+def copy_database(target: Path) -> None:
+    """Copies MLflow's database, as it is before the first run, into a folder."""
+    shutil.copy(make_once("database", _make_database) / "mlflow.db", target)
 
 
 def _commit_study(tracking_timeout_s: int, target: Path) -> None:
@@ -69,6 +75,7 @@ def _commit_study(tracking_timeout_s: int, target: Path) -> None:
     git = ["git", "-C", str(target), "-c", "user.name=Test", "-c", "user.email=test@example.org"]
     for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "study"]):
         subprocess.run([*git, *command], check=True)
+    compileall.compile_dir(target / "src", quiet=1)  # else the first process in each copy would
 
 
 def _make_database(folder: Path) -> None:
@@ -92,7 +99,7 @@ def prepare_study(target: Path, environment: dict[str, str], configure: Callable
         subprocess.run([sys.executable, script], cwd=target, env=environment, check=True)
     for leftover in (".cotejo", "mlruns"):
         shutil.rmtree(target / leftover)
-    shutil.copy(make_once("database", _make_database) / "mlflow.db", target)
+    copy_database(target)
     return target
 
 

@@ -13,7 +13,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:  # it prepares to import TensorFlow, which benchmarks/outages.py needn't
+    from warm import WarmProcess
 
 #: A study's root -> the environment variables of a process that meets the fault there.
 Fault = Callable[[Path], AbstractContextManager[dict[str, str]]]
@@ -164,15 +167,20 @@ def start_epochs(
     study: Path, environment: dict[str, str], num_epochs: int, *, sleep_s: float = 0.0, num_products: int = 0
 ) -> subprocess.Popen[str]:
     """Starts a stage of simulated epochs in a copy of the study."""
-    script = study / "stages/epochs.py"
-    script.write_text(textwrap.dedent(STAGE))
     return subprocess.Popen(
-        [sys.executable, str(script), json.dumps([SIZE, num_epochs, sleep_s, num_products])],
+        [sys.executable, *write_epochs(study, num_epochs, sleep_s=sleep_s, num_products=num_products)],
         cwd=study, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
-def wait_for_end(process: subprocess.Popen[str]) -> Ended:
+def write_epochs(study: Path, num_epochs: int, *, sleep_s: float = 0.0, num_products: int = 0) -> list[str]:
+    """Writes the script of a stage of simulated epochs; returns it and its arguments."""
+    script = study / "stages/epochs.py"
+    script.write_text(textwrap.dedent(STAGE))
+    return [str(script), json.dumps([SIZE, num_epochs, sleep_s, num_products])]
+
+
+def wait_for_end(process: "subprocess.Popen[str] | WarmProcess") -> Ended:
     """Waits for a stage of simulated epochs."""
     stdout, stderr = process.communicate()
     exited_s = time.time()

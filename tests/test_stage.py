@@ -1,15 +1,21 @@
 """What the stage runner promises: one writer, whole outputs, true states, exit codes, no orphans."""
 
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
 import psutil
 import pytest
+
+from copied_study import copy_study
+from once import make_once
+from warm import WarmProcess
 
 SCRIPT = """
     import sys, time
@@ -32,18 +38,25 @@ def folder(study):
     return study
 
 
+def write_script(folder: Path, body: str) -> None:
+    text = textwrap.dedent(SCRIPT).format(body=body.replace("\n", "\n    "))
+    (folder / "stages/trial.py").write_text(text)
+
+
 @pytest.fixture
 def start(folder, environment):
-    """Starts a stage with the given body in the study's folder."""
+    """Starts a stage with the given body in the study's folder, in a new interpreter or a fork of a warm one."""
     started = []
 
-    def start(body: str, *, via: list[str] | None = None) -> subprocess.Popen:
-        script = folder / "stages" / "trial.py"
-        script.write_text(textwrap.dedent(SCRIPT).format(body=body.replace("\n", "\n    ")))
-        command = [*(via or []), sys.executable, "stages/trial.py"]
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+    def start(body: str, *, is_warm: bool = True) -> subprocess.Popen | WarmProcess:
+        write_script(folder, body)
+        if is_warm:
+            process = WarmProcess(["stages/trial.py"], folder, environment)
+        else:
+            process = subprocess.Popen(
+                [sys.executable, "stages/trial.py"], cwd=folder, env=environment,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            )  # fmt: skip
         started.append(process)
         return process
 
@@ -51,6 +64,14 @@ def start(folder, environment):
     for process in started:
         process.kill()
         process.communicate()
+
+
+def switch_tracking_off(folder: Path) -> None:
+    """Spares a stage MLflow, which isn't what the test is about."""
+    params = folder / "params.yaml"
+    text = params.read_text()
+    assert "  tracking: on " in text
+    params.write_text(text.replace("  tracking: on ", "  tracking: off "))
 
 
 def find_run(folder: Path, name: str = "trial") -> mlflow.entities.Run:
@@ -61,7 +82,7 @@ def find_run(folder: Path, name: str = "trial") -> mlflow.entities.Run:
 
 
 def test_a_stage_that_succeeds_leaves_its_output_and_a_finished_run(start, folder):
-    process = start('with stage.output("models/x") as f: (f / "a").write_text("1")')
+    process = start('with stage.output("models/x") as f: (f / "a").write_text("1")', is_warm=False)
     _, stderr = process.communicate()
     assert (process.returncode, stderr) == (0, "")
     assert (folder / "models/x/a").read_text() == "1"
@@ -107,9 +128,9 @@ def test_an_undeclared_section_is_refused(start):
     assert "Received: lenet." in stderr
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_stops_the_stage_and_its_run_is_killed(start, folder, sent, code):
-    process = start(SLEEP)
+@pytest.mark.parametrize(("sent", "code", "is_warm"), [(signal.SIGTERM, 143, False), (signal.SIGINT, 130, True)])
+def test_a_signal_stops_the_stage_and_its_run_is_killed(start, folder, sent, code, is_warm):
+    process = start(SLEEP, is_warm=is_warm)
     assert process.stdout.readline() == "started\n"
     process.send_signal(sent)
     _, stderr = process.communicate()
@@ -119,15 +140,17 @@ def test_a_signal_stops_the_stage_and_its_run_is_killed(start, folder, sent, cod
 
 
 def test_a_second_process_of_the_same_stage_is_refused(start, folder):
-    first = start(SLEEP)
+    switch_tracking_off(folder)
+    first = start(SLEEP, is_warm=False)
     assert first.stdout.readline() == "started\n"
-    second = start(SLEEP)
+    second = start(SLEEP, is_warm=False)
     _, stderr = second.communicate()
     assert second.returncode == 2
     assert f"another one is running as process {first.pid}" in stderr
 
 
-def test_a_lock_of_a_killed_stage_is_free(start):
+def test_a_lock_of_a_killed_stage_is_free(start, folder):
+    switch_tracking_off(folder)
     first = start(SLEEP)
     assert first.stdout.readline() == "started\n"
     first.kill()
@@ -138,7 +161,7 @@ def test_a_lock_of_a_killed_stage_is_free(start):
 
 
 def test_a_stage_dies_with_the_dvc_that_started_it(folder, environment):
-    (folder / "stages/trial.py").write_text(textwrap.dedent(SCRIPT).format(body=SLEEP))
+    write_script(folder, SLEEP)
     (folder / "dvc.yaml").write_text("stages:\n  trial:\n    cmd: python stages/trial.py\n")
     command = ["dvc", "repro"]
     with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as dvc:
@@ -154,7 +177,8 @@ def test_a_stage_dies_with_the_dvc_that_started_it(folder, environment):
 
 
 def test_a_stage_runs_the_code_that_it_stands_beside(start, folder):
-    process = start("import cotejo.stage; print(cotejo.stage.__file__)")
+    switch_tracking_off(folder)
+    process = start("import cotejo.stage; print(cotejo.stage.__file__)", is_warm=False)
     assert Path(process.communicate()[0].strip()).is_relative_to(folder / "src")
 
 
@@ -177,22 +201,27 @@ CHECKPOINT = """with stage.checkpoint("data") as f:
     {after}"""
 
 
-def checkpoint(start, after: str = "") -> str:
-    """Runs a stage that writes a checkpoint; returns how many files it found there, and what it said."""
-    process = start(CHECKPOINT.format(after=after))
-    stdout, stderr = process.communicate()
+def run_checkpoint(folder: Path, environment: dict[str, str], after: str = "") -> str:
+    """Runs a stage that writes a checkpoint; returns how many files were there before, and what it printed."""
+    write_script(folder, CHECKPOINT.format(after=after))
+    stdout, stderr = WarmProcess(["stages/trial.py"], folder, environment).communicate()
     return stdout.strip() + stderr.partition("Traceback")[0]
+
+
+@pytest.fixture
+def checkpoint(folder, environment) -> Callable[..., str]:
+    return lambda after="": run_checkpoint(folder, environment, after)
 
 
 def list_checkpoints(folder: Path) -> dict[str, set[str]]:
     return {path.name: {file.name for file in path.iterdir()} for path in (folder / ".cotejo/checkpoints").iterdir()}
 
 
-def test_a_checkpoint_outlives_its_stage_and_a_next_run_until_another_stage_starts(start, folder):
-    assert checkpoint(start) == "0"
+def test_a_checkpoint_outlives_its_stage_and_a_next_run_until_another_stage_starts(checkpoint, folder, environment):
+    assert checkpoint() == "0"
     ((name, files),) = list_checkpoints(folder).items()
     assert files == {"epoch", "done"}
-    assert checkpoint(start) == "1"
+    assert checkpoint() == "1"
     assert list_checkpoints(folder) == {name: {"epoch", "done"}}
     unfinished = folder / ".cotejo/checkpoints/another-0123"
     half_removed = folder / ".cotejo/checkpoints/.removed-another-4567"
@@ -201,31 +230,47 @@ def test_a_checkpoint_outlives_its_stage_and_a_next_run_until_another_stage_star
         (kept / "epoch").write_text("1")
     other = folder / "stages/other.py"
     other.write_text(textwrap.dedent(SCRIPT).format(body="pass").replace('"trial"', '"other"'))
-    subprocess.run([sys.executable, "stages/other.py"], cwd=folder, check=True)
+    assert WarmProcess(["stages/other.py"], folder, environment).communicate() == ("", "")
     assert list_checkpoints(folder) == {"another-0123": {"epoch"}}
 
 
-def test_what_was_checkpointed_with_other_inputs_is_named_only_where_it_holds_something(start, folder):
+def test_what_was_checkpointed_with_other_inputs_is_named_only_where_it_holds_something(checkpoint, folder):
+    switch_tracking_off(folder)
     fail = 'raise DataError("no")'
     empty = folder / ".cotejo/checkpoints/trial-0123"
     empty.mkdir(parents=True)
-    assert "starts from the beginning" not in checkpoint(start, fail)
+    assert "starts from the beginning" not in checkpoint(fail)
     (unfinished,) = set(list_checkpoints(folder)) - {empty.name}
     params = folder / "params.yaml"
     declared = params.read_text()
     params.write_text(declared.replace("seeds: [0, 1, 2]", "seeds: [2]", 1))
-    said = checkpoint(start)
+    said = checkpoint()
     assert f"remove it when it isn't wanted: .cotejo/checkpoints/{unfinished}\n" in said
     (finished,) = set(list_checkpoints(folder)) - {empty.name, unfinished}
     params.write_text(declared.replace("seeds: [0, 1, 2]", "seeds: [3]", 1))
-    said = checkpoint(start)
+    said = checkpoint()
     assert unfinished in said
     assert finished not in said
     assert finished not in list_checkpoints(folder), "the study has gone on with other inputs"
 
 
+FAIL = 'import cotejo.data.splits, cotejo.report.style; raise DataError("no")'
+
+
+@pytest.fixture
+def interrupted(tmp_path, environment):
+    """A study in which a stage has failed behind its checkpoint."""
+
+    def fail(folder: Path) -> None:
+        copy_study(folder / "study", is_tracked=False)
+        switch_tracking_off(folder / "study")
+        assert run_checkpoint(folder / "study", environment, FAIL).startswith("0")
+
+    return Path(shutil.copytree(make_once("interrupted", fail) / "study", tmp_path / "interrupted", symlinks=True))
+
+
 @pytest.mark.parametrize(
-    ("path", "is_gone_on_from"),
+    ("path", "is_resumed"),
     [
         ("stages/trial.py", False),
         ("src/cotejo/schema/trainings.py", False),
@@ -236,15 +281,14 @@ def test_what_was_checkpointed_with_other_inputs_is_named_only_where_it_holds_so
         ("src/cotejo/tracking/journal.py", True),
     ],
 )
-def test_a_checkpoint_is_gone_on_from_only_with_the_code_that_made_it(start, folder, path, is_gone_on_from):
-    fail = 'import cotejo.data.splits, cotejo.report.style; raise DataError("no")'
-    assert checkpoint(start, fail).startswith("0")
+def test_a_checkpoint_is_resumed_only_with_the_code_that_made_it(interrupted, environment, path, is_resumed):
+    body = FAIL
     if path == "stages/trial.py":
-        fail += "  # changed"
+        body += "  # changed"
     else:
-        source = folder / path
+        source = interrupted / path
         source.write_text(source.read_text() + "\n# changed\n")
-    assert checkpoint(start, fail).startswith("1" if is_gone_on_from else "0")
+    assert run_checkpoint(interrupted, environment, body).startswith("1" if is_resumed else "0")
 
 
 @pytest.mark.parametrize(

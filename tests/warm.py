@@ -72,11 +72,15 @@ class WarmProcess:
         return self.returncode
 
     def communicate(self, timeout: float | None = None) -> tuple[str | None, ...]:
-        """Waits for its end; returns what it has printed on stdout and stderr since they were last read."""
+        """Waits for its end; returns what was still to be read of stdout and stderr, and closes them."""
+        streams = [stream if stream and not stream.closed else None for stream in (self.stdout, self.stderr)]
         with ThreadPoolExecutor(2) as readers:
-            reads = [readers.submit(stream.read) if stream else None for stream in (self.stdout, self.stderr)]
+            reads = [readers.submit(stream.read) if stream else None for stream in streams]
             self.wait(timeout)
-            return tuple(read.result() if read else None for read in reads)
+            texts = tuple(read.result() if read else None for read in reads)
+        for stream in filter(None, streams):
+            stream.close()
+        return texts
 
     def send_signal(self, number: int) -> None:
         """Sends a signal, if it runs."""
