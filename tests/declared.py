@@ -1,5 +1,6 @@
 """Sections as `params.yaml` declares them, with what a test changes."""
 
+from functools import cache
 from typing import Any
 
 from copied_study import ROOT
@@ -13,8 +14,13 @@ def declare(section: str, **changes: Any) -> Any:
     Example:
         declare("lenet", epochs=2, schedule={"name": "cosine"})
     """
-    params: Params = parse_params(read_yaml(ROOT / "params.yaml"))
-    group = getattr(params, section)
+    group = getattr(read_declared(), section)
     present = group.model_dump()
     merged = {key: {**present[key], **value} if isinstance(value, dict) else value for key, value in changes.items()}
     return override_group(group, merged, section)
+
+
+@cache
+def read_declared() -> Params:
+    """Returns what `params.yaml` declares; nobody can change it."""
+    return parse_params(read_yaml(ROOT / "params.yaml"))

@@ -16,6 +16,8 @@ from declared import declare
 
 DOCS = Path(__file__).parents[2] / "docs/models.md"
 
+#: The nets that `make test` builds: one of each kind of preprocessing, and one with layers of its own.
+QUICK = ("MobileNet", "VGG16", "EfficientNetB0", "ConvNeXtTiny", "DenseNet121")
 #: The module of `keras.applications` with a net's `preprocess_input`.
 MODULES = {
     "MobileNet": "mobilenet", "MobileNetV2": "mobilenet_v2", "MobileNetV3Small": "mobilenet_v3",
@@ -66,7 +68,9 @@ def test_the_table_has_the_nets_that_params_yaml_may_name():
     assert set(MODULES) == set(BACKBONES) == set(DOCUMENTED_MILLIONS)
 
 
-@pytest.fixture(scope="module", params=BACKBONES)
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in BACKBONES]
+)
 def built(request):
     """A net at its smallest size and random weights, in a model that is taken apart after its tests."""
     settings = declare_backbone(request.param, dropout_rate=0.0)
@@ -140,10 +144,14 @@ def test_the_preprocessing_is_in_the_saved_model(name, tmp_path):
     np.testing.assert_array_equal(loaded.predict_on_batch(images), extractor.predict_on_batch(images))
 
 
-def test_a_net_with_layers_of_its_own_is_loaded_without_running_its_code(tmp_path):
+def test_a_net_with_layers_of_its_own_is_loaded_without_running_its_code(tmp_path, monkeypatch):
+    # one block of each kind instead of eighteen, and an eighth of the width
+    tiny = import_module("keras.src.applications.convnext").MODEL_CONFIGS["tiny"]
+    monkeypatch.setitem(tiny, "depths", [1, 1, 1, 1])
+    monkeypatch.setitem(tiny, "projection_dims", [12, 24, 48, 96])
     settings = declare_backbone("ConvNeXtTiny", output="sigmoid")
     extractor = build_extractor(build_backbone(settings, None), (32, 32, 3), settings)
-    model = join(extractor, build_head(768, 2, settings))
+    model = join(extractor, build_head(96, 2, settings))
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     save_model(model, tmp_path / "model.keras")
     loaded = load_model(tmp_path / "model.keras")
@@ -152,6 +160,9 @@ def test_a_net_with_layers_of_its_own_is_loaded_without_running_its_code(tmp_pat
 
 
 def test_efficientnets_weights_see_what_keras_itself_shows_them(tmp_path, monkeypatch):
+    # what is in front of the stem, and where its values are, doesn't depend on the blocks behind it: one is enough
+    blocks = import_module("keras.src.applications.efficientnet").DEFAULT_BLOCKS_ARGS
+    monkeypatch.setattr("keras.src.applications.efficientnet.DEFAULT_BLOCKS_ARGS", blocks[:1])
     build = keras.applications.EfficientNetB0
     source = build(include_top=False, weights=None, input_shape=(32, 32, 3))
     (normalization,) = [layer for layer in source.layers if isinstance(layer, keras.layers.Normalization)]
