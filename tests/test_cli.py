@@ -2,12 +2,14 @@
 
 import json
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
-from copied_study import ROOT
+from command import run_cotejo
+from copied_study import ROOT, copy_study
 from cotejo.params import read_yaml
 
 WINNER = "lenet:\n  batch_size: 64\n  learning_rate: 0.002\n  schedule:\n    name: cosine\n"
@@ -26,11 +28,23 @@ SUMMARY = {
 
 
 @pytest.fixture
+def study(tmp_path) -> Path:
+    """A fresh copy of the study: these commands need no MLflow."""
+    return copy_study(tmp_path / "study", is_tracked=False)
+
+
+@pytest.fixture
 def cotejo(study, environment):
+    return partial(run_cotejo, cwd=study, env=environment)
+
+
+@pytest.fixture
+def installed(study, environment):
+    """The installed command, in a process of its own."""
+
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        variables = {**environment, "PYTHONPATH": str(study / "src")}
         return subprocess.run(
-            ["cotejo", *arguments], cwd=study, env=variables, capture_output=True, text=True, check=False
+            ["cotejo", *arguments], cwd=study, env=environment, capture_output=True, text=True, check=False
         )
 
     return run
@@ -42,8 +56,8 @@ def write_winner(study: Path, text: str = WINNER, **summary) -> None:
     (study / "reports/search/summary.json").write_text(json.dumps({**SUMMARY, **summary}))
 
 
-def test_check_finds_no_fault_in_the_study(cotejo):
-    done = cotejo("check")
+def test_check_finds_no_fault_in_the_study(installed):
+    done = installed("check")
     assert (done.returncode, done.stderr) == (0, "")
     assert "9 stages" in done.stdout
 
@@ -177,8 +191,8 @@ def test_compare_says_what_it_can_be_asked(cotejo, arguments, said):
     assert "Traceback" not in done.stderr
 
 
-def test_compare_in_a_study_without_results_says_what_to_run(cotejo):
-    done = cotejo("compare", "workspace")
+def test_compare_in_a_study_without_results_says_what_to_run(installed):
+    done = installed("compare", "workspace")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("cotejo: workspace: expected reports/metrics/lenet.json in its dvc.lock.")
     assert done.stderr.endswith("Run `dvc repro evaluate`.\n")

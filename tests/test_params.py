@@ -21,9 +21,15 @@ HUNDRED = {"type": "float", "low": 0.0, "high": 0.99, "step": 0.01}
 TRAINED = ("lenet", "resnet", "transfer", "finetune")
 
 
+@pytest.fixture(scope="module")
+def committed():
+    """The committed file; only to be read."""
+    return read_yaml(ROOT / "params.yaml")
+
+
 @pytest.fixture
-def tree():
-    return copy.deepcopy(read_yaml(ROOT / "params.yaml"))
+def tree(committed):
+    return copy.deepcopy(committed)
 
 
 def change(tree, path, value):
@@ -59,7 +65,8 @@ def leaves(node, prefix=""):
             yield f"{prefix}{key}", " ".join(line.partition("#")[2].strip() for line in (LINES[number], *below))
 
 
-def find_comments():
+@pytest.fixture(scope="module")
+def comments():
     """Returns the comment of each value; the first model's stand for those that the others leave out."""
     tree = YAML().load(ROOT / "params.yaml")
     comments = dict(leaves(tree))
@@ -72,9 +79,9 @@ def find_comments():
     return comments
 
 
-def test_every_key_of_the_committed_file_has_a_comment():
+def test_every_key_of_the_committed_file_has_a_comment(comments):
     # the lines of search.space are explained at its head, where the three types are
-    bare = [path for path, said in find_comments().items() if not said and not path.startswith("search.space.")]
+    bare = [path for path, said in comments.items() if not said and not path.startswith("search.space.")]
     assert bare == []
 
 
@@ -88,8 +95,8 @@ def choices_of(group, prefix=""):
 
 
 @pytest.mark.parametrize(("path", "choices"), list(choices_of(Params)))
-def test_a_comment_lists_every_choice_that_the_schema_knows(path, choices):
-    assert [choice for choice in choices if choice not in find_comments()[path]] == []
+def test_a_comment_lists_every_choice_that_the_schema_knows(comments, path, choices):
+    assert [choice for choice in choices if choice not in comments[path]] == []
 
 
 @pytest.mark.parametrize(("backbone", "least"), [("Xception", 71), ("InceptionV3", 75), ("VGG19", 32)])

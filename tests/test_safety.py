@@ -22,6 +22,7 @@ from cotejo.data import readers
 from cotejo.data.readers import read_idx, read_published
 from cotejo.data.sources import SOURCES, Fetcher, check_files
 from cotejo.errors import DataError, ModelError
+from warm import WarmProcess
 
 ROOT = Path(__file__).parents[1]
 #: What driver and worker send each other is code by its nature; docs/cluster.md says who may reach a scheduler.
@@ -79,6 +80,10 @@ def test_the_search_for_unsafe_code_finds_it(line):
 # Data sets
 
 
+#: Bytes that reading may take; what must not be read in full takes more.
+ROOM = 1 << 28
+
+
 @pytest.fixture
 def memory_limit():
     """Makes any attempt to take much more memory than there is use of an error."""
@@ -86,7 +91,7 @@ def memory_limit():
 
     before = resource.getrlimit(resource.RLIMIT_AS)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), before[1]))
+    resource.setrlimit(resource.RLIMIT_AS, (used + ROOM, before[1]))
     yield
     resource.setrlimit(resource.RLIMIT_AS, before)
 
@@ -107,7 +112,7 @@ def test_a_file_that_goes_on_unpacking_is_read_as_far_as_it_declares(tmp_path, m
     file = tmp_path / "train-images-idx3-ubyte.gz"
     with gzip.open(file, "wb", compresslevel=1) as bomb:
         bomb.write(encode_header(4, 3, 5))
-        for _ in range(1200):
+        for _ in range(ROOM * 5 // 4 >> 20):
             bomb.write(bytes(1 << 20))
     assert file.stat().st_size < 10_000_000
     with pytest.raises(DataError, match=r"expected 60 values for shape \(4, 3, 5\). Received: 61 or more"):
@@ -308,14 +313,19 @@ def test_a_stage_writes_no_secret_anywhere_whether_it_succeeds_or_fails(study, g
             'addresses=tuple(f"{address}/{name}" for address in addresses)', "addresses=()"
         )
         sources.write_text(edited)
-    done = subprocess.run([sys.executable, "stages/download.py"], cwd=study, capture_output=True, text=True,
-                          env={**guarded, "KERAS_HOME": str(study / "no-keras")}, check=False)  # fmt: skip
-    assert done.returncode == (0 if name == "digits" else 2), done.stderr
-    assert "warning: not all records are in MLflow yet" in done.stderr
+    variables = {**guarded, "KERAS_HOME": str(study / "no-keras")}
+    if name == "digits":
+        process = subprocess.Popen([sys.executable, "stages/download.py"], cwd=study, env=variables, text=True,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    else:
+        process = WarmProcess(["stages/download.py"], study, variables)
+    stdout, stderr = process.communicate()
+    assert process.returncode == (0 if name == "digits" else 2), stderr
+    assert "warning: not all records are in MLflow yet" in stderr
     assert list(study.glob(".cotejo/journal/*.jsonl"))
     if name == "fashion_mnist":
-        assert "http://***@127.0.0.1" in done.stderr
-    assert find_secrets(study, done.stdout, done.stderr) == []
+        assert "http://***@127.0.0.1" in stderr
+    assert find_secrets(study, stdout, stderr) == []
 
 
 @pytest.mark.parametrize(
@@ -325,7 +335,9 @@ def test_a_stage_writes_no_secret_anywhere_whether_it_succeeds_or_fails(study, g
     ids=["port", "postgresql", "scheme", "bracket", "driver"],
 )  # fmt: skip
 def test_no_error_of_mlflow_shows_the_password_in_its_address(tmp_path, environment, uri):
-    script = textwrap.dedent("""
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent("""
         import sys
         from pathlib import Path
         from cotejo.tracking.journal import Run
@@ -340,9 +352,11 @@ def test_no_error_of_mlflow_shows_the_password_in_its_address(tmp_path, environm
             run.finish("FAILED", error=say_first_line(error))
         run.tracker.close(10)
     """)
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path), uri], capture_output=True, text=True,
-                          env={**environment, "MLFLOW_TRACKING_URI": uri}, check=True)  # fmt: skip
-    assert "warning: not all records are in MLflow yet" in done.stderr
+    )
+    process = WarmProcess([str(script), str(tmp_path), uri], tmp_path, {**environment, "MLFLOW_TRACKING_URI": uri})
+    stdout, stderr = process.communicate()
+    assert process.returncode == 0, stderr
+    assert "warning: not all records are in MLflow yet" in stderr
     (journal,) = tmp_path.glob("journal/*.jsonl")
     assert "no answer from" in journal.read_text()
-    assert find_secrets(tmp_path, done.stdout, done.stderr) == []
+    assert find_secrets(tmp_path, stdout, stderr) == []

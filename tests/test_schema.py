@@ -1,6 +1,8 @@
 """What a section is refused for before anything runs, and what its values mean."""
 
+import copy
 from decimal import Decimal
+from functools import cache
 from importlib import import_module
 
 import pytest
@@ -14,8 +16,14 @@ from cotejo.schema.searches import Dimension, Steps
 from cotejo.schema.trainings import MIN_INPUT_SIZES
 
 
+@cache
+def read_committed():
+    """The committed file; only to be read."""
+    return read_yaml(ROOT / "params.yaml")
+
+
 def parse(section, **changes):
-    tree = read_yaml(ROOT / "params.yaml")
+    tree = copy.deepcopy(read_committed())
     tree[section].update(changes)
     return getattr(parse_params(tree), section)
 

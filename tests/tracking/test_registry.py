@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,11 +18,13 @@ import psutil
 import pytest
 import requests
 
+from copied_study import copy_database
 from cotejo.tracking.journal import Run
 from cotejo.tracking.mlflow_client import Delivery
 from cotejo.tracking.records import JournalError
 from cotejo.tracking.registry import takes_over
 from waiting import Waiting
+from warm import WarmProcess
 
 #: MLflow's own example of a model warns when it is first imported, by what describes a model.
 pytestmark = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType")
@@ -59,19 +60,11 @@ def test_a_champion_is_replaced_only_where_a_comparison_says_so(present, equals,
     assert takes_over(champion, present) is takes
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory):
-    """A database without a run: to make its tables takes seconds."""
-    path = tmp_path_factory.mktemp("database") / "mlflow.db"
-    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
 @pytest.fixture
-def delivery(tmp_path, monkeypatch, database):
+def delivery(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
-    shutil.copy(database, tmp_path / "mlflow.db")
+    copy_database(tmp_path)
     return Delivery(tmp_path, tmp_path, timeout_s=1)
 
 
@@ -237,19 +230,23 @@ def test_a_model_whose_place_another_one_has_taken_is_not_sent_for_it(offline, d
 
 
 def test_a_model_whose_sending_was_killed_is_sent_once_and_what_comes_after_it_too(
-    offline, delivery, client, archives, tmp_path
+    offline, delivery, client, archives, tmp_path, environment
 ):
     run = Run(offline, "lenet seed 0", None, {})
     run.log_model(archives["lenet"], (8, 8, 1), 10)
-    script = """
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent("""
         import os, signal, sys
         from pathlib import Path
         from mlflow import MlflowClient
         from cotejo.tracking.mlflow_client import Delivery
         MlflowClient.log_model_artifacts = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
         Delivery(Path.cwd(), Path.cwd(), timeout_s=1)(Path(sys.argv[1]))
-        """
-    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(script), str(run.path)], cwd=tmp_path)
+    """)
+    )
+    killed = WarmProcess([str(script), str(run.path)], tmp_path, environment)
+    killed.communicate()
     assert killed.returncode == -signal.SIGKILL
     delivery(run.path)
     run.log_model(archives["lenet"], (8, 8, 1), 10)  # by the stage that goes on, which can't know
@@ -281,6 +278,7 @@ def test_sending_and_registering_takes_under_a_second_and_no_tensorflow(tmp_path
         compare(tracker, "lenet", archives)
         print("tensorflow" in sys.modules, trained_s - began_s, time.perf_counter() - trained_s)
     """)
+    copy_database(tmp_path)
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], env=environment, capture_output=True,
                           text=True, check=True)  # fmt: skip
     has_tensorflow, *durations_s = done.stdout.split()
@@ -348,6 +346,7 @@ def server(champion, tmp_path, environment):
         process.wait()
 
 
+@pytest.mark.slow  # that MLflow loads the raw image's champion is tested above
 def test_a_served_champion_answers_for_a_raw_image_on_loopback_alone(champion, server):
     model, _ = champion
     pid, port = server
