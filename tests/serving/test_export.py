@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,8 @@ from mlflow import MlflowClient
 from ruamel.yaml import YAML
 from sklearn.metrics import accuracy_score
 
-from copied_study import ROOT
+from command import run_cotejo
+from copied_study import ROOT, copy_database
 from cotejo.errors import CotejoError
 from cotejo.models import lenet, resnet
 from cotejo.models.backbones import build_backbone, build_extractor, build_head, join
@@ -30,6 +32,8 @@ from cotejo.serving.parity import compute_parity
 from cotejo.serving.runtimes import OPENERS
 from cotejo.training.archive import save_model
 from declared import declare
+from once import make_once
+from warm import WarmProcess
 
 CLASS_NAMES = ["cámara", "b/c", "d"]
 SHAPE = (8, 8, 1)
@@ -48,7 +52,7 @@ def build_resnet():
     return model
 
 
-def build_bfloat16(build=build_resnet):
+def build_bfloat16(build):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         return build()
@@ -135,12 +139,24 @@ def write_study(root, images, class_names=CLASS_NAMES):
 
 
 @pytest.fixture(scope="module")
-def study(images, tmp_path_factory):
-    root = tmp_path_factory.mktemp("study")
-    write_study(root, images)
-    for name, build in BUILDERS.items():
-        save(build, root / f"models/{name}/seed-0/model.keras")
-    return root
+def study(images):
+    """A study with trained models and what Keras answers with each; only to be read, or copied."""
+
+    def make(root):
+        write_study(root, images)
+        for name, build in BUILDERS.items():
+            archive = root / f"models/{name}/seed-0/model.keras"
+            save(build, archive)
+            model = keras.saving.load_model(archive, safe_mode=True)
+            np.save(root / f"expected-{name}.npy", model(images, training=False))
+
+    return make_once("study-to-export", make)
+
+
+@pytest.fixture
+def without_xla(monkeypatch):
+    """Has Keras answer without XLA, which takes long to compile a net; the command's own test is with it."""
+    monkeypatch.setattr("keras.src.trainers.trainer.model_supports_jit", lambda model: False)
 
 
 def ask(target, model, **changes):
@@ -172,35 +188,53 @@ found = loaded.serve(images)["probabilities"].numpy()
 USE = """
 import sys
 import numpy as np
-path, images = sys.argv[1], np.load(sys.argv[2], allow_pickle=False)
+images = np.load(sys.argv[1], allow_pickle=False)
+for path, answers in zip(sys.argv[2::2], sys.argv[3::2]):
 {use}
+    np.save(answers, found)
 absent = {{"cotejo", "onnx", "tf2onnx"}} | ({{"keras", "tensorflow"}} if "{target}" != "saved_model" else set())
 assert not absent & {{name.partition(".")[0] for name in sys.modules}}
-np.save(sys.argv[3], found)
 """
 
 
-@pytest.mark.parametrize("target", FORMATS)
-@pytest.mark.parametrize("name", ["lenet", "resnet", "transfer"])
-def test_another_runtime_answers_as_keras_does(study, images, environment, tmp_path, name, target):
-    archive, output = study / f"models/{name}/seed-0/model.keras", tmp_path / FILES[target]
-    exported = export_model(ask(target, archive, output=output), study)
-    assert exported.path == output
-    use = USE.format(use=USERS[target], target=target)
-    files = [str(output), str(study / "data/processed/test_images.npy"), str(tmp_path / "answers.npy")]
+SMALL = ("lenet", "resnet")
+
+
+@pytest.mark.usefixtures("without_xla")
+@pytest.mark.parametrize(
+    ("target", "names"),
+    [
+        *((target, SMALL) for target in FORMATS),
+        ("onnx", ("transfer",)),
+        pytest.param("saved_model", ("transfer",), marks=pytest.mark.slow),
+        pytest.param("tflite", ("transfer",), marks=pytest.mark.slow),
+    ],
+)
+def test_another_runtime_answers_as_keras_does(study, images, environment, tmp_path, target, names):
+    files = [str(study / "data/processed/test_images.npy")]
+    exports = {}
+    for name in names:
+        output = tmp_path / name / FILES[target]
+        output.parent.mkdir()
+        exports[name] = export_model(ask(target, study / f"models/{name}/seed-0/model.keras", output=output), study)
+        assert exports[name].path == output
+        files += [str(output), str(tmp_path / f"{name}.npy")]
+    use = USE.format(use=textwrap.indent(USERS[target], "    "), target=target)
     environment = {**environment, "PYTHONPATH": ":".join(sys.path)}
     subprocess.run([sys.executable, "-c", use, *files], env=environment, check=True)
-    expected = keras.saving.load_model(archive, safe_mode=True).predict(images, verbose=0)
-    answers = np.load(tmp_path / "answers.npy", allow_pickle=False)
-    np.testing.assert_allclose(answers, expected, atol=1e-4)
-    assert answers.std(axis=0).max() > 1e-4, "all images look the same to it"
-    report = json.loads((tmp_path / f"{FILES[target]}.parity.json").read_text())
-    assert report["parity"]["num_images"] == len(images)
-    assert report["parity"]["top1_agreement"] == accuracy_score(expected.argmax(axis=1), answers.argmax(axis=1)) == 1
-    assert report["parity"]["largest_difference"] == pytest.approx(np.abs(answers - expected).max(), abs=1e-5)
-    assert report["output"]["class_names"] == CLASS_NAMES
-    assert "top-1 agreement 100.00%" in exported.lines[1]
-    assert "on 120 test images" in exported.lines[1]
+    for name, exported in exports.items():
+        expected = np.load(study / f"expected-{name}.npy", allow_pickle=False)
+        answers = np.load(tmp_path / f"{name}.npy", allow_pickle=False)
+        np.testing.assert_allclose(answers, expected, atol=1e-4, err_msg=name)
+        assert answers.std(axis=0).max() > 1e-4, "all images look the same to it"
+        report = json.loads((tmp_path / name / f"{FILES[target]}.parity.json").read_text())
+        assert report["parity"]["num_images"] == len(images)
+        same = accuracy_score(expected.argmax(axis=1), answers.argmax(axis=1))
+        assert report["parity"]["top1_agreement"] == same == 1
+        assert report["parity"]["largest_difference"] == pytest.approx(np.abs(answers - expected).max(), abs=1e-5)
+        assert report["output"]["class_names"] == CLASS_NAMES
+        assert "top-1 agreement 100.00%" in exported.lines[1]
+        assert "on 120 test images" in exported.lines[1]
 
 
 def test_an_onnx_file_says_what_it_takes_and_names_the_classes(study, tmp_path):
@@ -212,6 +246,7 @@ def test_an_onnx_file_says_what_it_takes_and_names_the_classes(study, tmp_path):
     assert json.loads(known["class_names"]) == CLASS_NAMES
 
 
+@pytest.mark.usefixtures("without_xla")
 @pytest.mark.parametrize("target", ["tflite", "onnx"])
 def test_a_sigmoid_head_answers_with_both_classes_as_keras_does(study, images, tmp_path, target):
     root = tmp_path / "study"
@@ -234,6 +269,7 @@ def check_answers(archive, output, images):
     np.testing.assert_allclose(answers, expected, atol=spread / 50)
 
 
+@pytest.mark.usefixtures("without_xla")
 @pytest.mark.parametrize("target", ["tflite", "onnx"])
 @pytest.mark.parametrize("build", [build_normalized, build_convnext_block])
 def test_what_newer_backbones_are_made_of_answers_as_in_keras(study, images, tmp_path, build, target):
@@ -258,6 +294,7 @@ def test_a_model_computes_as_ever_when_it_has_been_converted(tmp_path, build):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_xla")
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_every_backbone_answers_in_onnx_runtime_as_in_keras(study, images, tmp_path, backbone):
     archive, output = tmp_path / "net/model.keras", tmp_path / FILES["onnx"]
@@ -268,6 +305,7 @@ def test_every_backbone_answers_in_onnx_runtime_as_in_keras(study, images, tmp_p
     keras.utils.clear_session()  # sixteen nets and their graphs take gigabytes
 
 
+@pytest.mark.usefixtures("without_xla")
 @pytest.mark.parametrize("target", ["tflite", "onnx"])
 def test_a_bfloat16_net_keeps_what_its_normalisation_has_learned(study, tmp_path, target):
     save(partial(build_bfloat16, build_normalized), tmp_path / "bf16/model.keras")
@@ -276,9 +314,10 @@ def test_a_bfloat16_net_keeps_what_its_normalisation_has_learned(study, tmp_path
     assert report["parity_with_bfloat16"]["largest_difference"] < 0.1
 
 
+@pytest.mark.usefixtures("without_xla")
 @pytest.mark.parametrize("target", ["tflite", "onnx"])
 def test_a_bfloat16_net_is_exported_as_float32_and_both_differences_are_told(study, images, tmp_path, target):
-    save(build_bfloat16, tmp_path / "bf16/model.keras")
+    save(partial(build_bfloat16, build_lenet), tmp_path / "bf16/model.keras")
     output = tmp_path / FILES[target]
     exported = export_model(ask(target, tmp_path / "bf16/model.keras", output=output), study)
     report = json.loads(exported.report.read_text())
@@ -456,16 +495,15 @@ def test_parity_is_the_share_of_same_classes_and_the_largest_difference(received
 
 
 @pytest.fixture
-def tracked(study, environment, tmp_path):
-    """A study of its own that records its runs, and how a command is started in it."""
+def tracked(study, tmp_path):
+    """A study of its own that records its runs."""
     root = tmp_path / "study"
     shutil.copytree(study, root)
+    copy_database(root)
     declared = YAML().load(root / "params.yaml")
     declared["runtime"].update(tracking="on", tracking_timeout_s=60)
     YAML().dump(declared, root / "params.yaml")
-    told = {**environment, "PYTHONPATH": ":".join(sys.path)}
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return root, lambda *options: subprocess.Popen(["cotejo", "export", *options], cwd=root, env=told, **streams)
+    return root
 
 
 def wait_for(pattern, root):
@@ -479,47 +517,55 @@ def find_run(root):
     return run, client
 
 
-def test_the_command_exports_the_study_s_model_prints_the_parity_and_logs_it(tracked):
-    root, start = tracked
-    process = start("--format", "onnx", "--model", "lenet", "--seed", "0", "--images", "60")
-    stdout, stderr = process.communicate()
-    assert (process.returncode, stderr) == (0, "")
+def test_the_command_exports_the_study_s_model_prints_the_parity_and_logs_it(tracked, environment, capfd):
+    export = partial(run_cotejo, "export", cwd=tracked, env=environment)
+    done = export("--format", "onnx", "--model", "lenet", "--seed", "0", "--images", "60")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert capfd.readouterr() == ("", ""), "what the converters print past Python"
     output = Path("exports/lenet-seed-0/model.onnx")
-    assert stdout.splitlines()[0] == f"lenet, seed 0 -> {output}"
-    assert [path.name for path in (root / "exports").iterdir()] == ["lenet-seed-0"]
-    assert (root / output).is_file()
-    run, client = find_run(root)
+    assert done.stdout.splitlines()[0] == f"lenet, seed 0 -> {output}"
+    assert [path.name for path in (tracked / "exports").iterdir()] == ["lenet-seed-0"]
+    assert (tracked / output).is_file()
+    run, client = find_run(tracked)
     assert run.info.status == "FINISHED"
     assert run.data.metrics["parity_top1_agreement"] == 1
     assert run.data.params["format"] == "onnx"
     (artifact,) = client.list_artifacts(run.info.run_id)
     assert artifact.path == "model.onnx.parity.json"
-    again = start("--format", "onnx", "--model", "lenett")
-    stdout, stderr = again.communicate()
-    assert (again.returncode, stdout) == (2, "")
-    assert "Did you mean `lenet`?" in stderr
-    assert len(stderr.splitlines()) == 1
+    again = export("--format", "onnx", "--model", "lenett")
+    assert (again.returncode, again.stdout) == (2, "")
+    assert "Did you mean `lenet`?" in again.stderr
+    assert len(again.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_stopped_export_leaves_nothing_but_a_killed_run(tracked, sent, code):
-    root, start = tracked
-    before = set(root.iterdir())
-    process = start("--format", "saved_model", "--model", "resnet", "--seed", "0")
-    wait_for("exports/.cotejo-export-*/*", root)
+def start_interpreter(options, cwd, environment):
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(["cotejo", "export", *options], cwd=cwd, env=environment, **streams)
+
+
+def start_warm(options, cwd, environment):
+    return WarmProcess([shutil.which("cotejo", path=environment["PATH"]), "export", *options], cwd, environment)
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "start"), [(signal.SIGTERM, 143, start_interpreter), (signal.SIGINT, 130, start_warm)]
+)
+def test_a_stopped_export_leaves_nothing_but_a_killed_run(tracked, environment, sent, code, start):
+    before = set(tracked.iterdir())
+    process = start(["--format", "saved_model", "--model", "resnet", "--seed", "0"], tracked, environment)
+    wait_for("exports/.cotejo-export-*/*", tracked)
     process.send_signal(sent)
     stdout, stderr = process.communicate()
     assert (process.returncode, stdout) == (code, "")
     assert stderr == f"cotejo: stopped by {sent.name}\n"
-    assert {path.name for path in set(root.iterdir()) - before} <= {".cotejo", "mlflow.db", "mlruns"}
-    assert find_run(root)[0].info.status == "KILLED"
+    assert {path.name for path in set(tracked.iterdir()) - before} <= {".cotejo", "mlflow.db", "mlruns"}
+    assert find_run(tracked)[0].info.status == "KILLED"
 
 
-def test_an_export_that_cannot_be_written_ends_its_run(tracked):
-    root, start = tracked
-    process = start("--format", "onnx", "--model", "lenet", "--seed", "0", "--output", "/proc/x.onnx")
-    stdout, stderr = process.communicate()
-    assert (process.returncode, stdout) == (2, "")
-    assert stderr.startswith("cotejo: expected to write /proc/x.onnx. Received: No such file or directory")
-    assert len(stderr.splitlines()) == 1
-    assert find_run(root)[0].info.status == "FAILED"
+def test_an_export_that_cannot_be_written_ends_its_run(tracked, environment):
+    options = ("--format", "onnx", "--model", "lenet", "--seed", "0", "--output", "/proc/x.onnx")
+    done = run_cotejo("export", *options, cwd=tracked, env=environment)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("cotejo: expected to write /proc/x.onnx. Received: No such file or directory")
+    assert len(done.stderr.splitlines()) == 1
+    assert find_run(tracked)[0].info.status == "FAILED"

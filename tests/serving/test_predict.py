@@ -3,8 +3,10 @@
 import csv
 import json
 import os
-import subprocess
-import sys
+import pty
+import shutil
+import termios
+from functools import partial
 
 import keras
 import numpy as np
@@ -12,10 +14,12 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from command import run_cotejo
 from cotejo.data.readers import LabelledImages
 from cotejo.data.splits import PublishedSplits, save_splits, split_published
 from cotejo.training.archive import save_model
-from terminal import ESCAPE, hide_terminal_variables, run_on_terminal
+from terminal import ESCAPE, hide_terminal_variables, run_on_terminal, watch
+from warm import WarmProcess
 
 CLASSES = ("null", "eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun")
 
@@ -49,15 +53,11 @@ def study(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def predict(study, environment):
-    def run(*arguments):
-        variables = {**environment, "PYTHONPATH": os.pathsep.join(sys.path)}
-        return subprocess.run(
-            ["cotejo", "predict", *arguments], cwd=study, env=variables, capture_output=True, text=True, check=False
-        )
-
-    return run
+@pytest.fixture
+def predict(study, environment, monkeypatch):
+    # TensorFlow's threads can be set before it is first used, which the study above has done
+    monkeypatch.setattr("cotejo.serving.classifier.configure_hardware", lambda setup: None)
+    return partial(run_cotejo, "predict", cwd=study, env=environment)
 
 
 @pytest.fixture(scope="module")
@@ -142,9 +142,8 @@ def test_a_figure_takes_names_that_no_font_and_no_unicode_has(predict, study):
 
 
 def test_a_terminal_shows_a_bar_and_stdout_has_the_table_alone(study, environment, expected):
-    variables = hide_terminal_variables(environment) | {"PYTHONPATH": os.pathsep.join(sys.path)}
     command = ["sh", "-c", "echo begins >&2; cotejo predict pictures --model lenet --batch-size 10 > table.txt"]
-    screen = run_on_terminal(command, variables, study, 120)
+    screen = run_on_terminal(command, hide_terminal_variables(environment), study, 120)
     assert any("150/150" in state for state in screen.states)
     assert all(state.startswith("classifying ") for state in screen.states if state)
     assert [line for line in screen.lines if line] == ["150 pictures classified with lenet, seed 0"]
@@ -158,10 +157,24 @@ def test_a_terminal_shows_a_bar_and_stdout_has_the_table_alone(study, environmen
         assert float(confidence.rstrip("%")) == pytest.approx(100 * y_prob.max(), abs=0.011)
 
 
+def read_terminal(terminal):
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # what Linux raises when nobody has the other side any more
+        return b""
+
+
 def test_where_stdout_is_the_same_terminal_the_bar_leaves_the_table_whole(study, environment):
-    variables = hide_terminal_variables(environment) | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    command = ["sh", "-c", "echo begins >&2; cotejo predict pictures --model lenet --batch-size 50 --top 1 >&2"]
-    screen = run_on_terminal(command, variables, study, 120)
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 120))
+    command = [shutil.which("cotejo", path=environment["PATH"]), "predict", "pictures"]
+    options = ["--model", "lenet", "--batch-size", "50", "--top", "1"]
+    with os.fdopen(theirs, "w") as terminal:
+        process = WarmProcess([*command, *options], study, hide_terminal_variables(environment), log=terminal)
+    written = b"".join(iter(partial(read_terminal, ours), b""))
+    os.close(ours)
+    assert process.wait(60) == 0, written.decode()
+    screen = watch(written.decode())
     head, *lines, last = [line for line in screen.lines if line]
     assert head.split() == ["file", "class", "confidence"]
     assert [line.split()[0] for line in lines] == [f"pictures/{row:03}.png" for row in range(150)]
