@@ -11,6 +11,8 @@ from pathlib import Path
 from distributed import Client
 
 from servers import find_free_port
+from warm import WarmProcess
+from warm_workers import PRELOAD
 
 DASK = str(Path(sys.executable).with_name("dask"))
 START_TIMEOUT_S = 60
@@ -36,21 +38,28 @@ class Cluster:
         self.address = f"{scheme}://{host}:{self.port}"
         self.processes = {}
 
-    def start_scheduler(self, *options, prefix=()):
+    def start_scheduler(self, *options, prefix=(), is_warm=False):
         self.start(
             "scheduler", *prefix, DASK, "scheduler", "--protocol", self.address.partition(":")[0], "--host", self.host,
-            "--port", str(self.port), "--dashboard-address", "127.0.0.1:0", *options,
+            "--port", str(self.port), "--dashboard-address", "127.0.0.1:0", *options, is_warm=is_warm,
         )  # fmt: skip
 
-    def start_worker(self, name, *options, prefix=()):
+    def start_worker(self, name, *options, prefix=(), is_warm=False):
+        """Starts a worker; a warm one has no nanny, and forks its trainers."""
         local = self.folder / f"local-{name}"
+        if is_warm:
+            options = (*options, "--no-nanny", "--preload", PRELOAD)
         self.start(
             name, *prefix, DASK, "worker", self.address, "--nthreads", "1", "--name", name, "--local-directory",
-            str(local), "--dashboard-address", "127.0.0.1:0", *options,
+            str(local), "--dashboard-address", "127.0.0.1:0", *options, is_warm=is_warm,
         )  # fmt: skip
 
-    def start(self, name, *command):
+    def start(self, name, *command, is_warm=False):
+        """Starts a command; warm, it takes its settings of dask from no variable: dask has been imported before."""
         with (self.folder / f"{name}.log").open("ab") as log:
+            if is_warm:
+                self.processes[name] = WarmProcess(command, self.folder, self.environment, log)
+                return
             self.processes[name] = subprocess.Popen(
                 command, env=self.environment, cwd=self.folder, stdout=log, stderr=log, start_new_session=True
             )
@@ -58,7 +67,10 @@ class Cluster:
     def kill(self, name):
         """Ends a process and all that it has started, at once."""
         process = self.processes.pop(name)
-        os.killpg(process.pid, signal.SIGKILL)
+        if isinstance(process, WarmProcess):
+            process.kill()  # its trainer ends with it
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
     def stop(self):

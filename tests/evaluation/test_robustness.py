@@ -25,11 +25,14 @@ from cotejo.schema.study import Base
 from cotejo.training.archive import save_model
 from dask_cluster import open_cluster
 from declared import declare
+from warm_workers import fork_workers, list_forked
 
 NUM_TEST, NUM_DRAWN = 300, 203
 #: 203 images in batches of 50: the last batch is a partial one.
 SETTINGS = declare("evaluate", batch_size=50, confidence=0.9, sample_seed=3, corruption_samples=NUM_DRAWN)
 SEEDS = (0, 5)
+#: A seed takes a trainer some 2 s of a processor.
+BUSY_S = 0.5
 BASE = Base(seeds=SEEDS, threads=1, precision="float32")
 
 
@@ -129,7 +132,8 @@ def test_images_that_are_corrupted_a_few_at_a_time_give_the_same_to_the_byte(mea
 
 
 def test_two_workers_find_the_same_to_the_byte(measured, folders, data):
-    assert json.dumps(measure(folders, data, workers=2)) == json.dumps(measured)
+    with fork_workers():
+        assert json.dumps(measure(folders, data, workers=2)) == json.dumps(measured)
 
 
 def test_a_cluster_that_has_neither_images_nor_models_is_sent_them(measured, folders, data, tmp_path, monkeypatch):
@@ -137,7 +141,7 @@ def test_a_cluster_that_has_neither_images_nor_models_is_sent_them(measured, fol
     here = "/proc/self/cwd"  # a folder with the images for this process only
     monkeypatch.setattr(Data, "of", lambda _, digest: Data(here, digest))
     with open_cluster(tmp_path) as cluster:
-        cluster.start_scheduler()
+        cluster.start_scheduler(is_warm=True)
         cluster.start_worker("alone")
         cluster.wait_for_workers(1)
         assert json.dumps(measure(folders, data, scheduler=cluster.address)) == json.dumps(measured)
@@ -149,28 +153,26 @@ def test_a_worker_is_killed_in_the_middle_and_the_numbers_are_the_same(measured,
     def kill():
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and not killed:
-            for process in psutil.Process().children(recursive=True):
-                # one that has TensorFlow in its memory is at work
-                if is_trainer(process) and process.memory_info().rss > 500e6:
-                    killed.append(process.ppid())  # its trainer ends with it
-                    os.kill(killed[0], signal.SIGKILL)
-                    return
+            if trainers := list_busy_trainers():
+                killed.append(trainers[0].ppid())  # its trainer ends with it
+                os.kill(killed[0], signal.SIGKILL)
+                return
             time.sleep(0.02)
 
-    killer = threading.Thread(target=kill)
-    killer.start()
-    found = measure(folders, data, workers=2)
-    killer.join()
+    with fork_workers():
+        killer = threading.Thread(target=kill)
+        killer.start()
+        result = measure(folders, data, workers=2)
+        killer.join()
     assert len(killed) == 1
     assert not psutil.pid_exists(killed[0])
-    assert json.dumps(found) == json.dumps(measured)
+    assert json.dumps(result) == json.dumps(measured)
 
 
-def is_trainer(process):
-    try:
-        return any("cotejo.execution.trainer" in part for part in process.cmdline())
-    except psutil.Error:
-        return False
+def list_busy_trainers():
+    """Lists trainers that are predicting: the processes of ours that have taken some time with the saved models."""
+    trainers = [process for worker in list_forked() for process in worker.children()]
+    return [process for process in trainers if process.cpu_times().user > BUSY_S]
 
 
 def test_a_model_that_is_missing_or_damaged_is_refused_in_one_line(data, tmp_path):

@@ -18,6 +18,7 @@ from cotejo.errors import StageError
 from cotejo.execution.executor import open_executor
 from dask_cluster import can_make_networks, open_cluster, open_network, run_ip
 from servers import find_free_port
+from warm import WarmProcess
 
 #: The shortest time that dask takes for noticing a cut cable; its own value is 30 s.
 QUICK = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "11s"}
@@ -39,9 +40,9 @@ def connect(address, data, gpus_per_task=0):
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     with open_cluster(tmp_path_factory.mktemp("cluster")) as opened:
-        opened.start_scheduler()
+        opened.start_scheduler(is_warm=True)
         opened.start_worker("one")
-        opened.start_worker("two", "--no-nanny")
+        opened.start_worker("two", is_warm=True)
         opened.wait_for_workers(2)
         yield opened
 
@@ -81,24 +82,26 @@ def test_images_are_sent_to_workers_that_have_no_such_folder(cluster, tmp_path, 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_driver_has_its_tasks_stopped_and_the_workers_stay(cluster, data, tmp_path, number):
-    environment = {**cluster.environment, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     script = tmp_path / "driver.py"
     script.write_text(DRIVER)
-    with subprocess.Popen(
-        [sys.executable, str(script), str(tmp_path), cluster.address], env=environment, stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL, text=True,
-    ) as driver:  # fmt: skip
-        notes = wait_until(lambda: [path.name for path in tmp_path.glob("*-*")][1:] and list(tmp_path.glob("*-*")))
-        trainers = [int(path.name.split("-")[0]) for path in notes]
-        driver.send_signal(number)
-        said = driver.communicate(timeout=30)[1]
+    driver = WarmProcess([str(script), str(tmp_path), cluster.address], tmp_path, cluster.environment)
+    notes = wait_until(lambda: [path.name for path in tmp_path.glob("*-*")][1:] and list(tmp_path.glob("*-*")))
+    trainers = [int(path.name.split("-")[0]) for path in notes]
+    driver.send_signal(number)
+    said = driver.communicate(timeout=30)[1]
     assert said == ""
     wait_until(lambda: not [pid for pid in trainers if os.path.exists(f"/proc/{pid}")], timeout_s=10)  # noqa: PTH110
     with connect(cluster.address, data) as executor:
         assert run(executor, cheap_tasks.add, [0]) == {0: sum(range(160))}
 
 
-def test_a_scheduler_that_is_not_there_is_said_in_one_line(data):
+@pytest.fixture
+def short_wait(monkeypatch):
+    """How long nobody has to answer, until it's said that nobody does."""
+    monkeypatch.setattr("cotejo.execution.executor.CONNECT_TIMEOUT_S", 2)
+
+
+def test_a_scheduler_that_is_not_there_is_said_in_one_line(data, short_wait):
     address = f"tcp://127.0.0.1:{find_free_port()}"
     expected = f"expected a dask scheduler at runtime.scheduler.*{address}"
     with pytest.raises(StageError, match=expected) as error, connect(address, data):
@@ -108,8 +111,8 @@ def test_a_scheduler_that_is_not_there_is_said_in_one_line(data):
 
 def test_a_scheduler_that_goes_away_is_said_in_one_line(data, tmp_path):
     with open_cluster(tmp_path) as cluster:
-        cluster.start_scheduler()
-        cluster.start_worker("one")
+        cluster.start_scheduler(is_warm=True)
+        cluster.start_worker("one", is_warm=True)
         cluster.wait_for_workers(1)
         with (
             connect(cluster.address, data) as executor,
@@ -122,8 +125,8 @@ def test_a_scheduler_that_goes_away_is_said_in_one_line(data, tmp_path):
 def test_a_cluster_without_workers_says_that_it_waits_and_goes_on_when_one_comes(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("cotejo.execution.executor.DROUGHT_S", 1.0)
     with open_cluster(tmp_path) as cluster:
-        cluster.start_scheduler()
-        threading.Timer(4, cluster.start_worker, ["late", "--resources", "GPU=1"]).start()
+        cluster.start_scheduler(is_warm=True)
+        threading.Timer(4, cluster.start_worker, ["late", "--resources", "GPU=1"], {"is_warm": True}).start()
         with connect(cluster.address, data, gpus_per_task=1) as executor:
             assert run(executor, cheap_tasks.add, [0]) == {0: sum(range(160))}
     said = f"waiting for workers with --resources GPU=1: {cluster.address} has none\n"
@@ -132,9 +135,9 @@ def test_a_cluster_without_workers_says_that_it_waits_and_goes_on_when_one_comes
 
 def test_a_task_takes_gpu_slots(data, tmp_path):
     with open_cluster(tmp_path) as cluster:
-        cluster.start_scheduler()
-        cluster.start_worker("with", "--resources", "GPU=1")
-        cluster.start_worker("without")
+        cluster.start_scheduler(is_warm=True)
+        cluster.start_worker("with", "--resources", "GPU=1", is_warm=True)
+        cluster.start_worker("without", is_warm=True)
         cluster.wait_for_workers(2)
         with connect(cluster.address, data, gpus_per_task=1) as executor:
             assert executor.num_workers == 1
@@ -159,7 +162,7 @@ def certificates(tmp_path):
     }
 
 
-def test_tls_takes_its_certificates_from_dasks_configuration(certificates, data, tmp_path):
+def test_tls_takes_its_certificates_from_dasks_configuration(certificates, data, tmp_path, short_wait):
     script = tmp_path / "driver.py"
     script.write_text(DRIVER.replace("(600,", "(0,"))
     with open_cluster(tmp_path / "cluster", variables=certificates, scheme="tls") as cluster:

@@ -16,6 +16,7 @@ from cotejo.errors import StageError
 from cotejo.execution import executor as module
 from cotejo.execution.executor import Died, count_workers, open_executor
 from cotejo.schema.study import Runtime
+from warm_workers import fork_workers
 
 TESTS = Path(cheap_tasks.__file__).parent
 #: A driver of its own, to be stopped: sleeps for ten minutes on two workers, unless it is told to stop.
@@ -66,6 +67,12 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def executor(data):
+    with fork_workers(), open_executor(declare_runtime(), 1, 8, data) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def executor_of_interpreters(data):
     with open_executor(declare_runtime(), 1, 8, data) as opened:
         yield opened
 
@@ -94,7 +101,7 @@ def test_a_trainer_is_kept_for_the_next_batch_and_replaced_for_another_set_up(ex
 
 
 def test_a_trainer_that_has_grown_by_more_than_a_gibibyte_is_replaced(data):
-    with open_executor(declare_runtime(workers=1), 1, 1, data) as alone:
+    with fork_workers(), open_executor(declare_runtime(workers=1), 1, 1, data) as alone:
         sizes = [0, 2**29, 2**28, 2**29, 0]  # all are kept, so the fourth is one too many
         found = [run(alone, cheap_tasks.grow, [size])[0] for size in sizes]
     assert found[0] == found[1] == found[2] == found[3] != found[4]
@@ -111,7 +118,9 @@ def test_a_task_that_five_processes_died_with_is_given_up_and_the_others_end(exe
 
 
 @pytest.mark.parametrize("victim", ["trainer", "worker"])
-def test_whoever_is_killed_the_result_is_the_same(executor, tmp_path, victim):
+@pytest.mark.parametrize("kind", ["executor", pytest.param("executor_of_interpreters", marks=pytest.mark.slow)])
+def test_whoever_is_killed_the_result_is_the_same(request, tmp_path, kind, victim):
+    executor = request.getfixturevalue(kind)
     killed = []
 
     def kill(place, report):
@@ -202,9 +211,9 @@ def test_a_declared_memory_limit_bounds_the_workers_also_where_more_are_declared
 
 def test_workers_share_the_memory_that_the_driver_leaves(data):
     limit = 4_000_000_000
-    with open_executor(declare_runtime(workers=2, memory_limit=limit), 1, 2, data) as shared:
+    with fork_workers(), open_executor(declare_runtime(workers=2, memory_limit=limit), 1, 2, data) as shared:
         assert limit / 3 < shared.memory_bytes < limit / 2
-    with open_executor(declare_runtime(workers=2), 1, 2, data) as unlimited:
+    with fork_workers(), open_executor(declare_runtime(workers=2), 1, 2, data) as unlimited:
         assert unlimited.memory_bytes is None
 
 
