@@ -8,15 +8,18 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import mlflow
 import psutil
 import pytest
 
-from copied_study import ROOT
+from command import run_cotejo
+from copied_study import ROOT, copy_database
 from cotejo.tracking.backlog import close_gone, find_left
 from cotejo.tracking.journal import Run
 from cotejo.tracking.sender import Tracker
+from warm import WarmProcess
 
 
 @pytest.fixture
@@ -54,6 +57,7 @@ def read(folder, uid):
     return [json.loads(line) for line in (folder / f"{uid}.jsonl").read_text().splitlines()]
 
 
+SYNC = [str(Path(sys.executable).with_name("cotejo")), "sync"]
 KILL = "os.kill(os.getpid(), signal.SIGKILL)\n"
 
 
@@ -97,17 +101,22 @@ def test_a_run_that_is_gone_on_with_is_not_closed_and_its_params_are_logged_once
 
 
 @pytest.fixture
-def sync(tmp_path, environment):
-    """Starts `cotejo sync` in the folder."""
+def place(tmp_path):
+    """The folder, with parameters and a database."""
     shutil.copy(ROOT / "params.yaml", tmp_path)
+    copy_database(tmp_path)
+    return tmp_path
 
-    def start():
-        return subprocess.Popen(
-            ["cotejo", "sync"], cwd=tmp_path, env=with_source(environment),
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
 
-    return start
+@pytest.fixture
+def sync(place, environment):
+    """Runs `cotejo sync` in the folder; returns what it printed on stdout and stderr."""
+
+    def run():
+        done = run_cotejo("sync", cwd=place, env=environment)
+        return done.stdout, done.stderr
+
+    return run
 
 
 def read_points(tmp_path):
@@ -120,7 +129,7 @@ def read_points(tmp_path):
     }
 
 
-NUM_RUNS, NUM_POINTS = 6, 120
+NUM_RUNS, NUM_POINTS = 4, 120
 CURVE = [(step, 1 / step) for step in range(1, NUM_POINTS + 1)]
 #: Summaries among them, so that not all points of a run are sent in one call.
 RECORD = f"""
@@ -134,37 +143,42 @@ RECORD = f"""
 """
 
 
-def test_a_sync_that_is_killed_again_and_again_delivers_each_record_once(live, folder, sync, tmp_path):
+def read_progress(folder):
+    """Reads how far each journal has been sent, which a sync writes down behind each call of MLflow."""
+    return {path.name: path.read_bytes() for path in folder.glob("*.sent")}
+
+
+def test_a_sync_that_is_killed_again_and_again_delivers_each_record_once(live, folder, place, environment):
     live(RECORD)
-    left = sum(item.num_records for item in find_left(folder))
     kills = 0
     while kills < 4 and find_left(folder):
-        process = sync()
+        sent = read_progress(folder)
+        process = WarmProcess(SYNC, place, environment)
         # from when it has sent something, a little further each time
-        while sum(item.num_records for item in find_left(folder)) == left and process.poll() is None:
+        while read_progress(folder) == sent and process.poll() is None:
             time.sleep(0.01)
         time.sleep(0.05 * kills)
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
             kills += 1
         process.communicate()
-        left = sum(item.num_records for item in find_left(folder))
     assert kills > 1, "the test needs kills in the middle"
-    stdout, stderr = sync().communicate()
+    stdout, stderr = WarmProcess(SYNC, place, environment).communicate()
     assert (stdout.endswith("nothing left\n"), stderr) == (True, "")
-    points = read_points(tmp_path)
+    points = read_points(place)
     assert points.pop("repro") == []
     assert points == {f"run {number}": CURVE for number in range(NUM_RUNS)}
 
 
-def test_two_syncs_at_once_deliver_each_record_once(live, folder, sync, tmp_path):
+def test_two_syncs_at_once_deliver_each_record_once(live, folder, place, environment):
     live(RECORD)
     total = sum(item.num_records for item in find_left(folder))
-    said = [process.communicate() for process in [sync(), sync()]]
+    syncs = [WarmProcess(SYNC, place, environment) for _ in range(2)]
+    said = [process.communicate() for process in syncs]
     assert [stderr for _, stderr in said] == ["", ""]
     assert sum(int(stdout.split()[1]) for stdout, _ in said) == total
     assert any(stdout.endswith("nothing left\n") for stdout, _ in said)
-    points = read_points(tmp_path)
+    points = read_points(place)
     assert {name: points[name] for name in points if name != "repro"} == {
         f"run {number}": CURVE for number in range(NUM_RUNS)
     }
@@ -173,7 +187,7 @@ def test_two_syncs_at_once_deliver_each_record_once(live, folder, sync, tmp_path
 def test_a_session_whose_stages_were_killed_or_failed_does_not_stay_running(live, sync, tmp_path):
     session = '{"uid": "session", "name": "repro", "is_session": True}'
     live(f"run('a', parent={session}).finish('FINISHED')\nrun('b', parent={session}).log_params({{'x': 1}})\n" + KILL)
-    stdout, stderr = sync().communicate()
+    stdout, stderr = sync()
     assert (stdout, stderr) == ("sent 6 records of 2 runs; nothing left\n", "")
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     runs = client.search_runs([client.get_experiment_by_name("cotejo").experiment_id])
@@ -187,7 +201,7 @@ def test_a_file_that_was_written_anew_since_is_not_sent_as_that_runs(live, sync,
     live("Path('a.csv').write_text('1'); Path('b.csv').write_text('1'); one = run('a')\n"
          "one.log_artifact(Path('a.csv')); one.log_artifact(Path('b.csv')); one.finish('FINISHED')")  # fmt: skip
     (tmp_path / "a.csv").write_text("2")
-    stdout, _ = sync().communicate()
+    stdout, _ = sync()
     first, last = stdout.splitlines()
     assert first.endswith(f"left out 1 of its records: {tmp_path / 'a.csv'} has changed since, or is gone")
     assert last == "sent 3 records of 1 run; nothing left"
@@ -196,11 +210,11 @@ def test_a_file_that_was_written_anew_since_is_not_sent_as_that_runs(live, sync,
     assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["b.csv"]
 
 
-def test_a_database_that_was_removed_gets_the_whole_of_what_is_gone_on_with(live, sync, tmp_path):
+def test_a_database_that_was_removed_gets_the_whole_of_what_is_gone_on_with(live, place, environment):
     live("one = run('a', 'a'); one.log_metrics({'loss': 1.0}, 1); one.finish('KILLED')")
-    sync().communicate()
-    (tmp_path / "mlflow.db").unlink()
+    WarmProcess(SYNC, place, environment).communicate()  # this process would keep the old database open
+    (place / "mlflow.db").unlink()
     live("one = run('a', 'a'); one.log_metrics({'loss': 0.5}, 2); one.finish('FINISHED')")
-    stdout, stderr = sync().communicate()
+    stdout, stderr = WarmProcess(SYNC, place, environment).communicate()
     assert (stdout.endswith("of 1 run; nothing left\n"), stderr) == (True, "")
-    assert read_points(tmp_path) == {"a": [(1, 1.0), (2, 0.5)]}
+    assert read_points(place) == {"a": [(1, 1.0), (2, 0.5)]}

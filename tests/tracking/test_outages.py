@@ -13,7 +13,9 @@ import pytest
 import requests
 from ruamel.yaml import YAML
 
-from mlflow_faults import FAULTS, start_epochs, wait_for_end
+from command import run_cotejo
+from mlflow_faults import FAULTS, start_epochs, wait_for_end, write_epochs
+from warm import WarmProcess
 
 NUM_EPOCHS = 20
 #: What MLflow is allowed at the end of a stage, and what a busy machine may take for the rest of the exit.
@@ -66,6 +68,7 @@ def server(study, environment):
         stop(process)
 
 
+@pytest.mark.slow  # a database that comes back within a run is tested below, four stages' server in test_team_server
 def test_a_server_that_is_killed_in_the_middle_and_started_again_has_every_record_once(study, environment, server):
     address, kill = server()
     process = start_epochs(study, {**environment, "MLFLOW_TRACKING_URI": address}, 400, sleep_s=0.1)
@@ -91,7 +94,17 @@ def count_points(client):
 
 @pytest.fixture
 def sync(study, environment):
-    """Runs `cotejo sync`."""
+    """Runs `cotejo sync` in this process."""
+
+    def run(*arguments, **variables):
+        return run_cotejo("sync", *arguments, cwd=study, env={**environment, **variables})
+
+    return run
+
+
+@pytest.fixture
+def installed_sync(study, environment):
+    """Runs `cotejo sync` in a process of its own."""
 
     def run(*arguments, **variables):
         return subprocess.run(
@@ -111,8 +124,14 @@ def read_history(study, run_name="epochs"):
     return run, [(point.step, point.value) for point in history]
 
 
-def end_epochs(*arguments, **options):
-    return wait_for_end(start_epochs(*arguments, **options))
+def start_warm(study, environment, num_epochs, **options):
+    return WarmProcess(write_epochs(study, num_epochs, **options), study, environment)
+
+
+def end_epochs(study, environment, num_epochs, **options):
+    """Runs a stage of simulated epochs: in a new interpreter where a package is hidden from it."""
+    start = start_epochs if "PYTHONPATH" in environment else start_warm
+    return wait_for_end(start(study, environment, num_epochs, **options))
 
 
 CURVE = [(epoch, 1 / epoch) for epoch in range(1, NUM_EPOCHS + 1)]
@@ -171,10 +190,12 @@ def test_sync_without_a_server_is_one_line_and_exit_code_2_and_loses_nothing(nam
     assert f"{NUM_EPOCHS + 5} records of 1 run left" in done.stderr
 
 
-def test_sync_with_nothing_left_and_no_server_is_one_line_without_the_password(study, environment, sync):
+def test_sync_with_nothing_left_and_no_server_is_one_line_without_the_password(
+    study, environment, sync, installed_sync
+):
     end_epochs(study, environment, 1)
     assert sync().stdout.startswith("sent 0 records of 0 runs; nothing left\n")
-    done = sync(MLFLOW_TRACKING_URI="http://ana:pa55w0rd@127.0.0.1:9")
+    done = installed_sync(MLFLOW_TRACKING_URI="http://ana:pa55w0rd@127.0.0.1:9")
     assert (done.returncode, done.stdout) == (2, "sent 0 records of 0 runs; nothing left\n")
     (line,) = done.stderr.splitlines()
     assert line.startswith(
@@ -184,11 +205,12 @@ def test_sync_with_nothing_left_and_no_server_is_one_line_without_the_password(s
 
 
 def test_what_a_database_missed_is_sent_within_the_run_when_it_is_back(study, environment):
+    (study / "mlflow.db").rename(study / "away.db")
     (study / "mlflow.db").mkdir()  # nothing that can be opened
-
-    process = start_epochs(study, environment, NUM_EPOCHS, sleep_s=0.5)
+    process = start_warm(study, environment, NUM_EPOCHS, sleep_s=0.5)
     assert process.stderr.readline().startswith("warning: not all records are in MLflow yet (mlflow.db: ")
     (study / "mlflow.db").rmdir()
+    (study / "away.db").rename(study / "mlflow.db")
     ended = wait_for_end(process)
     assert (ended.code, ended.stderr) == (0, "")
     run, history = read_history(study)
@@ -198,6 +220,7 @@ def test_what_a_database_missed_is_sent_within_the_run_when_it_is_back(study, en
 
 def test_with_tracking_off_mlflow_is_not_imported_and_no_journal_is_written(study, environment, configure):
     configure(tracking="off")
+    (study / "mlflow.db").unlink()
     (study / "without-mlflow").mkdir()
     (study / "without-mlflow/mlflow.py").write_text("import sys; sys.exit('imported')")
     ended = end_epochs(study, {**environment, "PYTHONPATH": str(study / "without-mlflow")}, NUM_EPOCHS)
@@ -207,17 +230,21 @@ def test_with_tracking_off_mlflow_is_not_imported_and_no_journal_is_written(stud
 
 
 def test_a_stage_imports_mlflow_only_to_send_with(study, environment):
-    script = "import runpy, sys; runpy.run_path('stages/{}.py'); sys.exit('mlflow' in sys.modules)"
-    for stage in ("download", "preprocess", "compare"):
-        subprocess.run([sys.executable, "-c", script.format(stage)],
-                       cwd=study, env={**environment, "PYTHONPATH": str(study / "stages")}, check=True)  # fmt: skip
+    script = (
+        "import runpy, sys\n"
+        "for stage in ('download', 'preprocess', 'compare'):\n"
+        "    runpy.run_path(f'stages/{stage}.py')\n"
+        "    assert 'mlflow' not in sys.modules, stage"
+    )
+    subprocess.run([sys.executable, "-c", script],
+                   cwd=study, env={**environment, "PYTHONPATH": str(study / "stages")}, check=True)  # fmt: skip
 
 
-def test_status_neither_imports_mlflow_nor_asks_the_server(study, environment, sync):
+def test_status_neither_imports_mlflow_nor_asks_the_server(study, environment, installed_sync):
     with FAULTS["package absent"](study) as variables:
         end_epochs(study, {**environment, **variables}, NUM_EPOCHS)
         path = f"{study / 'src'}:{variables['PYTHONPATH']}"
-        done = sync("--status", PYTHONPATH=path, MLFLOW_TRACKING_URI="http://mlflow.invalid")
+        done = installed_sync("--status", PYTHONPATH=path, MLFLOW_TRACKING_URI="http://mlflow.invalid")
     assert (done.returncode, done.stderr) == (0, "")
     header, row = done.stdout.splitlines()
     assert header.split() == ["run", "stage", "records", "left", "state"]

@@ -1,11 +1,14 @@
 """Stages that DVC skipped or took from its cache appear on the run of the session that went on from them."""
 
+import json
 import os
 import time
 
 import pytest
 
 from cotejo.tracking.reuse import link_reused, record_reused
+from once import make_once
+from small_pipeline import Pipeline
 
 
 def find_parent(pipeline, run):
@@ -27,9 +30,15 @@ def link(pipeline):
 
 
 @pytest.fixture(scope="module")
-def sessions(made, tmp_path_factory):
+def sessions(made):
     """Three sessions: all stages; an experiment of train; tally. Then train as at first, all from DVC's cache."""
-    pipeline = made.copy(tmp_path_factory.mktemp("reuse") / "study")
+    folder = make_once("reuse", lambda folder: make_sessions(made, folder))
+    recorded = json.loads((folder / "recorded.json").read_text())
+    return Pipeline(folder / "study", made.environment), *recorded
+
+
+def make_sessions(made, folder):
+    pipeline = made.copy(folder / "study")
     ids, parents, linked = [find_ids(pipeline)], [], []
     parents.append(find_parent(pipeline, pipeline.find_run("train")).info.run_id)
     linked.append(link(pipeline))
@@ -46,7 +55,7 @@ def sessions(made, tmp_path_factory):
     linked.append(link(pipeline))
     (pipeline.folder / "params.yaml").write_text(before.replace("sample_seed: 0", "sample_seed: 5"))
     assert "Running stage" not in pipeline.run("dvc", "repro")
-    return pipeline, ids, parents, at_the_end, linked
+    (folder / "recorded.json").write_text(json.dumps([ids, parents, at_the_end, linked]))
 
 
 def test_a_session_that_ran_all_reuses_nothing(sessions):
