@@ -2,6 +2,8 @@
 
 import hashlib
 import itertools
+from copy import deepcopy
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -37,7 +39,13 @@ STAGES = {"lenet": "train-lenet", "resnet": "train-resnet", "transfer": "transfe
 
 
 def build_inputs(num_samples=2000, num_seeds=2, models=MODELS, weights="imagenet", **accuracies):
-    """Returns the keyword arguments of build_comparison for lenet against resnet."""
+    """Returns the keyword arguments of build_comparison for lenet against resnet: a copy of its own for each call."""
+    return deepcopy(_draw_inputs(num_samples, num_seeds, tuple(models), weights, tuple(sorted(accuracies.items()))))
+
+
+@cache
+def _draw_inputs(num_samples, num_seeds, models, weights, accuracies):
+    accuracies = dict(accuracies)
     generator = np.random.default_rng(7)
     y_true = np.arange(num_samples) % len(CLASS_NAMES)
     # shirts are hard, trousers are easy, whatever the model: models err on the same images
@@ -127,12 +135,14 @@ def _measure(name, y_true, y_prob):
     predicted = y_prob.argmax(axis=-1)
     accuracies = [float((row == y_true).mean()) for row in predicted]
     labels = range(len(CLASS_NAMES))
-    scores = {
-        f"test_{average}_{kind}": float(np.mean([
-            function(y_true, row, labels=labels, average=average, zero_division=0) for row in predicted]))
-        for average in ("macro", "weighted")
-        for kind, function in (("precision", sk.precision_score), ("recall", sk.recall_score), ("f1", sk.f1_score))
-    }  # fmt: skip
+    scores = {}
+    for average in ("macro", "weighted"):
+        rows = [
+            sk.precision_recall_fscore_support(y_true, row, labels=labels, average=average, zero_division=0)[:3]
+            for row in predicted
+        ]
+        for kind, values in zip(("precision", "recall", "f1"), zip(*rows, strict=True), strict=True):
+            scores[f"test_{average}_{kind}"] = float(np.mean(values))
     accuracy = float(np.mean(accuracies))
     robustness = _measure_robustness(accuracy, len(y_true))
     per_seed = [

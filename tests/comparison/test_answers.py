@@ -11,7 +11,7 @@ from cotejo.comparison.verdict import (
     build_comparison,
 )
 from cotejo.report.render import render_html
-from synthetic_study import CLASS_NAMES, build_gallery, build_inputs
+from synthetic_study import CLASS_NAMES, build_inputs
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_a_ratio_of_parameters_that_the_report_would_call_1_is_as_many(of_resnet
     comparison = build_comparison(**inputs)
     assert answer(comparison, "slower")[1].key == f"answer.why_{key}"
     for language, said in (("en", "as many parameters"), ("es", "los mismos parámetros")):
-        page = render_html(comparison, {}, language, gallery=build_gallery(comparison))
+        page = render_html(comparison, {}, language, gallery={})
         assert (said in " ".join(page.split())) == (key == "as_many")
 
 

@@ -1,4 +1,4 @@
-"""Bootstrap intervals against plain bootstraps (scipy, and a loop over scikit-learn's scores)."""
+"""Bootstrap intervals against plain bootstraps (scipy, and one that draws image by image)."""
 
 import numpy as np
 import pytest
@@ -65,16 +65,38 @@ def test_f1_scores_equal_scikit_learns():
     assert found[4] == (0, 0, 0, 0, 0)  # the class that never occurs
 
 
+def resample_f1_differences(generator, y_true, a, b, num_classes):
+    """A plain bootstrap of 1,000 resamples: which images are drawn, then the scores of each class, b minus a.
+
+    Returns:
+        Shape (1000, num_classes).
+    """
+    chosen = generator.integers(0, len(y_true), size=(1000, len(y_true)))
+    sides = [np.mean([count_f1(y_true[chosen], row[chosen], num_classes) for row in rows], axis=0) for rows in (a, b)]
+    # what it counts is what scikit-learn computes
+    for index in (0, 999):
+        drawn = chosen[index]
+        for side, rows in zip(sides, (a, b), strict=True):
+            expected = [f1_score(y_true[drawn], row[drawn], average=None) for row in rows]
+            assert side[index] == pytest.approx(np.mean(expected, axis=0))
+    return sides[1] - sides[0]
+
+
+def count_f1(y_true, predicted, num_classes):
+    """Each row's F1 score of each class, from how often both, the one or the other name it."""
+    scores = []
+    for label in range(num_classes):
+        is_true, is_named = y_true == label, predicted == label
+        scores.append(2 * (is_true & is_named).sum(axis=1) / (is_true.sum(axis=1) + is_named.sum(axis=1)))
+    return np.stack(scores, axis=1)
+
+
 def test_f1_intervals_equal_those_of_a_plain_bootstrap():
     generator = np.random.default_rng(4)
     y_true = generator.integers(0, 3, size=300)
     a, b = predict(generator, y_true, 1, 0.7, 3), predict(generator, y_true, 1, 0.8, 3)
     found = compute_f1_differences(y_true, a, b, 3, 0.9, num_resamples=4000)
-    plain = []
-    for _ in range(1000):
-        chosen = generator.integers(0, 300, size=300)
-        scores = [[f1_score(y_true[chosen], row[chosen], average=None) for row in rows] for rows in (a, b)]
-        plain.append(np.mean(scores[1], axis=0) - np.mean(scores[0], axis=0))
+    plain = resample_f1_differences(generator, y_true, a, b, 3)
     low, high = np.quantile(plain, [0.05, 0.95], axis=0)
     # the ends of both are random; their standard error is about 0.002
     assert [row.low for row in found] == pytest.approx(list(low), abs=0.009)
@@ -87,11 +109,7 @@ def test_with_several_seeds_f1_intervals_cover_them_too():
     a, b = predict(generator, y_true, 3, 0.7, 3), predict(generator, y_true, 4, 0.8, 3)
     found = compute_f1_differences(y_true, a, b, 3, 0.9, num_resamples=20_000)
     scores = [np.array([f1_score(y_true, row, average=None) for row in rows]) for rows in (a, b)]
-    resampled = []
-    for _ in range(1000):
-        chosen = generator.integers(0, 300, size=300)
-        sides = [[f1_score(y_true[chosen], row[chosen], average=None) for row in rows] for rows in (a, b)]
-        resampled.append(np.mean(sides[1], axis=0) - np.mean(sides[0], axis=0))
+    resampled = resample_f1_differences(generator, y_true, a, b, 3)
     parts = np.array([np.var(resampled, axis=0), *(side.var(axis=0, ddof=1) / len(side) for side in scores)])
     freedom = parts.sum(axis=0) ** 2 / (parts**2 / np.array([[299], [2], [3]])).sum(axis=0)
     half_width = stats.t.ppf(0.95, freedom) * np.sqrt(parts.sum(axis=0))

@@ -11,7 +11,7 @@ from synthetic_study import MODELS, build_inputs, digest_of
 
 @pytest.fixture(scope="module")
 def inputs():
-    return build_inputs(num_samples=2000, num_seeds=3)
+    return build_inputs(num_samples=300, num_seeds=3)
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def comparison(inputs):
 
 
 def recommend(comparison, model, tied):
-    accuracy, cost = comparison.recommendations
+    accuracy, cost, *_ = comparison.recommendations
     values = {"model": model, "accuracy": 0.9, "tied": tied, "as_good": []}
     return replace(comparison, recommendations=(replace(accuracy, values=values), cost))
 

@@ -20,7 +20,7 @@ HOSTILE_NAMES = ["a <b> & $c$", "_x", "class of a very long name indeed"]
 
 @pytest.fixture(scope="module")
 def comparison():
-    return build_comparison(**build_inputs(num_samples=500))
+    return build_comparison(**build_inputs(num_samples=300))
 
 
 def build_images(num_samples, channels=1):
@@ -33,8 +33,8 @@ def build_prob(predicted, num_classes=10):
     return prob
 
 
-def build_all(comparison):
-    """Yields every figure by name, built anew."""
+def build_stages_figures(comparison):
+    """Builds the figures of single stages by name."""
     labels = np.arange(40) % 10
     counts = np.array(comparison.models[0].counts)
     per_class = dict.fromkeys(CLASS_NAMES, 6000)
@@ -42,8 +42,11 @@ def build_all(comparison):
         "samples": figure_samples(build_images(40), labels, CLASS_NAMES, per_class, columns=4),
         "predictions": figure_predictions(build_images(9), labels[:9], build_prob(labels[1:10]), CLASS_NAMES),
         "confusion": figure_confusion(counts, CLASS_NAMES, normalized=False, title="LeNet"),
-        **f.build_report_figures(comparison, build_histories(), "en"),
     }
+
+
+def build_report_figures(comparison):
+    return f.build_report_figures(comparison, build_histories(), "en")
 
 
 def read_texts(figure):
@@ -51,10 +54,13 @@ def read_texts(figure):
     return [part.split("</text>")[0].split(">", 1)[1] for part in svg.split("<text")[1:]]
 
 
+# the report's figures as SVG are in its page: `test_the_same_comparison_gives_the_same_page`
+@pytest.mark.parametrize("build", [build_stages_figures, pytest.param(build_report_figures, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
-def test_same_data_give_the_same_bytes(comparison, tmp_path, suffix):
+def test_same_data_give_the_same_bytes(tmp_path, build, suffix):
+    comparison = build_comparison(**build_inputs(num_samples=300, models=("lenet", "resnet")))
     for turn in ("first", "second"):
-        for name, figure in build_all(comparison).items():
+        for name, figure in build(comparison).items():
             save_figure(figure, tmp_path / turn / f"{name}{suffix}")
     for path in sorted((tmp_path / "first").iterdir()):
         assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes(), path.name

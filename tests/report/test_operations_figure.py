@@ -1,8 +1,6 @@
 """What preprocess shows of the declared operations, and that data and figure come from the same list."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 from PIL import Image
@@ -11,6 +9,7 @@ from copied_study import copy_study
 from cotejo.report.figures.operations import figure_operations, list_steps
 from cotejo.report.style import save_figure
 from cotejo.schema.operations import parse_operations
+from warm import WarmProcess
 
 ENTRIES = [
     {"name": "resize", "height": 12, "width": 16, "interpolation": "nearest", "keep_aspect": True, "pad_value": 9},
@@ -66,7 +65,9 @@ def test_preprocess_applies_the_list_records_it_and_draws_it(tmp_path, environme
         declared = declared.replace(old, new, 1)
     (study / "params.yaml").write_text(declared, encoding="utf-8")
     for script in ("stages/download.py", "stages/preprocess.py"):
-        subprocess.run([sys.executable, script], cwd=study, env=environment, check=True)
+        process = WarmProcess([script], study, environment)
+        printed = process.communicate()
+        assert process.returncode == 0, printed
     described = json.loads((study / "data/processed/dataset.json").read_text())
     assert described["operations"] == [
         {"name": "resize", "height": 12, "width": 12, "interpolation": "cubic", "keep_aspect": True, "pad_value": 0}

@@ -17,7 +17,7 @@ from synthetic_study import build_histories, build_inputs
 
 @pytest.fixture(scope="module")
 def comparison():
-    return build_comparison(**build_inputs(num_samples=400, num_seeds=3))
+    return build_comparison(**build_inputs(num_samples=300, num_seeds=3))
 
 
 def read_lines(ax, marker):

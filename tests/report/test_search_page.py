@@ -6,7 +6,8 @@ from html.parser import HTMLParser
 import pytest
 
 from cotejo.data.splits import Dataset
-from cotejo.report.search_page import save_search_report
+from cotejo.report.figures.search import build_search_figures
+from cotejo.report.search_page import render_search_page, save_search_report
 from cotejo.report.search_verdict import list_warnings, say_luck, say_verdict
 from cotejo.report.wording import Wording
 from synthetic_search import CONFIRMATION, declare_search, write_search
@@ -38,11 +39,17 @@ class Page(HTMLParser):
         self.texts += [] if self.hidden else [data]
 
 
-def make_page(folder, num_trials=40, search=None, **summary):
-    search = search or declare_search(num_trials=num_trials)
-    write_search(folder / "in", num_trials, search, **summary)
+def make_page(folder):
+    search = declare_search()
+    write_search(folder / "in", search=search)
     save_search_report(search, folder / "in", folder / "in/times.json", FACTS, folder / "search.html", folder)
     return (folder / "search.html").read_text()
+
+
+def render_page(searched, *drawn):
+    """Renders the page with these figures only: each takes a moment to draw."""
+    figures = build_search_figures(searched) if drawn else {}
+    return render_search_page(searched, FACTS, {name: figures[name] for name in drawn})
 
 
 def read_text(html):
@@ -163,7 +170,10 @@ def test_the_table_of_values_shows_what_changes(html):
 
 
 def test_a_long_search_shows_its_best_trials_and_says_where_the_others_are(tmp_path):
-    html = make_page(tmp_path, num_trials=600)
+    searched = write_search(tmp_path, num_trials=600)
+    html = render_page(searched, *build_search_figures(searched))
+    assert html.count("<svg") == 6
+    assert len(html) < 2_000_000
     body = html.split("<tbody>")[2].split("</tbody>")[0]
     values = [float(value) for value in re.findall(r'data-v="(0\.\d+)">\d\d\.\d\d%', body)]
     states = re.findall(r"<td>(completed|pruned|failed)</td>", body)
@@ -173,14 +183,15 @@ def test_a_long_search_shows_its_best_trials_and_says_where_the_others_are(tmp_p
 
 
 def test_two_aims_have_a_figure_of_their_front(tmp_path):
-    html = make_page(tmp_path, search=declare_search(sampler="nsga2", pruner="none"))
+    searched = write_search(tmp_path, search=declare_search(sampler="nsga2", pruner="none"))
+    html = render_page(searched, "front")
     assert "Accuracy against arithmetic" in read_text(html)
     assert 'id="front-' in html
 
 
 def test_present_values_that_won_leave_nothing_to_apply(tmp_path):
     best = {"number": 0, "value": 0.9, "values": {"learning_rate": 1e-3}}
-    text = read_text(make_page(tmp_path, best=best, confirmation=None))
+    text = read_text(render_page(write_search(tmp_path, best=best, confirmation=None)))
     assert "The present values are the best found" in text
     assert "cotejo best --apply # " not in text
 

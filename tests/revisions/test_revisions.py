@@ -19,7 +19,7 @@ from statsmodels.stats.multitest import multipletests
 
 from copied_study import ROOT, Workplace
 from cotejo.cli import main
-from revised_study import make_revised_study
+from revised_study import copy_revised_study, run_all
 
 SAMPLE = ROOT / "docs/examples/report.yaml"
 
@@ -27,7 +27,7 @@ SAMPLE = ROOT / "docs/examples/report.yaml"
 @pytest.fixture(scope="module")
 def revised(tmp_path_factory, environment):
     """The study with its experiments; only to be read."""
-    return make_revised_study(tmp_path_factory.mktemp("revised") / "study", environment)
+    return copy_revised_study(tmp_path_factory.mktemp("revised") / "study", environment)
 
 
 @pytest.fixture
@@ -47,13 +47,16 @@ def predictions(revised, tmp_path_factory):
     """By revision and model, which seeds are right where; read as a person would: each revision checked out."""
     folder = tmp_path_factory.mktemp("checked") / "study"
     shutil.copytree(revised.folder, folder, symlinks=True)
-    place, found = Workplace(folder, revised.environment), {}
-    for name in ("main", "long", "slow_one", "pair"):
+    place, commands, found = Workplace(folder, revised.environment), [], {}
+    names = ("main", "long", "slow_one", "pair")
+    for name in names:
         commit = find_experiment(place, name) if name in ("long", "pair") else name
-        place.run("git", "checkout", "--quiet", "--force", commit)
-        place.run("dvc", "checkout", "--quiet", "--force", "reports/predictions")
+        commands += [f"git checkout --quiet --force {commit}", "dvc checkout --quiet --force reports/predictions",
+                     f"cp -r reports/predictions ../{name}"]  # fmt: skip
+    run_all(place, "\n".join(commands))
+    for name in names:
         for model in ("lenet", "resnet"):
-            with np.load(folder / f"reports/predictions/{model}.npz") as arrays:
+            with np.load(folder.with_name(name) / f"{model}.npz") as arrays:
                 found[name, model] = arrays["y_prob"].argmax(axis=-1) == arrays["y_true"]
     return found
 
@@ -76,6 +79,13 @@ def compare(place, *arguments, expected=0):
     assert said.count("\n") == bool(expected), said
     assert said.startswith("cotejo: ") == bool(expected)
     return said or out.getvalue()
+
+
+def set_remote(place, address, *settings, file=".dvc/config.local"):
+    """Writes what `dvc remote add --default store` does."""
+    core = "analytics = false\ncheck_update = false\nremote = store"
+    lines = ["[core]", core, "['remote \"store\"']", f"url = {address}", *settings]
+    (place.folder / file).write_text("\n".join(lines))
 
 
 def find(rows, **values):
@@ -328,7 +338,7 @@ def test_a_broken_lock_is_named_with_its_revision(changed, name, advice, content
 def test_a_remote_whose_plugin_is_missing_is_one_line_with_its_name(changed, address, plugin):
     if find_spec(plugin.replace("-", "_")):
         pytest.skip(f"{plugin} is installed")
-    changed.run("dvc", "remote", "add", "--local", "--default", "store", address)
+    set_remote(changed, address)
     assert "a revision that hasn't made it" in compare(changed, "bare", "main", expected=2)
     shutil.rmtree(changed.folder / ".dvc/cache")
     printed = compare(changed, "main", "slow_one", expected=2)
@@ -341,12 +351,12 @@ def test_a_remote_that_refuses_is_told_from_one_that_has_nothing(changed):
     for status, said in ((401, "the remote `store` can't be read: ClientResponseError: 401"), (404, "none. Run `dvc")):
         with serve(status) as port:
             address = f"http://127.0.0.1:{port}/x"
-            changed.run("dvc", "remote", "add", "--force", "--local", "--default", "store", address)
+            set_remote(changed, address)
             assert said in compare(changed, "main", "slow_one", expected=2)
     # nobody listens there any more
     printed = compare(changed, "main", "slow_one", expected=2)
     assert f"the remote `store` can't be read: ClientConnectorError: Cannot connect to host 127.0.0.1:{port}" in printed
-    changed.run("dvc", "remote", "modify", "--local", "store", "auth", "basic")
+    set_remote(changed, address, "auth = basic")
     assert "the remote can't be read: ConfigError: HTTP 'basic'" in compare(changed, "main", "slow_one", expected=2)
 
 
@@ -387,7 +397,7 @@ def test_it_never_imports_tensorflow(revised):
 
 
 def test_what_only_the_remote_holds_is_read_there(changed, tmp_path, compared):
-    changed.run("dvc", "remote", "add", "--local", "--default", "store", str(tmp_path / "store"))
+    set_remote(changed, tmp_path / "store")
     changed.run("dvc", "push", "--quiet", "--all-commits")
     shutil.rmtree(changed.folder / ".dvc/cache")
     assert json.loads(compare(changed, "main", "slow_one", "--json"))["contrasts"][1]["winner"] == "slow_one"
@@ -398,7 +408,7 @@ def test_the_sample_workflow_writes_the_report_and_what_the_pull_request_changes
     source, clone = tmp_path / "source", tmp_path / "clone"
     shutil.copytree(revised.folder, source, symlinks=True)
     origin = Workplace(source, revised.environment)
-    origin.run("dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
+    set_remote(origin, tmp_path / "store", file=".dvc/config")
     origin.run("git", "commit", "--quiet", "--all", "--message", "the remote")
     origin.run("git", "switch", "--quiet", "slow_one")
     origin.run("git", "merge", "--quiet", "--no-edit", "main")
