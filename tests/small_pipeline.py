@@ -8,6 +8,7 @@ from pathlib import Path
 import mlflow
 
 from copied_study import Workplace, copy_study
+from once import make_once
 
 PIPELINE = """
 stages:
@@ -129,3 +130,13 @@ def make_pipeline(folder: Path, environment: dict[str, str]) -> Pipeline:
     pipeline.run(*GIT, "add", "--all")
     pipeline.run(*GIT, "commit", "--quiet", "--message", "small pipeline")
     return pipeline
+
+
+def find_experiment(made: Pipeline) -> Pipeline:
+    """Returns the small pipeline after `dvc repro` and an experiment, two, of train; only to be read, or copied."""
+
+    def make(folder: Path) -> None:
+        command = ("dvc", "exp", "run", "-n", "two", "-S", "lenet.epochs=2")
+        made.copy(folder / "study").run(*command)
+
+    return Pipeline(make_once("small-experiment", make) / "study", made.environment)

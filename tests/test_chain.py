@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 
+from small_pipeline import find_experiment
+
 
 def test_a_files_chain_goes_from_the_data_to_the_file_and_is_whole(made):
     printed = made.run("cotejo", "lineage", "reports/page.html")
@@ -129,11 +131,10 @@ def test_a_sessions_run_lists_its_stages(made):
     assert all(made.find_run(name).info.run_id[:8] in printed for name in ("download", "train", "compare", "tally"))
 
 
-def test_an_experiment_is_traced_at_its_own_revision(pipeline):
-    before = (pipeline.folder / "params.yaml").read_text()
-    pipeline.run("dvc", "exp", "run", "-n", "two", "-S", "lenet.epochs=2")
+def test_an_experiment_is_traced_at_its_own_revision(made, tmp_path):
+    pipeline = find_experiment(made).copy(tmp_path / "study")
     train = pipeline.find_run("train").info.run_id
-    (pipeline.folder / "params.yaml").write_text(before)
+    shutil.copy(made.folder / "params.yaml", pipeline.folder)
     pipeline.run("dvc", "repro")  # as it was, from DVC's cache
     printed = pipeline.trace("two")
     assert printed.startswith("two, a DVC experiment: commit ")

@@ -170,8 +170,8 @@ def test_best_apply_refuses_a_value_that_the_schema_refuses(cotejo, study):
     assert sorted(path.name for path in study.glob(".params*")) == []
 
 
-def test_best_before_any_search_says_what_to_run(cotejo):
-    done = cotejo("best")
+def test_best_before_any_search_says_what_to_run(installed):
+    done = installed("best")
     assert done.returncode == 2
     assert "Run `dvc repro search` first." in done.stderr
 
@@ -191,8 +191,8 @@ def test_compare_says_what_it_can_be_asked(cotejo, arguments, said):
     assert "Traceback" not in done.stderr
 
 
-def test_compare_in_a_study_without_results_says_what_to_run(installed):
-    done = installed("compare", "workspace")
+def test_compare_in_a_study_without_results_says_what_to_run(cotejo):
+    done = cotejo("compare", "workspace")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("cotejo: workspace: expected reports/metrics/lenet.json in its dvc.lock.")
     assert done.stderr.endswith("Run `dvc repro evaluate`.\n")

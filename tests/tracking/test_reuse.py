@@ -8,7 +8,7 @@ import pytest
 
 from cotejo.tracking.reuse import link_reused, record_reused
 from once import make_once
-from small_pipeline import Pipeline
+from small_pipeline import Pipeline, find_experiment
 
 
 def find_parent(pipeline, run):
@@ -38,12 +38,11 @@ def sessions(made):
 
 
 def make_sessions(made, folder):
-    pipeline = made.copy(folder / "study")
-    ids, parents, linked = [find_ids(pipeline)], [], []
-    parents.append(find_parent(pipeline, pipeline.find_run("train")).info.run_id)
-    linked.append(link(pipeline))
-    before = (pipeline.folder / "params.yaml").read_text()
-    pipeline.run("dvc", "exp", "run", "-n", "two", "-S", "lenet.epochs=2")
+    first = made.copy(folder / "first")
+    ids, linked = [find_ids(first)], [link(first)]
+    parents = [find_parent(first, first.find_run("train")).info.run_id]
+    before = (first.folder / "params.yaml").read_text()
+    pipeline = find_experiment(made).copy(folder / "study")
     ids.append(find_ids(pipeline))
     parents.append(find_parent(pipeline, pipeline.find_run("train")).info.run_id)
     at_the_end = list_reused(pipeline.client.get_run(parents[1]))
