@@ -1,4 +1,8 @@
-"""A training that is killed: it goes on where it was, and ends with the bytes of one that wasn't."""
+"""A training that is killed: it goes on where it was, and ends with the bytes of one that wasn't.
+
+What nobody kills runs in new interpreters, and most of what is killed in forks of a warm one (see `warm.py`): their
+bytes are compared.
+"""
 
 import contextlib
 import hashlib
@@ -11,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,14 +25,17 @@ import pytest
 from ruamel.yaml import YAML
 
 from copied_study import prepare_study
+from once import make_once
+from warm import WarmProcess
 
 MODELS = {"train-lenet": "lenet", "train-resnet": "resnet", "transfer-learn": "transfer", "finetune": "finetune"}
 #: Random layers, callbacks with a state and an optimizer with one in each stage, on few images.
 SETTINGS = {
     "data": {"name": "digits"},
+    "preprocess": {"validation_fraction": 0.3, "test_fraction": 0.8},
     "base": {"seeds": [0, 1]},
     "lenet": {
-        "batch_size": 64, "epochs": 12, "dropout_rate": 0.2,
+        "input_size": 16, "batch_size": 64, "epochs": 12, "dropout_rate": 0.2,
         "optimizer": {"name": "sgd", "momentum": 0.9},
         "augmentation": {"translation": 0.1},
     },
@@ -66,17 +74,22 @@ def configure(folder: Path) -> None:
     yaml.dump(tree, params)
 
 
-def start(folder: Path, environment: dict[str, str], stage: str) -> subprocess.Popen:
+def start(folder: Path, environment: dict[str, str], stage: str) -> WarmProcess:
+    return WarmProcess(STAGES[stage], folder, environment)
+
+
+def start_interpreter(folder: Path, environment: dict[str, str], stage: str) -> subprocess.Popen:
+    """Does what `start` does, with an interpreter of its own."""
     command = [sys.executable, *STAGES[stage]]
     return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
 
 
-def finish(process: subprocess.Popen) -> Ended:
+def finish(process: WarmProcess | subprocess.Popen) -> Ended:
     _, stderr = process.communicate(timeout=300)
     return Ended(process.returncode, stderr)
 
 
-def wait_for_epoch(process: subprocess.Popen, count: int = 1) -> str:
+def wait_for_epoch(process: WarmProcess | subprocess.Popen, count: int = 1) -> str:
     """Reads stderr until so many epochs have been reported."""
     said = io.StringIO()
     for line in process.stderr:
@@ -93,26 +106,35 @@ def digest_outputs(folder: Path, stage: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory, environment):
+def prepared(environment):
     """A study with its data, in which nobody has trained."""
-    return prepare_study(tmp_path_factory.mktemp("prepared") / "study", environment, configure)
+
+    def make(folder: Path) -> None:
+        prepare_study(folder / "study", environment, configure)
+
+    return make_once("kills-prepared", make) / "study"
 
 
 @pytest.fixture(scope="module")
-def whole(prepared, tmp_path_factory, environment):
-    """Returns a study in which a stage, and what it starts from, has run without a kill."""
-    folder = tmp_path_factory.mktemp("whole") / "study"
-    shutil.copytree(prepared, folder)
+def whole(prepared, environment):
+    """Returns a study in which a stage has run without a kill, in an interpreter of its own."""
+
+    def make(stage: str, folder: Path) -> None:
+        study = shutil.copytree(prepared, folder / "study")
+        if stage == "finetune":
+            copy_transfer(run("transfer-learn"), study)
+        ended = finish(start_interpreter(study, environment, stage))
+        assert ended.code == 0, ended.stderr
 
     def run(stage: str) -> Path:
-        if not (folder / "models" / MODELS[stage]).exists():
-            if stage == "finetune":
-                run("transfer-learn")
-            ended = finish(start(folder, environment, stage))
-            assert ended.code == 0, ended.stderr
-        return folder
+        return make_once(f"kills-whole-{stage}", partial(make, stage)) / "study"
 
     return run
+
+
+def copy_transfer(source: Path, target: Path) -> None:
+    """Copies the models that finetune starts from."""
+    shutil.copytree(source / "models/transfer", target / "models/transfer")
 
 
 @pytest.fixture
@@ -147,9 +169,11 @@ def test_a_killed_stage_says_where_it_goes_on_and_ends_with_the_same_bytes(study
     wait_for_epoch(process, 3)
     process.kill()
     process.communicate()
+    last = read_epoch(list_checkpoints(study)[0])
+    assert last >= 3
     ended = finish(start(study, environment, "train-lenet"))
     assert ended.code == 0, ended.stderr
-    assert re.search(r"train-lenet seed 0 goes on from epoch [45]: found the checkpoint of epoch [34]", ended.stderr)
+    assert f"train-lenet seed 0 goes on from epoch {last + 1}: found the checkpoint of epoch {last}\n" in ended.stderr
     assert "train-lenet seed 0  epoch 3/" not in ended.stderr
     assert digest_outputs(study, "train-lenet") == digest_outputs(whole("train-lenet"), "train-lenet")
     (folder,) = (study / ".cotejo/checkpoints").iterdir()
@@ -157,7 +181,11 @@ def test_a_killed_stage_says_where_it_goes_on_and_ends_with_the_same_bytes(study
     check_tracked(study, "train-lenet", ended.stderr)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
+    ids=["SIGTERM", "SIGINT"],
+)
 def test_a_stopped_stage_has_its_last_epoch_and_a_killed_run_and_goes_on(study, whole, environment, number, code):
     process = start(study, environment, "train-lenet")
     wait_for_epoch(process, 2)
@@ -189,17 +217,23 @@ def wait_for_both_seeds(process: subprocess.Popen) -> None:
     raise AssertionError(f"the process ended when it had reported epochs of {seen} only")
 
 
-def test_seeds_side_by_side_whose_trainers_are_killed_end_with_the_same_bytes(study, whole, environment):
+@pytest.mark.slow
+def test_seeds_side_by_side_whose_trainers_are_killed_end_with_the_same_bytes(study, tmp_path, environment):
     params = study / "params.yaml"
+    # so many that neither seed ends before the other one has begun
+    params.write_text(params.read_text().replace("epochs: 12 ", "epochs: 60 ", 1))
+    whole = shutil.copytree(study, tmp_path / "whole")
+    ended = finish(start(whole, environment, "train-lenet"))
+    assert ended.code == 0, ended.stderr
     params.write_text(params.read_text().replace("workers: 0 ", "workers: 2 "))
-    process = start(study, environment, "train-lenet")
+    process = start_interpreter(study, environment, "train-lenet")
     wait_for_both_seeds(process)
     for trainer in find_trainers(process):  # both: a seed may start so late that the other one has ended
         trainer.kill()
     ended = finish(process)
     assert ended.code == 0, ended.stderr
     assert re.search(r"train-lenet seed [01] goes on from epoch \d+: found the checkpoint", ended.stderr)
-    assert digest_outputs(study, "train-lenet") == digest_outputs(whole("train-lenet"), "train-lenet")
+    assert digest_outputs(study, "train-lenet") == digest_outputs(whole, "train-lenet")
     check_tracked(study, "train-lenet", ended.stderr)
 
 
@@ -209,7 +243,16 @@ def interrupt(folder: Path, environment: dict[str, str], num_epochs: int) -> lis
     wait_for_epoch(process, num_epochs)
     process.kill()
     process.communicate()
+    return list_checkpoints(folder)
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Lists the checkpoints of train-lenet's first seed, the last one first."""
     return sorted(folder.glob(".cotejo/checkpoints/train-lenet-*/seed-0/epoch-*.ckpt"), reverse=True)
+
+
+def read_epoch(checkpoint: Path) -> int:
+    return int(checkpoint.stem.removeprefix("epoch-"))
 
 
 def damage_half(file: Path) -> None:
@@ -230,7 +273,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_serves(study, whole, e
     damage(last)
     ended = finish(start(study, environment, "train-lenet"))
     assert f"{last.relative_to(study)} can't be gone on from" in ended.stderr
-    assert f"found the checkpoint of epoch {int(before.stem.removeprefix('epoch-'))}" in ended.stderr
+    assert f"found the checkpoint of epoch {read_epoch(before)}" in ended.stderr
     assert digest_outputs(study, "train-lenet") == digest_outputs(whole("train-lenet"), "train-lenet")
 
 
@@ -270,7 +313,7 @@ def test_kills_at_random_moments_change_no_byte(stage, prepared, whole, tmp_path
     def begin(number: int) -> Path:
         folder = shutil.copytree(prepared, tmp_path / str(number))
         if stage == "finetune":
-            shutil.copytree(whole("transfer-learn") / "models/transfer", folder / "models/transfer")
+            copy_transfer(whole("transfer-learn"), folder)
         return folder
 
     moments = random.Random(stage)  # noqa: S311 - moments, not secrets
