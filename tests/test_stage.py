@@ -113,6 +113,7 @@ def test_a_fault_of_ours_shows_its_traceback(start, folder):
 
 
 def test_an_output_that_fails_half_way_leaves_nothing_and_keeps_the_old(start, folder):
+    switch_tracking_off(folder)
     (folder / "models/x").mkdir(parents=True)
     (folder / "models/x/old").write_text("old")
     process = start('with stage.output("models/x") as f: (f / "new").write_text("1"); raise DataError("no")')
@@ -121,7 +122,8 @@ def test_an_output_that_fails_half_way_leaves_nothing_and_keeps_the_old(start, f
     assert [path.name for path in (folder / "models/x").iterdir()] == ["old"]
 
 
-def test_an_undeclared_section_is_refused(start):
+def test_an_undeclared_section_is_refused(start, folder):
+    switch_tracking_off(folder)
     process = start("stage.params.lenet")
     _, stderr = process.communicate()
     assert process.returncode == 2

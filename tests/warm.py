@@ -24,10 +24,11 @@ TESTS = Path(__file__).parent
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 CONTEXT = multiprocessing.get_context("forkserver")
-#: What a stage imports that isn't Cotejo's and takes its time.
-CONTEXT.set_forkserver_preload(
-    ["tensorflow", "keras", "mlflow", "alembic.command", "sklearn.metrics", "pandas", "optuna", "distributed"]
-)
+#: What a stage imports that isn't Cotejo's and takes its time; MLflow imports the second line only to open a database.
+CONTEXT.set_forkserver_preload([
+    "tensorflow", "keras", "mlflow", "sklearn.metrics", "pandas", "optuna", "distributed", "ruamel.yaml", "filelock",
+    "mlflow.store.tracking.sqlalchemy_workspace_store", "alembic.command", "alembic.migration",
+])  # fmt: skip
 
 
 class WarmProcess:
