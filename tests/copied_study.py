@@ -3,16 +3,17 @@
 import compileall
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import mlflow
 import pytest
 
 from command import run_cotejo
 from cotejo.tracking.mlflow_client import Delivery
 from once import make_once
+from warm import WarmProcess
 
 ROOT = Path(__file__).parents[1]
 #: What a study's folder needs; tests never work in the repository itself.
@@ -24,9 +25,10 @@ TINY = {
     "data.name": "digits",
     "lenet.epochs": "3",
     "lenet.batch_size": "32",
+    "resnet.architecture": "basic_cnn",
     "resnet.epochs": "1",
     "resnet.batch_size": "32",
-    "resnet.input_size": "8",
+    "resnet.input_size": "10",
     "transfer.weights": "random",
     "transfer.input_size": "32",
     "transfer.epochs": "2",
@@ -34,7 +36,11 @@ TINY = {
     "finetune.unfreeze": "6",
     "evaluate.corruption_samples": "100",
     "evaluate.latency_rounds": "20",
+    "evaluate.grid_size": "4",
+    "evaluate.gallery_size": "2",
     "search.num_trials": "2",
+    "search.parallel_trials": "1",
+    "search.pruner": "none",
     "search.epochs": "2",
     "search.confirm_seeds": "[]",
 }
@@ -83,6 +89,7 @@ def _make_database(folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         assert Delivery(folder, folder, timeout_s=60).client.search_experiments()
+        mlflow.set_tracking_uri(None)  # which is in the environment too
 
 
 def prepare_study(target: Path, environment: dict[str, str], configure: Callable[[Path], None]) -> Path:
@@ -96,7 +103,9 @@ def prepare_study(target: Path, environment: dict[str, str], configure: Callable
     copy_study(target)
     configure(target)
     for script in ("stages/download.py", "stages/preprocess.py"):
-        subprocess.run([sys.executable, script], cwd=target, env=environment, check=True)
+        process = WarmProcess([script], target, environment)
+        printed = process.communicate()
+        assert process.returncode == 0, printed
     for leftover in (".cotejo", "mlruns"):
         shutil.rmtree(target / leftover)
     copy_database(target)

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.slow
 NAMES = ("0 zéro", "1 – uno", "2 & två", "3 drei!", "4 (yon)", "5 «пять»", "6 #six", "7 % sept", "8 '八'", "9 $nueve")
 DECLARED = {
     **TINY,
+    "resnet.architecture": "resnet_small",
     "data.name": "directory",
     "data.path": "my digits",
     "preprocess.operations": "[{name: resize, height: 16, width: 16, interpolation: cubic, keep_aspect: true,"
