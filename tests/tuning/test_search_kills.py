@@ -20,19 +20,24 @@ import pytest
 from ruamel.yaml import YAML
 
 from copied_study import prepare_study
+from once import make_once
+from warm import WarmProcess
+from warm_workers import start_warm_driver
 
 #: Every file of the search without a clock in it.
 FILES = ("trials.csv", "best_params.yaml", "summary.json", "curves.csv")
 #: With a weight decay of 10, the highest learning rates diverge; of the second batch, the pruner stops some. The
 #: third is what a Gaussian process proposes, as in the study.
 SEARCH = {
-    "num_trials": 12, "epochs": 3, "sampler": "gp", "pruner": "successive_halving", "parallel_trials": 4, "seed": 0,
+    "num_trials": 10, "epochs": 3, "sampler": "gp", "pruner": "successive_halving", "parallel_trials": 4, "seed": 0,
     "confirm_seeds": [7, 8],
     "space": {
         "learning_rate": {"type": "float", "low": 1e-4, "high": 10.0, "log": True},
         "batch_size": {"type": "choice", "choices": [64, 128]},
     },
 }  # fmt: skip
+#: A shorter one, without a Gaussian process and trainings that confirm, for the tests that aren't slow.
+SHORT = {"num_trials": 6, "confirm_seeds": []}
 STATES = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
 
 
@@ -43,11 +48,8 @@ class Ended(NamedTuple):
     said: str
 
 
-class Whole(NamedTuple):
-    """A study that nobody has disturbed, and the seconds until the first checkpoint of its search."""
-
-    folder: Path
-    start_s: float
+#: A running search: a new interpreter, or one that was forked.
+Driver = subprocess.Popen | WarmProcess
 
 
 def configure(folder: Path, **changes: object) -> None:
@@ -56,7 +58,8 @@ def configure(folder: Path, **changes: object) -> None:
     tree = yaml.load(path)
     tree["data"]["name"] = "digits"
     tree["transfer"]["weights"] = "random"
-    tree["lenet"].update(input_size=16, batch_size=64, learning_rate=2e-3)
+    # of few layers: building TensorFlow's graph takes longer than the training
+    tree["lenet"].update(architecture="basic_cnn", input_size=10, batch_size=64, learning_rate=2e-3)
     tree["lenet"]["optimizer"]["weight_decay"] = 10.0
     tree["search"].update({**SEARCH, **changes})
     yaml.dump(tree, path)
@@ -67,15 +70,24 @@ def set_workers(folder: Path, workers: int) -> None:
     path.write_text(re.sub(r"^  workers: \d+", f"  workers: {workers}", path.read_text(), flags=re.MULTILINE))
 
 
-def start(folder: Path, environment: dict[str, str]) -> subprocess.Popen:
-    """Starts the search, with what it says in a file, where a kill of the driver leaves it."""
+def start(folder: Path, environment: dict[str, str], *, is_warm: bool = True) -> Driver:
+    """Starts the search, with what it says in a file, where a kill of the driver leaves it.
+
+    Args:
+        folder: The study's.
+        environment: The driver's.
+        is_warm: Whether driver, workers and trainers are forked, which saves ten seconds; else each of them is a new
+            interpreter.
+    """
     with (folder / "said.log").open("w") as log:
+        if is_warm:
+            return start_warm_driver(folder, environment, log, "stages/search.py", "lenet")
         return subprocess.Popen(
             [sys.executable, "stages/search.py", "lenet"], cwd=folder, env=environment, stdout=log, stderr=log
         )
 
 
-def finish(process: subprocess.Popen, folder: Path) -> Ended:
+def finish(process: Driver, folder: Path) -> Ended:
     code = process.wait(timeout=300)
     return Ended(code, (folder / "said.log").read_text())
 
@@ -90,19 +102,31 @@ def read_files(folder: Path) -> dict[str, bytes]:
     return {name: (folder / "reports/search" / name).read_bytes() for name in FILES}
 
 
-def list_workers(driver: subprocess.Popen) -> list[psutil.Process]:
-    """Lists dask's workers, each of which has a process below it that trains."""
-    workers = []
-    for process in psutil.Process(driver.pid).children(recursive=True):
+def list_processes(driver: Driver, folder: Path) -> list[psutil.Process]:
+    """Lists the processes of a search beside its driver: workers, trainers, and multiprocessing's own."""
+    processes = []
+    for process in psutil.process_iter():
         try:
-            if "spawn_main" in " ".join(process.cmdline()):
-                workers.append(process)
+            if process.pid != driver.pid and process.cwd() == str(folder):
+                processes.append(process)
         except psutil.Error:  # it has gone
             continue
-    return workers
+    return processes
 
 
-def wait_until(condition: Callable[[], object], process: subprocess.Popen, folder: Path) -> None:
+def list_workers(driver: Driver, folder: Path) -> list[psutil.Process]:
+    """Lists dask's workers with a process below them that trains: a death while dask starts them ends the search."""
+    return [process for process in list_processes(driver, folder) if list_children(process)]
+
+
+def list_children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children()
+    except psutil.Error:
+        return []
+
+
+def wait_until(condition: Callable[[], object], process: Driver, folder: Path) -> None:
     """Waits until something is so, while the search is running."""
     deadline = time.monotonic() + 120
     while not condition():
@@ -125,33 +149,49 @@ def have_gone(processes: list[psutil.Process], within_s: float) -> bool:
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory, environment):
-    """A study with its data, in which nothing has been searched."""
-    return prepare_study(tmp_path_factory.mktemp("prepared") / "study", environment, configure)
+def prepared(environment):
+    """A study with its data, in which nothing has been searched; only to be copied."""
+    folder = make_once("searched-study", lambda folder: prepare_study(folder / "study", environment, configure))
+    return folder / "study"
+
+
+def make_whole(name: str, prepared: Path, environment: dict[str, str], **changes: object) -> Path:
+    """Returns the study after a search by two workers that nobody has disturbed; only to be read."""
+
+    def make(target: Path) -> None:
+        folder = copy_study(prepared, target / "study", **changes)
+        search_whole(folder, environment)
+        trials = (folder / "reports/search/trials.csv").read_text()
+        assert all(state in trials for state in STATES), f"the tests need each state: {trials}"
+
+    return make_once(name, make) / "study"
+
+
+def copy_study(prepared: Path, target: Path, **changes: object) -> Path:
+    """Copies the study, to search in it with two workers."""
+    shutil.copytree(prepared, target)
+    subprocess.run(["git", "checkout", "--quiet", "params.yaml"], cwd=target, check=True)  # as it was declared
+    configure(target, **changes)
+    set_workers(target, 2)
+    return target
 
 
 @pytest.fixture(scope="module")
-def whole(prepared, tmp_path_factory, environment):
-    """The study after a search by two workers that nobody has disturbed."""
-    folder = shutil.copytree(prepared, tmp_path_factory.mktemp("whole") / "study")
-    set_workers(folder, 2)
-    began_s = time.monotonic()
-    process = start(folder, environment)
-    wait_until(lambda: list_checkpoints(folder), process, folder)
-    start_s = time.monotonic() - began_s
-    ended = finish(process, folder)
-    assert ended.code == 0, ended.said
-    trials = (folder / "reports/search/trials.csv").read_text()
-    assert all(state in trials for state in STATES), f"the tests need each state: {trials}"
-    return Whole(folder, start_s)
+def whole(prepared, environment):
+    """The study after an undisturbed search; only to be read."""
+    return make_whole("whole-search", prepared, environment)
+
+
+@pytest.fixture(scope="module")
+def whole_short(prepared, environment):
+    """The same of the short search."""
+    return make_whole("whole-short-search", prepared, environment, **SHORT)
 
 
 @pytest.fixture
 def study(prepared, tmp_path):
-    """A study with its data, to search in with two workers."""
-    folder = shutil.copytree(prepared, tmp_path / "study")
-    set_workers(folder, 2)
-    return folder
+    """A study to search in."""
+    return copy_study(prepared, tmp_path / "study")
 
 
 def find_trials(folder: Path) -> dict[str, list[mlflow.entities.Run]]:
@@ -184,39 +224,45 @@ def check_tracked(folder: Path) -> None:
         assert (parent.data.tags["mlflow.runName"], parent.info.status) == ("search", "FINISHED")
 
 
-def test_mlflow_has_a_run_of_each_trial_with_its_true_state(whole):
-    check_tracked(whole.folder)
-    trials = find_trials(whole.folder)
+def test_mlflow_has_a_run_of_each_trial_with_its_true_state(whole_short):
+    check_tracked(whole_short)
+    trials = find_trials(whole_short)
     failed = [runs[0] for runs in trials.values() if runs[0].data.tags["trial_state"] == "FAIL"]
     assert all("expected a finite training loss. Received: " in run.data.tags["error"] for run in failed)
-    assert len({run.data.params["seed"] for (run,) in trials.values()}) == 12
+    assert len({run.data.params["seed"] for (run,) in trials.values()}) == 6
     present = {("epochs", "3"), ("learning_rate", "0.002"), ("batch_size", "64")}
     assert trials["trial 0"][0].data.params.items() >= present
     assert {len(run.data.params) for (run,) in trials.values()} == {4}
 
 
+@pytest.mark.slow
 def test_one_worker_writes_the_same_bytes(study, whole, environment):
     set_workers(study, 1)
     search_whole(study, environment)
-    assert read_files(study) == read_files(whole.folder)
+    assert read_files(study) == read_files(whole)
     check_tracked(study)
 
 
+@pytest.mark.slow
 def test_four_workers_of_which_one_is_killed_write_the_same_bytes(study, whole, environment):
     set_workers(study, 4)
-    process = start(study, environment)
+    process = start(study, environment, is_warm=False)
     wait_until(lambda: list_checkpoints(study), process, study)
-    random.Random(0).choice(list_workers(process)).kill()  # noqa: S311 - no secret
+    random.Random(0).choice(list_workers(process, study)).kill()  # noqa: S311 - no secret
     ended = finish(process, study)
     assert ended.code == 0, ended.said
-    assert read_files(study) == read_files(whole.folder)
+    assert read_files(study) == read_files(whole)
     check_tracked(study)
 
 
-def test_a_search_that_was_stopped_and_then_killed_leaves_no_process_and_changes_no_byte(study, whole, environment):
+def test_a_search_that_was_stopped_and_then_killed_leaves_no_process_and_changes_no_byte(
+    prepared, tmp_path, whole_short, environment
+):
+    study = copy_study(prepared, tmp_path / "study", **SHORT)
     process = start(study, environment)
     wait_until(lambda: list_checkpoints(study), process, study)
-    workers = psutil.Process(process.pid).children(recursive=True)
+    workers = list_processes(process, study)
+    assert len(workers) >= 3, "two workers, and a trainer at least"
     began_s = time.monotonic()
     process.send_signal(signal.SIGTERM)
     ended = finish(process, study)
@@ -228,16 +274,20 @@ def test_a_search_that_was_stopped_and_then_killed_leaves_no_process_and_changes
 
     dates = {path: path.stat().st_mtime_ns for path in list_checkpoints(study)}
     process = start(study, environment)
+    wait_until(lambda: len(list_workers(process, study)) == 2, process, study)
+    list_workers(process, study)[0].kill()
     wait_until(lambda: count_ended(study) >= 4, process, study)  # the first batch
     # an epoch that had ended isn't trained anew
     assert all(path.stat().st_mtime_ns == date for path, date in dates.items() if path.exists())
-    workers = psutil.Process(process.pid).children(recursive=True)
+    workers = list_processes(process, study)
+    assert len(workers) >= 3
     process.kill()
     process.wait()
     assert have_gone(workers, within_s=10)
 
+    set_workers(study, 1)
     search_whole(study, environment)
-    assert read_files(study) == read_files(whole.folder)
+    assert read_files(study) == read_files(whole_short)
     check_tracked(study)
 
 
@@ -245,18 +295,18 @@ def test_a_search_that_was_stopped_and_then_killed_leaves_no_process_and_changes
 @pytest.mark.timeout(1800)
 def test_kills_at_random_moments_change_no_byte(prepared, whole, tmp_path, environment):
     """At least 20 kills of workers, drivers and both, at moments from a search's start to its end."""
-    expected = read_files(whole.folder)
+    expected = read_files(whole)
+    start_s = measure_start_s(copy_study(prepared, tmp_path / "started"), environment)
     moments = random.Random("search")  # noqa: S311 - moments, not secrets
     kills: Counter[str] = Counter()
     ends = 0
     while sum(kills.values()) < 21 or ends == 0:
-        folder = shutil.copytree(prepared, tmp_path / str(ends))
-        set_workers(folder, 2)
+        folder = copy_study(prepared, tmp_path / str(ends))
         process = start(folder, environment)
-        while (code := wait_a_little(process, whole.start_s * moments.uniform(0.2, 1.6))) != 0:
+        while (code := wait_a_little(process, start_s * moments.uniform(0.2, 1.6))) != 0:
             assert code in (None, -signal.SIGKILL), (folder / "said.log").read_text()
             if code is None and sum(kills.values()) < 21:
-                kills[kill_some(process, moments)] += 1
+                kills[kill_some(process, folder, moments)] += 1
             if process.poll() is not None:
                 process = start(folder, environment)
         ends += 1
@@ -266,21 +316,32 @@ def test_kills_at_random_moments_change_no_byte(prepared, whole, tmp_path, envir
     assert len(kills) == 3
 
 
-def wait_a_little(process: subprocess.Popen, seconds: float) -> int | None:
+def measure_start_s(folder: Path, environment: dict[str, str]) -> float:
+    """Returns the seconds until a search has its first checkpoint."""
+    began_s = time.monotonic()
+    process = start(folder, environment)
+    wait_until(lambda: list_checkpoints(folder), process, folder)
+    start_s = time.monotonic() - began_s
+    process.kill()
+    process.wait()
+    return start_s
+
+
+def wait_a_little(process: Driver, seconds: float) -> int | None:
     try:
         return process.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
         return None
 
 
-def kill_some(driver: subprocess.Popen, moments: random.Random) -> str:
+def kill_some(driver: Driver, folder: Path, moments: random.Random) -> str:
     """Kills a worker, the driver, or both; returns which."""
-    workers = list_workers(driver)
+    workers = list_workers(driver, folder)
     which = moments.choice(["worker", "driver", "both"]) if workers else "driver"
     if which != "driver":
         moments.choice(workers).kill()
     if which != "worker":
-        below = psutil.Process(driver.pid).children(recursive=True)
+        below = list_processes(driver, folder)
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
         assert have_gone(below, within_s=10)

@@ -100,6 +100,7 @@ def test_what_is_not_searched_is_what_otherwise_says_or_stays_as_declared():
 
 
 @given(spaces(is_grid=False), st.integers(0, 2**32 - 1), st.integers(0, 1000))
+@settings(max_examples=60)
 def test_settling_changes_no_searched_value_and_settles_all(space, seed, number):
     values = draw_quasi_random(space, seed, number)
     settled = settle(values, space)
@@ -142,7 +143,7 @@ def test_true_is_no_one():
 
 
 @given(spaces(is_grid=True))
-@settings(max_examples=200)
+@settings(max_examples=60)
 def test_a_grid_has_every_combination_that_its_conditions_leave_once(space):
     grid = list_grid(space)
     every = [dict(zip(space, point, strict=True)) for point in itertools.product(*(d.points for d in space.values()))]
@@ -168,6 +169,7 @@ def test_a_grids_steps_are_the_numbers_that_a_user_would_write_down():
 
 
 @given(spaces(is_grid=False), st.integers(0, 2**32 - 1), st.integers(0, 1000))
+@settings(max_examples=60)
 def test_a_quasi_random_point_is_within_the_space_and_the_same_again(space, seed, number):
     values = draw_quasi_random(space, seed, number)
     assert draw_quasi_random(space, seed, number) == values
@@ -179,6 +181,7 @@ def test_a_quasi_random_point_is_within_the_space_and_the_same_again(space, seed
 
 
 @given(spaces(is_grid=False), st.integers(0, 2**32 - 1))
+@settings(max_examples=60)
 def test_a_point_is_found_again_from_its_values(space, seed):
     resting = np.full(len(space), 0.25)
     values = place(np.random.default_rng(seed).random(len(space)), space)

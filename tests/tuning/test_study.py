@@ -10,6 +10,7 @@ import pytest
 from cheap_search import GRID, LENET, PRESENT, SPACE, declare_search, end, end_each, run_batch_of
 from cotejo.errors import ModelError
 from cotejo.params import override_group
+from cotejo.tuning import gaussian
 from cotejo.tuning.study import (
     compute_importances,
     find_best,
@@ -38,14 +39,44 @@ def search_whole(search, journal, present=PRESENT):
     return tabulate_trials(run_study(search, present, run_batch_of(search), journal).study, search, present).to_csv()
 
 
-@pytest.mark.parametrize("parallel_trials", [1, 3, 4])
+def remember(function, describe):
+    """Returns a function that computes once what is asked of it again and again.
+
+    Args:
+        function: Depends on its arguments alone.
+        describe: Of these arguments, all that the result depends on.
+    """
+    results = {}
+
+    def recall(*arguments):
+        key = describe(*arguments)
+        if key not in results:
+            results[key] = function(*arguments)
+        return results[key]
+
+    return recall
+
+
+def describe_fit(search, trials, seed):
+    """Returns all of the trials but their dates and Optuna's numbers for them."""
+    kept = ("number", "state", "values", "params", "distributions", "intermediate_values", "user_attrs", "system_attrs")
+    return search.model_dump_json(), repr([[getattr(trial, name) for name in kept] for trial in trials]), seed
+
+
+@pytest.mark.parametrize(
+    "parallel_trials", [pytest.param(1, marks=pytest.mark.slow), 3, pytest.param(4, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(("sampler", "pruner"), KINDS)
 def test_a_study_killed_between_or_within_any_two_records_has_the_same_trials(
-    tmp_path, sampler, pruner, parallel_trials
+    tmp_path, monkeypatch, sampler, pruner, parallel_trials
 ):
     search = declare_search(sampler=sampler, pruner=pruner, parallel_trials=parallel_trials)
     expected = search_whole(search, tmp_path / "whole.log")
     assert search_whole(search, tmp_path / "again.log") == expected
+    # each study that was killed asks the Gaussian process what the whole one did, which takes it long
+    monkeypatch.setattr(gaussian, "fit", remember(gaussian.fit, describe_fit))
+    describe_proposal = lambda model, running, seed: (id(model), repr(running), seed)  # noqa: E731
+    monkeypatch.setattr(gaussian, "propose", remember(gaussian.propose, describe_proposal))
     lines = (tmp_path / "whole.log").read_bytes().splitlines(keepends=True)
     assert len(lines) == 1 + expected.count("\n") - 1, "one of the study, and one of each trial"
     for kept in range(len(lines)):
