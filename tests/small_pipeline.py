@@ -6,8 +6,11 @@ import textwrap
 from pathlib import Path
 
 import mlflow
+import pytest
 
 from copied_study import Workplace, copy_study
+from cotejo.tracking.mlflow_client import Delivery
+from cotejo.tracking.sync import send_left
 from once import make_once
 
 PIPELINE = """
@@ -98,6 +101,15 @@ class Pipeline(Workplace):
         """Returns the same, with all that has been made, in a folder of its own."""
         shutil.copytree(self.folder, target, symlinks=True)
         return Pipeline(target, self.environment)
+
+    def send_left(self) -> None:
+        """Sends MLflow what it hasn't got, as the next stage would."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+            state = self.folder / ".cotejo"
+            *_, last = send_left(state / "journal", Delivery(self.folder, state, timeout_s=60))
+            assert last.endswith("nothing left")
+            mlflow.set_tracking_uri(None)  # which is in the environment too
 
     @property
     def client(self) -> mlflow.MlflowClient:
