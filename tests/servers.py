@@ -39,7 +39,7 @@ class Postgres:
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Returns the rows that PostgreSQL answers."""
-        with psycopg.connect(self.uri.replace("+psycopg", ""), connect_timeout=2) as connection:
+        with psycopg.connect(self.uri.replace("+psycopg", ""), connect_timeout=20) as connection:
             return connection.execute(sql).fetchall()
 
 

@@ -1,14 +1,14 @@
 """A team's server, PostgreSQL behind MLflow's own: what four stages record at once arrives once, kill or no kill."""
 
-import subprocess
-import sys
 import textwrap
 import time
 
 import mlflow
 import pytest
 
+from command import run_cotejo
 from servers import MlflowServer, start_postgres
+from warm import WarmProcess
 
 pytestmark = pytest.mark.server
 
@@ -61,18 +61,13 @@ def server(postgres, tmp_path, environment):
 @pytest.fixture
 def writers(study, server, environment):
     """Four stages of one `dvc repro` that train at once."""
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", WRITER, name, str(EPOCHS), str(EPOCH_S)],
-            cwd=study, env={**environment, "MLFLOW_TRACKING_URI": server.uri}, stderr=subprocess.PIPE, text=True,
-        )
-        for name in NAMES
-    ]  # fmt: skip
+    (study / "writer.py").write_text(WRITER)
+    variables = {**environment, "MLFLOW_TRACKING_URI": server.uri}
+    processes = [WarmProcess(["writer.py", name, str(EPOCHS), str(EPOCH_S)], study, variables) for name in NAMES]
     yield processes
     for process in processes:
         process.kill()
-        process.wait()
-        process.stderr.close()
+        process.communicate()
 
 
 def are_training(writers):
@@ -86,8 +81,8 @@ def wait_for_metrics(postgres, number, writers):
 
 
 def sync(study, server, environment):
-    variables = {**environment, "MLFLOW_TRACKING_URI": server.uri}
-    done = subprocess.run(["cotejo", "sync"], cwd=study, env=variables, stdout=subprocess.PIPE, text=True, check=True)
+    done = run_cotejo("sync", cwd=study, env={**environment, "MLFLOW_TRACKING_URI": server.uri})
+    assert (done.returncode, done.stderr) == (0, "")
     assert "nothing left" in done.stdout
 
 
