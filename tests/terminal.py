@@ -51,13 +51,19 @@ def watch(text):
 
 def run_on_terminal(command, environment, cwd, columns):
     """Returns what a terminal of so many columns shows of a command, from the line `begins` on."""
+    return watch_process(lambda log: subprocess.Popen(command, cwd=cwd, env=environment, stderr=log), columns)
+
+
+def watch_process(start, columns):
+    """Does what `run_on_terminal` does for the process that a function starts, which writes to the file it is given."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, columns))
-    with subprocess.Popen(command, cwd=cwd, env=environment, stderr=theirs) as process:
-        os.close(theirs)
-        written = bytearray()
-        while chunk := _read(ours):
-            written += chunk
+    with open(theirs, "w") as log:  # noqa: PTH123 - a descriptor
+        process = start(log)
+    written = bytearray()
+    while chunk := _read(ours):
+        written += chunk
+    process.wait()
     os.close(ours)
     assert process.returncode == 0, written.decode()
     _, begins, rest = written.decode().partition("begins\r\n")

@@ -1,16 +1,22 @@
 """Small jobs that several tests of training use."""
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from sklearn.datasets import load_digits
 
+from copied_study import ROOT
 from cotejo.data.readers import LabelledImages
 from cotejo.data.splits import Dataset
 from cotejo.tracking.journal import Run
 from cotejo.tracking.sender import Tracker
 from cotejo.training.hardware import Hardware
+from warm import WarmProcess
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +43,33 @@ def run(tmp_path):
 def hardware():
     """Two threads that train a batch as a whole."""
     return Hardware("CPU", 2, 1, "float32", tf.distribute.get_strategy())
+
+
+@pytest.fixture(scope="session")
+def start_script(environment, tmp_path_factory):
+    """Returns a function that starts Python code in a fork of a warm interpreter, with the tests' modules."""
+
+    def start(
+        code: str, *arguments: str, cwd: Path, env: Mapping[str, str] = environment, log: IO[str] | None = None
+    ) -> WarmProcess:
+        script = tmp_path_factory.mktemp("script") / "script.py"
+        script.write_text(code)
+        return WarmProcess([str(script), *arguments], cwd, {**env, "PYTHONPATH": str(ROOT / "tests")}, log)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def run_script(start_script):
+    """Returns a function that runs such code, which has to succeed, and returns what it prints: stdout, stderr."""
+
+    def run(code: str, *arguments: str, cwd: Path) -> tuple[str, str]:
+        process = start_script(code, *arguments, cwd=cwd)
+        stdout, stderr = process.communicate(timeout=240)
+        assert process.returncode == 0, stderr
+        return stdout, stderr
+
+    return run
 
 
 @pytest.fixture(scope="session")

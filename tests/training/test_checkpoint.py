@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
@@ -12,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from copied_study import ROOT
 from cotejo.data.readers import LabelledImages
 from cotejo.tracking.journal import Run
 from cotejo.tracking.sender import Tracker
@@ -227,22 +224,14 @@ FULL_DISK = """
 """
 
 
-def test_on_a_full_disk_training_goes_on_and_says_so_and_the_last_checkpoint_serves(tmp_path, environment):
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(FULL_DISK)],
-        cwd=tmp_path,
-        env={**environment, "PYTHONPATH": str(ROOT / "tests")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+def test_on_a_full_disk_training_goes_on_and_says_so_and_the_last_checkpoint_serves(tmp_path, run_script):
+    stdout, stderr = run_script(textwrap.dedent(FULL_DISK), cwd=tmp_path)
     # epochs 3 and 4 aren't saved; when there is room again, 5 is
-    assert done.stdout == "[1, 2, 2, 2, 5] ['epoch-00002.ckpt', 'epoch-00005.ckpt']\n"
-    complaints = [line for line in done.stderr.splitlines() if "File too large" in line]
+    assert stdout == "[1, 2, 2, 2, 5] ['epoch-00002.ckpt', 'epoch-00005.ckpt']\n"
+    complaints = [line for line in stderr.splitlines() if "File too large" in line]
     assert [line.split(" Received")[0] for line in complaints] == [
         f"net: expected to write the checkpoint of epoch {epoch} to {Path('net/seed-0')}/epoch-{epoch:05}.ckpt."
         for epoch in (3, 4)
     ]
-    assert "Traceback" not in done.stderr
-    assert "Exception ignored" not in done.stderr
+    assert "Traceback" not in stderr
+    assert "Exception ignored" not in stderr

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
 import tracemalloc
 
@@ -31,9 +29,9 @@ SETTINGS = declare(
 HARDWARE = Hardware("CPU", 2, 1, "float32", tf.distribute.get_strategy())
 AUGMENTED = declare("transfer", weights="random", input_size=32, dropout_rate=0.0, augmentation={"rotation": 20.0})
 
-#: Prepares features, once for each cache; waits for a line first, so that two can be let go at once.
+#: Prepares features, once for each cache; waits for a file first, so that two can be let go at once.
 PREPARE = """
-import hashlib, json, resource, sys
+import hashlib, json, resource, sys, time
 from pathlib import Path
 from sklearn.datasets import load_digits
 from cotejo.data.readers import LabelledImages
@@ -43,14 +41,15 @@ from cotejo.training.hardware import Hardware
 from declared import declare
 import tensorflow as tf
 
-weights, caches = json.loads(sys.argv[1])
+weights, caches, go = json.loads(sys.argv[1])
 images = (load_digits().images * 15).astype("uint8")[..., None]
 splits = [LabelledImages(part, part[:, 0, 0, 0].astype(int)) for part in (images[:1500], images[1500:])]
 settings = declare("transfer", weights="random", input_size=32)
 dataset = Dataset("digits", list("0123456789"), (8, 8, 1), "")
 hardware = Hardware("CPU", 2, 1, "float32", tf.distribute.get_strategy())
 print("ready", flush=True)
-sys.stdin.readline()
+while not Path(go).exists():
+    time.sleep(0.001)
 for cache, limit_bytes in caches:
     if limit_bytes:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
@@ -81,6 +80,33 @@ def extractor(weights_file):
     return build_extractor(build_backbone(SETTINGS, weights_file), (8, 8, 1), SETTINGS)
 
 
+@pytest.fixture(scope="module")
+def cheap_extractor():
+    """An extractor that costs next to nothing, with as many features as the backbone."""
+    keras.utils.set_random_seed(0)
+    images = keras.Input((8, 8, 1), dtype="uint8")
+    x = keras.layers.Conv2D(4, 3, activation="relu")(keras.layers.Rescaling(1 / 255)(images))
+    return keras.Model(images, keras.layers.Dense(256)(keras.layers.Flatten()(x)))
+
+
+@pytest.fixture(scope="module")
+def own_file(tmp_path_factory):
+    """A model of the study's, which costs less than MobileNet where it serves as the backbone."""
+    path = tmp_path_factory.mktemp("own") / "own.keras"
+    save_model(lenet.build_model(declare("lenet", input_size=16), (8, 8, 1), 10), path)
+    return path
+
+
+@pytest.fixture
+def without_computing(monkeypatch):
+    """Has features be zeros, where it only matters whether they are computed."""
+
+    def compute_zeros(extractor, images, num_parts):
+        yield np.zeros((len(images), extractor.output_shape[-1]), np.float32)
+
+    monkeypatch.setattr(features, "compute_features", compute_zeros)
+
+
 @pytest.fixture
 def cache(tmp_path):
     return tmp_path / "features"
@@ -92,23 +118,12 @@ def list_files(folder):
 
 
 @pytest.fixture
-def start_process(environment, weights_file):
-    """Starts a process that prepares features, once for each cache and limit of a file's bytes, when it gets a line."""
+def start_process(start_script, weights_file, tmp_path):
+    """Starts a process that, when a file is there, prepares features once for each cache and limit of its files."""
 
-    def start(*caches):
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                PREPARE,
-                json.dumps([str(weights_file), [(str(path), limit) for path, limit in caches]]),
-            ],
-            env={**environment, "PYTHONPATH": os.pathsep.join(sys.path)},
-            text=True,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+    def start(go, *caches):
+        named = [(str(path), limit) for path, limit in caches]
+        process = start_script(PREPARE, json.dumps([str(weights_file), named, str(go)]), cwd=tmp_path)
         started.append(process)
         return process
 
@@ -119,13 +134,11 @@ def start_process(environment, weights_file):
         process.communicate()
 
 
-def finish(*processes):
-    """Lets all go at once; returns the digests and the messages of each."""
+def finish(go, *processes):
+    """Lets all go at once, by making a file; returns the digests and the messages of each."""
     for process in processes:
         assert process.stdout.readline() == "ready\n", process.stderr.read()
-    for process in processes:
-        process.stdin.write("\n")
-        process.stdin.flush()
+    go.touch()
     ended = [process.communicate(timeout=300) for process in processes]
     for process, (_, stderr) in zip(processes, ended, strict=True):
         assert process.returncode == 0, stderr
@@ -135,13 +148,13 @@ def finish(*processes):
 @pytest.mark.parametrize("num_parts", [1, 3])
 @pytest.mark.parametrize("batch_size", [7, 99, 100, 1_000], ids=["partial", "one image left", "even", "one"])
 def test_every_image_has_its_features_also_those_of_a_partial_last_batch(
-    extractor, digits, monkeypatch, batch_size, num_parts
+    cheap_extractor, digits, monkeypatch, batch_size, num_parts
 ):
     monkeypatch.setattr(features, "choose_batch_size", lambda _: batch_size)
     images = digits[1].images
-    computed = np.concatenate(list(compute_features(extractor, images, num_parts)))
+    computed = np.concatenate(list(compute_features(cheap_extractor, images, num_parts)))
     assert (computed.shape, computed.dtype) == ((100, 256), np.float32)
-    np.testing.assert_allclose(computed, extractor.predict(images, verbose=0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(computed, cheap_extractor.predict(images, verbose=0), rtol=1e-4, atol=1e-5)
     assert np.ptp(computed, axis=0).max() > 0.1, "all images alike: the test could not tell them apart"
 
 
@@ -202,8 +215,10 @@ def test_features_are_mapped_from_a_file_that_numpy_reads(weights_file, digits, 
     np.testing.assert_array_equal(np.load(file), np.concatenate(list(compute_features(extractor, digits[0].images))))
 
 
-def test_features_of_given_weights_are_computed_once_for_all_seeds(weights_file, digits, dataset, cache, capsys):
-    prepare = prepare_transfer(SETTINGS, weights_file, dataset, *digits, cache, HARDWARE)
+def test_features_of_given_weights_are_computed_once_for_all_seeds(
+    own_settings, own_file, digits, dataset, cache, capsys
+):
+    prepare = prepare_transfer(own_settings, own_file, dataset, *digits, cache, HARDWARE)
     jobs = [prepare(seed) for seed in (0, 1, 2)]
     messages = capsys.readouterr().err.splitlines()
     assert [line.split(" images computed in ")[0] for line in messages] == [
@@ -215,11 +230,11 @@ def test_features_of_given_weights_are_computed_once_for_all_seeds(weights_file,
 
 
 @pytest.mark.parametrize("change", [{}, {"learning_rate": 0.1, "epochs": 9, "dropout_rate": 0.1}], ids=["same", "head"])
-def test_a_later_run_takes_the_features_from_the_cache(weights_file, digits, dataset, cache, capsys, change):
-    first = prepare_transfer(SETTINGS, weights_file, dataset, *digits, cache, HARDWARE)(0)
+def test_a_later_run_takes_the_features_from_the_cache(own_settings, own_file, digits, dataset, cache, capsys, change):
+    first = prepare_transfer(own_settings, own_file, dataset, *digits, cache, HARDWARE)(0)
     before = list_files(cache)
     capsys.readouterr()
-    second = prepare_transfer(SETTINGS.model_copy(update=change), weights_file, dataset, *digits, cache, HARDWARE)(0)
+    second = prepare_transfer(own_settings.model_copy(update=change), own_file, dataset, *digits, cache, HARDWARE)(0)
     assert list_files(cache) == before
     messages = capsys.readouterr().err.splitlines()
     assert len(messages) == 2
@@ -227,6 +242,7 @@ def test_a_later_run_takes_the_features_from_the_cache(weights_file, digits, dat
     np.testing.assert_array_equal(first.train.images, second.train.images)
 
 
+@pytest.mark.usefixtures("without_computing")
 def test_features_are_computed_anew_for_whatever_changes_them(
     weights_file, extractor, digits, dataset, cache, tmp_path, monkeypatch
 ):
@@ -280,9 +296,9 @@ def empty(path):
 
 
 @pytest.mark.parametrize("damage", [keep_half, add_a_byte, change_the_shape, change_the_type, empty])
-def test_a_damaged_file_is_named_and_computed_anew_to_the_same_bytes(extractor, digits, cache, capsys, damage):
+def test_a_damaged_file_is_named_and_computed_anew_to_the_same_bytes(cheap_extractor, digits, cache, capsys, damage):
     def load():
-        load_features(SETTINGS, extractor, digits[1].images, "val", cache, HARDWARE)
+        load_features(SETTINGS, cheap_extractor, digits[1].images, "val", cache, HARDWARE)
         return capsys.readouterr().err.splitlines()
 
     load()
@@ -299,16 +315,17 @@ def test_a_damaged_file_is_named_and_computed_anew_to_the_same_bytes(extractor, 
 
 def test_processes_share_a_cache_and_one_on_a_full_disk_does_without(start_process, cache, tmp_path):
     small_disk = tmp_path / "small disk"
-    first, second = start_process((cache, None)), start_process((cache, None))
-    third = start_process((cache, None), (small_disk, 100_000))
+    at_first, later = tmp_path / "go at first", tmp_path / "go later"
+    first, second = start_process(at_first, (cache, None)), start_process(at_first, (cache, None))
+    third = start_process(later, (cache, None), (small_disk, 100_000))
 
-    at_once = finish(first, second)
+    at_once = finish(at_first, first, second)
     assert not any("stay in memory" in line for _, messages in at_once for line in messages)
     digests = {digest for digests, _ in at_once for digest in digests}
     assert len(digests) == 1
     assert sorted(path.name.split("-")[0] for path in cache.iterdir()) == ["train", "val"]
 
-    ((cached, in_memory), messages) = finish(third)[0]
+    ((cached, in_memory), messages) = finish(later, third)[0]
     assert {cached, in_memory} == digests
     assert ["come from the cache" in line for line in messages[:2]] == [True, True]
     assert "expected to write features of 1,500 train images to " in messages[2]
@@ -317,22 +334,22 @@ def test_processes_share_a_cache_and_one_on_a_full_disk_does_without(start_proce
     assert list(small_disk.iterdir()) == []
 
 
-def test_a_cache_that_is_no_folder_costs_the_cache_and_not_the_run(extractor, digits, cache, capsys):
+def test_a_cache_that_is_no_folder_costs_the_cache_and_not_the_run(cheap_extractor, digits, cache, capsys):
     cache.write_text("in the way")
-    loaded = load_features(SETTINGS, extractor, digits[1].images, "val", cache, HARDWARE)
+    loaded = load_features(SETTINGS, cheap_extractor, digits[1].images, "val", cache, HARDWARE)
     assert loaded.shape == (100, 256)
     assert "They stay in memory, for this run only" in capsys.readouterr().err
     assert cache.read_text() == "in the way"
 
 
-def test_what_a_killed_process_left_is_removed_and_what_a_live_one_writes_is_not(extractor, digits, cache):
+def test_what_a_killed_process_left_is_removed_and_what_a_live_one_writes_is_not(cheap_extractor, digits, cache):
     cache.mkdir()
     abandoned, live = cache / ".part-1-train.npy", cache / ".part-2-train.npy"
     for path in (abandoned, live):
         path.write_bytes(b"half")
     long_ago_s = time.time() - 2 * features.ABANDONED_AFTER_S
     os.utime(abandoned, (long_ago_s, long_ago_s))
-    load_features(SETTINGS, extractor, digits[1].images, "val", cache, HARDWARE)
+    load_features(SETTINGS, cheap_extractor, digits[1].images, "val", cache, HARDWARE)
     assert (abandoned.exists(), live.exists()) == (False, True)
 
 
@@ -350,6 +367,7 @@ def test_a_split_of_features_is_never_whole_in_memory(cache):
     assert peak_bytes < 12e6
 
 
+@pytest.mark.usefixtures("without_computing")
 def test_random_backbones_differ_by_seed_and_so_do_their_cached_features(digits, dataset, cache, capsys):
     train, val = (LabelledImages(split.images[:8], split.labels[:8]) for split in digits)
     prepare = prepare_transfer(SETTINGS, None, dataset, train, val, cache, HARDWARE)

@@ -4,19 +4,17 @@ import json
 import os
 import platform
 import random
-import subprocess
-import sys
 import threading
 
 import keras
 import numpy as np
 import pytest
 
-from copied_study import ROOT
 from cotejo.training.fit import Job
 from cotejo.training.hardware import building, check_memory, measure_peak_memory
 from cotejo.training.seeds import save_timings, train_seeds
 from declared import declare
+from once import make_once
 from peak_memory import measure_peak
 
 CONFIGURE = """
@@ -44,17 +42,8 @@ print(json.dumps(told))
 """
 
 
-def run_script(script, cwd=None):
-    """Runs a script in a process of its own, on the CPU; returns what its last line of output says."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests"), "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-c", script]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def test_tensorflow_is_told_threads_precision_and_to_be_deterministic():
-    told = run_script(CONFIGURE)
+def test_tensorflow_is_told_threads_precision_and_to_be_deterministic(run_script, tmp_path):
+    told = json.loads(run_script(CONFIGURE, cwd=tmp_path)[0])
     # device, threads, parts, precision, replicas; threads within an operation, operations at a time
     assert told["whole"] == ["CPU", 3, 1, "float32", 1, 3, 3]
     # a thread for each part of a batch, and none of them waits for another within an operation
@@ -139,16 +128,19 @@ told = {"replicas": mirrored.strategy.num_replicas_in_sync, "alone": run(alone)}
 told["whole"] = run(mirrored, has_checkpoints=True)
 (FOLDER / "epoch-00004.ckpt").unlink()
 told["resumed"] = run(mirrored, has_checkpoints=True)
-told["odd batches of training"] = attempt(batch_size=33)
-told["odd batch of validation"] = attempt(num_val=31)
+told["odd batches"] = attempt(batch_size=33, num_val=31)  # of training 3 of 33 and 1 of 1, of validation 1 of 31
 print(json.dumps(told))
 """
 
 
 @pytest.fixture(scope="module")
-def mirrored(tmp_path_factory):
+def mirrored(run_script):
     """What trainings on two devices have given."""
-    return run_script(MIRRORED, cwd=tmp_path_factory.mktemp("mirrored"))
+
+    def make(folder):
+        (folder / "told.json").write_text(run_script(MIRRORED, cwd=folder)[0])
+
+    return json.loads((make_once("mirrored", make) / "told.json").read_text())
 
 
 def test_a_batch_spread_over_two_devices_trains_as_on_one(mirrored):
@@ -164,9 +156,8 @@ def test_a_training_on_two_devices_goes_on_from_a_checkpoint(mirrored):
     assert mirrored["resumed"] == mirrored["whole"]
 
 
-@pytest.mark.parametrize("name", ["odd batches of training", "odd batch of validation"])
-def test_batches_that_two_devices_cannot_share_evenly_are_trained_on_too(mirrored, name):
-    told = mirrored[name]
+def test_batches_that_two_devices_cannot_share_evenly_are_trained_on_too(mirrored):
+    told = mirrored["odd batches"]
     assert "error" not in told, told["error"]
     assert told["losses"][-1] < 0.8 * told["losses"][0]
 

@@ -1,8 +1,6 @@
 """runtime.memory_limit: images that don't fit stay on the disk, and the trained bytes are the same."""
 
 import json
-import os
-import subprocess
 import sys
 
 import numpy as np
@@ -63,17 +61,13 @@ def write_splits(folder, num_images, shape):
     (folder / "dataset.json").write_text(json.dumps(described))
 
 
-def test_a_set_that_does_not_fit_stays_on_the_disk_and_trains_to_the_same_bytes(environment, tmp_path):
+def test_a_set_that_does_not_fit_stays_on_the_disk_and_trains_to_the_same_bytes(run_script, tmp_path):
     write_splits(tmp_path / "data", NUM_IMAGES, SHAPE)
     size_bytes = (tmp_path / "data/train_images.npy").stat().st_size
-    environment = {**environment, "PYTHONPATH": os.pathsep.join(sys.path)}
     (without, *expected), (limited, *found) = (
-        json.loads(subprocess.run(
-            [sys.executable, "-c", TRAIN, str(tmp_path / "data"), json.dumps(memory_bytes)],
-            env=environment, check=True, capture_output=True,
-        ).stdout)
+        json.loads(run_script(TRAIN, str(tmp_path / "data"), json.dumps(memory_bytes), cwd=tmp_path)[0])
         for memory_bytes in (None, MIN_MEMORY)
-    )  # fmt: skip
+    )
     assert found == expected
     assert without > size_bytes, "without a limit the images are in memory"
     assert limited < size_bytes / 2

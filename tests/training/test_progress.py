@@ -1,13 +1,10 @@
 """What a person sees while a model trains: a live bar on a terminal, plain lines anywhere else."""
 
 import re
-import subprocess
-import sys
 
 import pytest
 
-from copied_study import ROOT
-from terminal import hide_terminal_variables, run_on_terminal
+from terminal import hide_terminal_variables, watch_process
 
 #: The named trainings; one whose name says so ends in its second epoch, as a pruned trial does.
 TRAIN = """
@@ -41,13 +38,22 @@ for name in sys.argv[1:]:
         print(f"{name} has ended", file=sys.stderr, flush=True)
 print("ends", file=sys.stderr, flush=True)
 """
-COMMAND = [sys.executable, "-c", TRAIN]
 METRICS = "  ".join(rf"{name} \d\.\d{{4}}" for name in ("accuracy", "loss", "val_accuracy", "val_loss"))
 
 
 @pytest.fixture
-def environment(environment):
-    return {**hide_terminal_variables(environment), "PYTHONPATH": str(ROOT / "tests")}
+def watch_trainings(environment, start_script, tmp_path):
+    """Returns a function that returns what a terminal of so many columns shows of the named trainings."""
+
+    def watch(columns, *names):
+        own = hide_terminal_variables(environment)
+
+        def start(log):
+            return start_script(TRAIN, *names, cwd=tmp_path, env=own, log=log)
+
+        return watch_process(start, columns)
+
+    return watch
 
 
 def list_epochs(name, count=3):
@@ -60,9 +66,9 @@ def check_lines(lines, patterns):
         assert re.fullmatch(pattern, line), line
 
 
-def test_a_terminal_shows_epoch_time_left_and_loss_and_keeps_the_epochs(environment, tmp_path):
+def test_a_terminal_shows_epoch_time_left_and_loss_and_keeps_the_epochs(watch_trainings):
     name = "train-lenet seed 0"
-    screen = run_on_terminal([*COMMAND, name], environment, tmp_path, 80)  # as wide as most are when they are opened
+    screen = watch_trainings(80, name)  # as wide as most are when they are opened
     bar = re.compile(rf"{name}  epoch (\d)/3 [━╸╺ ]+(\d+)/192 (-:--:--|\d:\d\d:\d\d) loss \d\.\d{{4}}")
     shown = [bar.fullmatch(state) for state in screen.states]
     seen = [(int(match[1]), int(match[2]), match[3]) for match in shown if match]
@@ -75,15 +81,14 @@ def test_a_terminal_shows_epoch_time_left_and_loss_and_keeps_the_epochs(environm
     assert screen.shows_cursor
 
 
-def test_a_training_that_is_ended_leaves_no_bar_behind_and_the_next_has_its_own(environment, tmp_path):
-    screen = run_on_terminal([*COMMAND, "pruned trial", "next trial"], environment, tmp_path, 120)
+def test_a_training_that_is_ended_leaves_no_bar_behind_and_the_next_has_its_own(watch_trainings):
+    screen = watch_trainings(120, "pruned trial", "next trial")
     expected = [*list_epochs("pruned trial", 1), "pruned trial has ended", *list_epochs("next trial"), "ends", ""]
     check_lines(screen.lines, expected)
     assert screen.shows_cursor
 
 
-def test_elsewhere_each_epoch_is_a_plain_line(environment, tmp_path):
-    command = [*COMMAND, "train-lenet seed 0"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
-    _, _, rest = done.stderr.partition("begins\n")
+def test_elsewhere_each_epoch_is_a_plain_line(run_script, tmp_path):
+    _, stderr = run_script(TRAIN, "train-lenet seed 0", cwd=tmp_path)
+    _, _, rest = stderr.partition("begins\n")
     check_lines(rest.split("\n"), [*list_epochs("train-lenet seed 0"), "ends", ""])
