@@ -19,6 +19,7 @@ from cotejo.execution.executor import open_executor
 from dask_cluster import can_make_networks, open_cluster, open_network, run_ip
 from servers import find_free_port
 from warm import WarmProcess
+from warm_workers import start_warm_driver
 
 #: The shortest time that dask takes for noticing a cut cable; its own value is 30 s.
 QUICK = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "11s"}
@@ -176,16 +177,17 @@ def test_tls_takes_its_certificates_from_dasks_configuration(certificates, data,
             pass  # without certificates nobody is let in
 
 
-def search(folder, environment, scheduler, *, prefix=(), wait=True):
-    """Runs the search stage in a study's folder."""
+def declare_scheduler(folder, scheduler):
     params = folder / "params.yaml"
     params.write_text(params.read_text().replace("scheduler: local ", f"scheduler: {scheduler} "))
-    command = [*prefix, sys.executable, "stages/search.py", "lenet"]
-    process = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
-    if not wait:
-        return process
-    said = process.communicate(timeout=500)[1]
-    assert process.returncode == 0, said
+
+
+def search(folder, environment, scheduler):
+    """Runs the search stage in a study's folder, as a warm driver; returns what it has written."""
+    declare_scheduler(folder, scheduler)
+    with (folder / "said.log").open("w") as log:
+        process = start_warm_driver(folder, environment, log, "stages/search.py", "lenet")
+    assert process.wait(timeout=500) == 0, (folder / "said.log").read_text()
     return read_exact(folder)
 
 
@@ -202,12 +204,15 @@ def prepared(tmp_path_factory, environment):
     declared["data"]["name"] = "digits"
     declared["transfer"]["weights"] = "random"
     declared["search"].update(num_trials=6, parallel_trials=3, confirm_seeds=[5, 6])
-    declared["lenet"]["epochs"] = 4
+    # of few layers: building TensorFlow's graph takes longer than the training
+    declared["lenet"].update(epochs=4, architecture="basic_cnn", input_size=10)
     declared["runtime"].update(tracking="off", workers=1)
     yaml.dump(declared, params)
     variables = {**environment, "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
     for stage in ("download", "preprocess"):
-        subprocess.run([sys.executable, f"stages/{stage}.py"], cwd=folder, env=variables, check=True)
+        process = WarmProcess([f"stages/{stage}.py"], folder, variables)
+        printed = process.communicate()
+        assert process.returncode == 0, printed
     subprocess.run(["cp", "-r", folder, f"{folder}-ready"], check=True)
     return folder.with_name("local-ready"), variables, search(folder, variables, "local")
 
@@ -237,7 +242,9 @@ def test_a_host_that_is_cut_off_in_the_middle_changes_nothing(prepared, tmp_path
         cluster.start_scheduler(prefix=on["head"])
         for host in ("left", "right"):
             cluster.start_worker(host, prefix=on[host])
-        driver = search(folder, {**environment, **QUICK}, cluster.address, prefix=on["head"], wait=False)
+        declare_scheduler(folder, cluster.address)
+        command = [*on["head"], sys.executable, "stages/search.py", "lenet"]
+        driver = subprocess.Popen(command, cwd=folder, env={**environment, **QUICK}, stderr=subprocess.PIPE, text=True)
         checkpoints = folder / ".cotejo/checkpoints"
         wait_until(lambda: driver.poll() or len(list(checkpoints.glob("search-*/trial-*/*"))) >= 2, timeout_s=200)
         assert driver.poll() is None, driver.communicate()[1] + cluster.read_logs()

@@ -174,7 +174,7 @@ def test_nothing_listens_beyond_loopback(executor):
     assert addresses == {"127.0.0.1"}
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_a_driver_that_is_stopped_leaves_no_process(tmp_path, number):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [*sys.path, str(Path(__file__).parent)]))}
     script = tmp_path / "driver.py"
