@@ -3,6 +3,12 @@ PYTHON ?= python3
 VENV   := .venv
 READY  := $(VENV)/.ready
 RUN    := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+# A worker a core; one that has done its tests takes over some of another's.
+PYTEST := $(RUN) pytest --numprocesses logical --maxprocesses 4 --dist worksteal
+
+# $(call SAY_TIME,WHAT): how long it took since make was started.
+BEGAN    := $(shell date +%s)
+SAY_TIME = took=$$(( $$(date +%s) - $(BEGAN) )); echo "$(1): $$(( took / 60 )) min $$(( took % 60 )) s"
 
 # The release to compare with, as in pyproject.toml; an index that has a build for CPUs only gives that one.
 TORCH := torch==2.13.0
@@ -17,7 +23,7 @@ DEMO := data.name=digits base.seeds=[0] \
   evaluate.corruption_samples=100 evaluate.latency_rounds=50
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo reproduce test test-slow test-server test-browser test-network check bench lock clean
+.PHONY: help setup demo reproduce test test-all test-network check bench lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,19 +33,25 @@ setup: $(READY)  ## create .venv from requirements.lock (done by every other tar
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Cotejo needs Python 3.11 or newer. Received: $$($(PYTHON) --version). Try: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
-	@echo "Setting up $(VENV), once: about 3.7 GB, half a minute with uv and two with pip ..."
+	@echo "Setting up $(VENV), once: $$(grep -c '^[a-z]' requirements.lock) packages, 3.7 GB; half a minute with uv, three with pip."
 	@if command -v uv >/dev/null; then \
+	  echo "  1 of 3: installing packages with uv ..." && \
 	  uv venv --quiet --allow-existing --python "$(PYTHON)" $(VENV) && \
 	  uv pip sync --quiet --python $(VENV)/bin/python --require-hashes requirements.lock && \
+	  echo "  2 of 3: installing Cotejo ..." && \
 	  uv pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation -e . ; \
 	else \
+	  echo "  1 of 3: downloading and installing packages with pip ..." && \
 	  $(PYTHON) -m venv $(VENV) && \
-	  $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
+	  $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r requirements.lock && \
+	  echo "  2 of 3: installing Cotejo ..." && \
 	  $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . ; \
 	fi
-	@# compiled once here: it halves the start of every process that imports TensorFlow
+	@# once and on all cores: it halves the start of every process that imports TensorFlow
+	@echo "  3 of 3: compiling them ..."
 	@$(VENV)/bin/python -m compileall -q -j 0 $(VENV)/lib >/dev/null || true
 	@touch $@
+	@$(call SAY_TIME,Set up)
 
 demo: $(READY)  ## the whole study on bundled digits, in the folder demo/: under two minutes, no download
 	@git rev-parse --quiet --verify HEAD >/dev/null || { echo "make demo needs a Git clone of Cotejo, with its history." >&2; exit 2; }
@@ -53,17 +65,13 @@ reproduce: $(READY)  ## the study as params.yaml declares it; what is up to date
 	@$(RUN) dvc repro
 	@echo "The report: reports/comparison.html"
 
-test: $(READY)  ## the tests, two at a time: half an hour on two busy cores
-	@$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: $(READY)  ## the tests, without a network: five minutes on two cores
+	@echo "Testing: the first dot appears when every worker has imported TensorFlow ..."
+	@$(PYTEST); code=$$?; $(call SAY_TIME,make test); exit $$code
 
-test-slow: $(READY)  ## kill real trainings and searches at random moments and compare bytes, and export every backbone: half an hour
-	@$(RUN) pytest -m slow
-
-test-server: $(READY)  ## kill a team's MLflow server on PostgreSQL, which it installs as root: a minute and a half
-	@$(RUN) pytest -m server
-
-test-browser: $(READY)  ## open the report in Chromium, which it installs as root: a minute
-	@$(RUN) pytest -m browser
+test-all: $(READY)  ## every test: random kills, all exports, a server and a browser (installed as root) too: 20 minutes
+	@echo "Testing: the first dot appears when every worker has imported TensorFlow ..."
+	@$(PYTEST) -m "not network"; code=$$?; $(call SAY_TIME,make test-all); exit $$code
 
 test-network: $(READY)  ## ask the public addresses of data and weights whether they still answer
 	@$(RUN) pytest -m network
