@@ -13,7 +13,7 @@ from copied_study import TINY, copy_study
 from image_folders import save
 from small_pipeline import Pipeline
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 NAMES = ("0 zéro", "1 – uno", "2 & två", "3 drei!", "4 (yon)", "5 «пять»", "6 #six", "7 % sept", "8 '八'", "9 $nueve")
 DECLARED = {

@@ -274,6 +274,7 @@ def test_predict_gives_a_picture_the_confidences_that_evaluate_gave_it(finished,
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_another_experiment_runs_what_it_changes_and_shows_the_difference(finished, tmp_path):
     study = finished.copy(tmp_path / "study")
     printed = study.run("dvc", "exp", "run", "-n", "short", "-S", "lenet.epochs=1")
