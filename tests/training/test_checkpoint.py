@@ -107,6 +107,8 @@ CASES = {
     "side by side": (ADAM, {"dropout_rate": 0.3, "l2": 0.01}, {"num_parts": 2}),
 }
 
+SLOW = ("adamw, augmentation", "rmsprop, last epoch kept", "bfloat16")
+
 
 @pytest.fixture
 def declared(request, hardware):
@@ -131,7 +133,12 @@ def check_case(name, settings, history, best_epoch):
         assert history["learning_rate"].nunique() == 3
 
 
-@pytest.mark.parametrize("declared", CASES, indirect=True)
+@pytest.mark.parametrize(
+    "declared",
+    [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CASES],
+    ids=list(CASES),
+    indirect=True,
+)
 def test_a_training_that_goes_on_after_any_epoch_ends_as_if_it_had_never_stopped(
     declared, split, build_dense, tmp_path, request
 ):

@@ -28,6 +28,8 @@ SETTINGS = declare(
 )  # fmt: skip
 HARDWARE = Hardware("CPU", 2, 1, "float32", tf.distribute.get_strategy())
 AUGMENTED = declare("transfer", weights="random", input_size=32, dropout_rate=0.0, augmentation={"rotation": 20.0})
+#: A model of the study's serves as the backbone.
+OWN = {"weights": "model:own.keras", "weights_path": "own.keras"}
 
 #: Prepares features, once for each cache; waits for a file first, so that two can be let go at once.
 PREPARE = """
@@ -44,7 +46,7 @@ import tensorflow as tf
 weights, caches, go = json.loads(sys.argv[1])
 images = (load_digits().images * 15).astype("uint8")[..., None]
 splits = [LabelledImages(part, part[:, 0, 0, 0].astype(int)) for part in (images[:1500], images[1500:])]
-settings = declare("transfer", weights="random", input_size=32)
+settings = declare("transfer", weights="model:own.keras", weights_path="own.keras")
 dataset = Dataset("digits", list("0123456789"), (8, 8, 1), "")
 hardware = Hardware("CPU", 2, 1, "float32", tf.distribute.get_strategy())
 print("ready", flush=True)
@@ -118,12 +120,12 @@ def list_files(folder):
 
 
 @pytest.fixture
-def start_process(start_script, weights_file, tmp_path):
+def start_process(start_script, own_file, tmp_path):
     """Starts a process that, when a file is there, prepares features once for each cache and limit of its files."""
 
     def start(go, *caches):
         named = [(str(path), limit) for path, limit in caches]
-        process = start_script(PREPARE, json.dumps([str(weights_file), named, str(go)]), cwd=tmp_path)
+        process = start_script(PREPARE, json.dumps([str(own_file), named, str(go)]), cwd=tmp_path)
         started.append(process)
         return process
 
@@ -189,12 +191,18 @@ def test_training_the_head_trains_the_saved_model_and_leaves_the_backbone_alone(
     assert accuracy == pytest.approx(result.history["val_accuracy"].iloc[result.best_epoch - 1])
 
 
-def test_training_on_cached_features_is_training_through_the_frozen_backbone(weights_file, digits, dataset, cache):
-    settings = declare("transfer", weights="random", input_size=32, dropout_rate=0.0, epochs=6, learning_rate=1e-2)
+@pytest.mark.parametrize("kind", ["own", pytest.param("mobilenet", marks=pytest.mark.slow)])
+def test_training_on_cached_features_is_training_through_the_frozen_backbone(request, kind, digits, dataset, cache):
+    declared = {
+        "own": {**OWN, "batch_size": 32, "learning_rate": 5e-2},
+        "mobilenet": {"weights": "random", "input_size": 32, "learning_rate": 1e-2},
+    }[kind]
+    weights = request.getfixturevalue({"own": "own_file", "mobilenet": "weights_file"}[kind])
+    settings = declare("transfer", **declared, dropout_rate=0.0, epochs=6)
     histories = []
     for through_backbone in (False, False, True):  # features computed, features from the cache, no features
         keras.utils.set_random_seed(0)
-        prepare = prepare_transfer(settings, weights_file, dataset, *digits, cache, HARDWARE)
+        prepare = prepare_transfer(settings, weights, dataset, *digits, cache, HARDWARE)
         keras.utils.set_random_seed(1)
         job = prepare(1)
         if through_backbone:
@@ -317,7 +325,7 @@ def test_processes_share_a_cache_and_one_on_a_full_disk_does_without(start_proce
     small_disk = tmp_path / "small disk"
     at_first, later = tmp_path / "go at first", tmp_path / "go later"
     first, second = start_process(at_first, (cache, None)), start_process(at_first, (cache, None))
-    third = start_process(later, (cache, None), (small_disk, 100_000))
+    third = start_process(later, (cache, None), (small_disk, 10_000))
 
     at_once = finish(at_first, first, second)
     assert not any("stay in memory" in line for _, messages in at_once for line in messages)
@@ -429,8 +437,7 @@ def test_a_sigmoid_unit_for_ten_classes_is_refused_before_any_feature_is_compute
 
 @pytest.fixture
 def own_settings():
-    own = {"weights": "model:own.keras", "weights_path": "own.keras"}
-    return declare("transfer", **own, dropout_rate=0.0, epochs=3, batch_size=32, learning_rate=1e-2)
+    return declare("transfer", **OWN, dropout_rate=0.0, epochs=3, batch_size=32, learning_rate=1e-2)
 
 
 def test_a_model_trained_here_is_the_frozen_backbone_of_another(own_settings, digits, dataset, cache, tmp_path, capsys):
