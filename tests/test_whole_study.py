@@ -20,6 +20,9 @@ from copied_study import OVERRIDES, Workplace, copy_study
 from cotejo.training.description import read_serving
 from once import make_once
 
+#: `make demo` runs it too; the stages one by one, and small pipelines under DVC, are in `make test`.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
 MODELS = ("lenet", "resnet", "transfer", "finetune")
 NOWHERE = "http://127.0.0.1:9"
 
@@ -273,8 +276,6 @@ def test_predict_gives_a_picture_the_confidences_that_evaluate_gave_it(finished,
     }
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
 def test_another_experiment_runs_what_it_changes_and_shows_the_difference(finished, tmp_path):
     study = finished.copy(tmp_path / "study")
     printed = study.run("dvc", "exp", "run", "-n", "short", "-S", "lenet.epochs=1")
@@ -284,32 +285,3 @@ def test_another_experiment_runs_what_it_changes_and_shows_the_difference(finish
     params = shown["params"]["params.yaml"]
     assert params == {"lenet.epochs": {"old": 3, "new": 1, "diff": -2}}
     assert shown["metrics"]["reports/metrics/lenet.json"]["test_accuracy"]["diff"] != 0
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("lenet.epochs=0", "lenet.epochs: expected greater than or equal to 1. Received: 0."),
-        # what is said of each is tested in test_params.py
-        pytest.param(
-            "resnet.learning_rate=-1",
-            "resnet.learning_rate: expected greater than 0. Received: -1.",
-            marks=pytest.mark.slow,
-        ),
-        pytest.param("+lenet.epochz=3", "lenet.epochz: unknown key.", marks=pytest.mark.slow),
-    ],
-)
-def test_a_bad_override_is_refused_by_name(study, environment, override, message):
-    printed = Study(study, environment).run("dvc", "exp", "run", "-S", override, expected=255)
-    assert message in printed
-    assert "Traceback" not in printed
-    assert not (study / "data/raw").exists()
-
-
-def test_without_network_and_mirror_download_says_what_to_do(study, environment, tmp_path):
-    variables = {"HTTP_PROXY": NOWHERE, "HTTPS_PROXY": NOWHERE, "KERAS_HOME": str(tmp_path / "keras")}
-    printed = Study(study, environment).run("dvc", "repro", "download", expected=255, **variables)
-    assert "train-images-idx3-ubyte.gz could not be had." in printed
-    assert "COTEJO_MIRROR" in printed
-    assert "`make demo` needs no download" in printed
-    assert "Traceback" not in printed

@@ -136,6 +136,7 @@ def test_two_workers_find_the_same_to_the_byte(measured, folders, data):
         assert json.dumps(measure(folders, data, workers=2)) == json.dumps(measured)
 
 
+@pytest.mark.slow
 def test_a_cluster_that_has_neither_images_nor_models_is_sent_them(measured, folders, data, tmp_path, monkeypatch):
     monkeypatch.chdir(data)
     here = "/proc/self/cwd"  # a folder with the images for this process only

@@ -163,6 +163,7 @@ def certificates(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_tls_takes_its_certificates_from_dasks_configuration(certificates, data, tmp_path, short_wait):
     script = tmp_path / "driver.py"
     script.write_text(DRIVER.replace("(600,", "(0,"))

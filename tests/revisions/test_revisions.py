@@ -403,6 +403,7 @@ def test_what_only_the_remote_holds_is_read_there(changed, tmp_path, compared):
     assert json.loads(compare(changed, "main", "slow_one", "--json"))["contrasts"][1]["winner"] == "slow_one"
 
 
+@pytest.mark.slow
 def test_the_sample_workflow_writes_the_report_and_what_the_pull_request_changes(revised, tmp_path):
     """A runner's clone: it has no cache and no branch of its own but the pull request's."""
     source, clone = tmp_path / "source", tmp_path / "clone"

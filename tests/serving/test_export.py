@@ -306,7 +306,7 @@ def test_every_backbone_answers_in_onnx_runtime_as_in_keras(study, images, tmp_p
 
 
 @pytest.mark.usefixtures("without_xla")
-@pytest.mark.parametrize("target", ["tflite", "onnx"])
+@pytest.mark.parametrize("target", [pytest.param("tflite", marks=pytest.mark.slow), "onnx"])
 def test_a_bfloat16_net_keeps_what_its_normalisation_has_learned(study, tmp_path, target):
     save(partial(build_bfloat16, build_normalized), tmp_path / "bf16/model.keras")
     exported = export_model(ask(target, tmp_path / "bf16/model.keras", output=tmp_path / FILES[target]), study)
@@ -315,7 +315,7 @@ def test_a_bfloat16_net_keeps_what_its_normalisation_has_learned(study, tmp_path
 
 
 @pytest.mark.usefixtures("without_xla")
-@pytest.mark.parametrize("target", ["tflite", "onnx"])
+@pytest.mark.parametrize("target", [pytest.param("tflite", marks=pytest.mark.slow), "onnx"])
 def test_a_bfloat16_net_is_exported_as_float32_and_both_differences_are_told(study, images, tmp_path, target):
     save(partial(build_bfloat16, build_lenet), tmp_path / "bf16/model.keras")
     output = tmp_path / FILES[target]
@@ -548,7 +548,11 @@ def start_warm(options, cwd, environment):
 
 
 @pytest.mark.parametrize(
-    ("sent", "code", "start"), [(signal.SIGTERM, 143, start_interpreter), (signal.SIGINT, 130, start_warm)]
+    ("sent", "code", "start"),
+    [
+        (signal.SIGTERM, 143, start_interpreter),
+        pytest.param(signal.SIGINT, 130, start_warm, marks=pytest.mark.slow),
+    ],
 )
 def test_a_stopped_export_leaves_nothing_but_a_killed_run(tracked, environment, sent, code, start):
     before = set(tracked.iterdir())

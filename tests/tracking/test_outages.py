@@ -149,7 +149,13 @@ def database(study):
         assert delivery.experiment_id
 
 
-@pytest.mark.parametrize("name", list(FAULTS)[1:])
+#: Of each kind one fault is tried by `make test`: a package, a server and a database that can't be had.
+FAST = ("package absent", "no answer", "database locked")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in list(FAULTS)[1:]]
+)
 @pytest.mark.usefixtures("database")
 def test_a_fault_costs_one_warning_and_the_declared_wait_and_all_is_delivered_afterwards(
     name, study, environment, configure, sync

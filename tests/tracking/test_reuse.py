@@ -10,6 +10,8 @@ from cotejo.tracking.reuse import link_reused, record_reused
 from once import make_once
 from small_pipeline import Pipeline, find_experiment
 
+pytestmark = pytest.mark.slow  # three sessions of DVC
+
 
 def find_parent(pipeline, run):
     return pipeline.client.get_run(run.data.tags["mlflow.parentRunId"])

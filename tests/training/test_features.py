@@ -321,6 +321,7 @@ def test_a_damaged_file_is_named_and_computed_anew_to_the_same_bytes(cheap_extra
     assert "100 val images come from the cache" in load()[0]
 
 
+@pytest.mark.slow
 def test_processes_share_a_cache_and_one_on_a_full_disk_does_without(start_process, cache, tmp_path):
     small_disk = tmp_path / "small disk"
     at_first, later = tmp_path / "go at first", tmp_path / "go later"

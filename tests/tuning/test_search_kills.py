@@ -256,6 +256,7 @@ def test_four_workers_of_which_one_is_killed_write_the_same_bytes(prepared, tmp_
     check_tracked(study)
 
 
+@pytest.mark.slow
 def test_a_search_that_was_stopped_and_then_killed_leaves_no_process_and_changes_no_byte(
     prepared, tmp_path, whole_short, environment
 ):
