@@ -46,7 +46,8 @@ class WarmProcess:
         pipes = [] if log else [os.pipe(), os.pipe()]
         streams = [log.fileno()] * 2 if log else [writer for _, writer in pipes]
         self.stdout, self.stderr = [open(reader) for reader, _ in pipes] or [None, None]  # noqa: SIM115, PTH123
-        self._process = CONTEXT.Process(target=_run_script, args=(self.args, str(cwd), dict(env), *map(DupFd, streams)))
+        sent = map(_Descriptor, streams)
+        self._process = CONTEXT.Process(target=_run_script, args=(self.args, str(cwd), dict(env), *sent))
         self._process.start()
         for _, writer in pipes:
             os.close(writer)
@@ -93,10 +94,24 @@ class WarmProcess:
         self.send_signal(signal.SIGKILL)
 
 
-def _run_script(args: list[str], cwd: str, env: dict[str, str], stdout: Any, stderr: Any) -> None:
+class _Descriptor:
+    """A descriptor of a file, which the process gets as it is forked: a kill leaves none behind that is still open."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _receive, (DupFd(self.number),)
+
+
+def _receive(sent: Any) -> int:
+    return int(sent.detach())
+
+
+def _run_script(args: list[str], cwd: str, env: dict[str, str], stdout: int, stderr: int) -> None:
     """Does what `python SCRIPT ...` does, in a process that was forked."""
-    for number, stream in enumerate((stdout, stderr), 1):
-        os.dup2(descriptor := stream.detach(), number)
+    for number, descriptor in enumerate((stdout, stderr), 1):
+        os.dup2(descriptor, number)
         os.close(descriptor)
     os.environ.clear()
     os.environ.update(env)
