@@ -65,11 +65,11 @@ reproduce: $(READY)  ## the study as params.yaml declares it; what is up to date
 	@$(RUN) dvc repro
 	@echo "The report: reports/comparison.html"
 
-test: $(READY)  ## the tests, without a network: five minutes on two cores
+test: $(READY)  ## the tests, without a network: under nine minutes on two cores
 	@echo "Testing: the first dot appears when every worker has imported TensorFlow ..."
 	@$(PYTEST); code=$$?; $(call SAY_TIME,make test); exit $$code
 
-test-all: $(READY)  ## every test: random kills, all exports, a server and a browser (installed as root) too: 20 minutes
+test-all: $(READY)  ## every test: random kills, all exports, a server and a browser (installed as root) too
 	@echo "Testing: the first dot appears when every worker has imported TensorFlow ..."
 	@$(PYTEST) -m "not network"; code=$$?; $(call SAY_TIME,make test-all); exit $$code
 
