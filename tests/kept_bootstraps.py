@@ -34,3 +34,10 @@ def _keep_results(name: str, function: Callable[..., Any]) -> Callable[..., Any]
         return RESULTS[key]
 
     return compute
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kept_bootstraps() -> Iterator[None]:
+    """Computes each bootstrap once, for the folders of tests whose conftest imports this."""
+    with keep_bootstraps():
+        yield

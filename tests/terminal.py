@@ -56,6 +56,14 @@ def run_on_terminal(command, environment, cwd, columns):
 
 def watch_process(start, columns):
     """Does what `run_on_terminal` does for the process that a function starts, which writes to the file it is given."""
+    written = record_process(start, columns)
+    _, begins, rest = written.partition("begins\r\n")
+    assert begins, written
+    return watch(rest)
+
+
+def record_process(start, columns):
+    """Returns all that such a process, which has to succeed, writes to a terminal of so many columns."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, columns))
     with open(theirs, "w") as log:  # noqa: PTH123 - a descriptor
@@ -66,9 +74,7 @@ def watch_process(start, columns):
     process.wait()
     os.close(ours)
     assert process.returncode == 0, written.decode()
-    _, begins, rest = written.decode().partition("begins\r\n")
-    assert begins, written.decode()
-    return watch(rest)
+    return written.decode()
 
 
 def hide_terminal_variables(environment):

@@ -24,7 +24,7 @@ STAGES = [
 
 @pytest.fixture(autouse=True, scope="module")
 def cached_imports() -> Iterator[None]:
-    """Has each text parsed for its imports once: the pipeline is checked some twenty times here."""
+    """Parses each text for its imports once: the pipeline is checked some twenty times here."""
     parse = find_imports
     imports: dict[tuple[bytes, tuple[str, ...]], set[str]] = {}
 

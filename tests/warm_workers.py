@@ -27,7 +27,7 @@ SERVER = forkserver._forkserver
 
 @contextmanager
 def fork_workers() -> Iterator[None]:
-    """Has dask fork the workers that this process starts."""
+    """Makes dask fork the workers that this process starts."""
     import warm  # noqa: F401 - it names what the server imports
 
     SERVER.ensure_running()

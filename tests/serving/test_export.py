@@ -156,7 +156,7 @@ def study(images):
 
 @pytest.fixture
 def without_xla(monkeypatch):
-    """Has Keras answer without XLA, which takes long to compile a net; the command's own test is with it."""
+    """Makes Keras answer without XLA, which takes long to compile a net; the command's own test is with it."""
     monkeypatch.setattr("keras.src.trainers.trainer.model_supports_jit", lambda model: False)
 
 

@@ -3,9 +3,7 @@
 import csv
 import json
 import os
-import pty
 import shutil
-import termios
 from functools import partial
 
 import keras
@@ -18,7 +16,7 @@ from command import run_cotejo
 from cotejo.data.readers import LabelledImages
 from cotejo.data.splits import PublishedSplits, save_splits, split_published
 from cotejo.training.archive import save_model
-from terminal import ESCAPE, hide_terminal_variables, run_on_terminal, watch
+from terminal import ESCAPE, hide_terminal_variables, record_process, run_on_terminal, watch
 from warm import WarmProcess
 
 CLASSES = ("null", "eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun")
@@ -157,24 +155,11 @@ def test_a_terminal_shows_a_bar_and_stdout_has_the_table_alone(study, environmen
         assert float(confidence.rstrip("%")) == pytest.approx(100 * y_prob.max(), abs=0.011)
 
 
-def read_terminal(terminal):
-    try:
-        return os.read(terminal, 65536)
-    except OSError:  # what Linux raises when nobody has the other side any more
-        return b""
-
-
 def test_where_stdout_is_the_same_terminal_the_bar_leaves_the_table_whole(study, environment):
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, 120))
     command = [shutil.which("cotejo", path=environment["PATH"]), "predict", "pictures"]
     options = ["--model", "lenet", "--batch-size", "50", "--top", "1"]
-    with os.fdopen(theirs, "w") as terminal:
-        process = WarmProcess([*command, *options], study, hide_terminal_variables(environment), log=terminal)
-    written = b"".join(iter(partial(read_terminal, ours), b""))
-    os.close(ours)
-    assert process.wait(60) == 0, written.decode()
-    screen = watch(written.decode())
+    variables = hide_terminal_variables(environment)
+    screen = watch(record_process(lambda log: WarmProcess([*command, *options], study, variables, log), 120))
     head, *lines, last = [line for line in screen.lines if line]
     assert head.split() == ["file", "class", "confidence"]
     assert [line.split()[0] for line in lines] == [f"pictures/{row:03}.png" for row in range(150)]

@@ -101,7 +101,7 @@ def own_file(tmp_path_factory):
 
 @pytest.fixture
 def without_computing(monkeypatch):
-    """Has features be zeros, where it only matters whether they are computed."""
+    """Makes features zeros, where it only matters whether they are computed."""
 
     def compute_zeros(extractor, images, num_parts):
         yield np.zeros((len(images), extractor.output_shape[-1]), np.float32)
