@@ -1,0 +1,1 @@
+"""Estimates over images and training seeds: the one engine behind every interval and every test."""
