@@ -21,17 +21,19 @@ OUTPUTS = (*TABLES, "reports/figures/evaluate", "reports/gallery.npz", "reports/
 def evaluate(stage: Stage) -> None:
     """Writes metrics/, predictions/, plots/, figures/evaluate/, gallery.npz and timings/evaluate.json in reports/."""
     base, settings, hardware = stage.params.base, stage.params.evaluate, configure_hardware(Setup.of(stage.params.base))
-    splits = dataset, _, test = Splits.load(DATA)
+    splits = Splits.load(DATA)
     with stage.outputs(*OUTPUTS) as (*tables, figures, gallery, timings):
         results = {name: evaluate_model(folder, base.seeds, splits, settings) for name, folder in FOLDERS.items()}
-        for name, found in measure_robustness(FOLDERS, DATA, base, settings, stage.params.runtime).items():
-            results[name].add_robustness(found)
-            save_evaluation(results[name], name, dataset.class_names, *tables)
+        for name, robustness in measure_robustness(FOLDERS, DATA, base, settings, stage.params.runtime).items():
+            results[name].add_robustness(robustness)
+            save_evaluation(results[name], name, splits.dataset.class_names, *tables)
             stage.run.log_metrics(results[name].list_scores(f"{name}/"), is_summary=True)
-        save_evaluation_figures(results, test.images, dataset.class_names, settings, figures)
-        chosen = select_gallery(test.labels, [result.y_prob for result in results.values()], settings.gallery_size)
-        save_gallery(gallery, chosen, test.images)
-        save_latencies(measure_latencies(FOLDERS, base.seeds[0], test.images, settings), hardware, timings)
+        save_evaluation_figures(results, splits.test.images, splits.dataset.class_names, settings, figures)
+        chosen = select_gallery(
+            splits.test.labels, [result.y_prob for result in results.values()], settings.gallery_size
+        )
+        save_gallery(gallery, chosen, splits.test.images)
+        save_latencies(measure_latencies(FOLDERS, base.seeds[0], splits.test.images, settings), hardware, timings)
     for path in OUTPUTS:
         stage.run.log_artifact(Path(path))
 

@@ -55,8 +55,11 @@ def _draw_inputs(num_samples, num_seeds, models, weights, accuracies):
     for name in models:
         accuracy = accuracies.get(name, MODELS[name][0])
         y_prob = np.stack([_predict(generator, y_true, hardness, accuracy + ease) for _ in range(num_seeds)])
-        predictions[name] = {"seeds": np.arange(num_seeds), "y_true": y_true, "y_prob": y_prob}
         tables[name] = _measure(name, y_true, y_prob)
+        predictions[name] = {
+            "seeds": np.arange(num_seeds), "y_true": y_true, "y_prob": y_prob, "images_sha256": np.array("ab12" * 16),
+            **_draw_by_image(num_samples, num_seeds, accuracy, tables[name]["test_corrupted_accuracy"]),
+        }  # fmt: skip
     return {
         "metrics": tables,
         "predictions": predictions,
@@ -73,6 +76,22 @@ def _draw_inputs(num_samples, num_seeds, models, weights, accuracies):
         },
         "baseline": "lenet", "candidate": "resnet", "confidence": 0.95, "margin": 0.01,
         "gallery_size": 8,
+    }  # fmt: skip
+
+
+def _draw_by_image(num_samples, num_seeds, accuracy, corrupted_accuracy):
+    """Draws what evaluate keeps of each validation image, and of each test image that it corrupts."""
+    # its own generator: what else is drawn stays as it is
+    generator = np.random.default_rng(5)
+    hardness = generator.normal(size=num_samples)
+    ranks = 0.8 * hardness + 0.6 * generator.normal(size=(num_seeds, num_samples))
+    correct = ranks < np.quantile(ranks, accuracy)
+    losses = np.where(correct, generator.exponential(0.1, ranks.shape), generator.exponential(1.5, ranks.shape))
+    indices = np.arange(min(200, num_samples))
+    counts = generator.binomial(25, corrupted_accuracy, size=(num_seeds, len(indices)))
+    return {
+        "val_correct": correct, "val_losses": losses.astype(np.float32),
+        "corrupted_indices": indices, "corrupted_correct": counts.astype(np.uint8),
     }  # fmt: skip
 
 
@@ -158,10 +177,12 @@ def _measure(name, y_true, y_prob):
     ]  # fmt: skip
     matrix = sum(sk.confusion_matrix(y_true, row, labels=labels) for row in predicted)
     return {
-        "test_accuracy": accuracy, "test_accuracy_low": accuracy - 0.006, "test_accuracy_high": accuracy + 0.006,
+        "test_accuracy": accuracy, "test_accuracy_low": accuracy - 0.008, "test_accuracy_high": accuracy + 0.008,
+        "test_accuracy_files_low": accuracy - 0.006, "test_accuracy_files_high": accuracy + 0.006,
+        "val_accuracy_low": accuracy - 0.007, "val_accuracy_high": accuracy + 0.009,
         "confidence": 0.95, "test_loss": 0.3, "test_loss_low": 0.28, "test_loss_high": 0.32, **scores,
         "test_macro_f1_low": scores["test_macro_f1"] - 0.007, "test_macro_f1_high": scores["test_macro_f1"] + 0.007,
-        "test_ece": 0.041, "test_ece_scaled": 0.012, "test_nll_scaled": 0.28, "temperature": 1.45,
+        "test_ece": 0.041, "test_ece_scaled": 0.012, "test_nll_scaled": 0.28, "temperature": 1.45, "temperature_low": 1.3, "temperature_high": 1.6,
         **_measure_trust(y_true, y_prob), **robustness, "operations": SERVING[name][0],
         "sample_right": 100 * accuracy, "sample_size": 100,
         "parameters": parameters,
@@ -194,7 +215,11 @@ def _measure_trust(y_true, y_prob):
     risks = 1 - np.cumsum(np.take_along_axis(right, order, -1), axis=-1) / np.arange(1, len(y_true) + 1)
     coverages = [step / 20 for step in range(1, 21)]
     ends = [max(1, round(coverage * len(y_true))) - 1 for coverage in coverages]
+    gap = float(confidence.mean() - right.mean())
+    risk = float(risks[:, ends[15]].mean())
     return {
+        "test_confidence_gap": gap, "test_confidence_gap_low": gap - 0.01, "test_confidence_gap_high": gap + 0.01,
+        "test_selective_risk": risk, "test_selective_risk_low": risk - 0.005, "test_selective_risk_high": risk + 0.005,
         "reliability": bins, "reliability_scaled": scaled, "test_aurc": float(risks.mean()),
         "risk_coverage": [{"coverage": coverage, "risk": float(risks[:, end].mean())}
                           for coverage, end in zip(coverages, ends, strict=True)],
@@ -209,7 +234,8 @@ def _measure_robustness(accuracy, num_samples):
 
     corrupted = [say(corruption, severity) for corruption in CORRUPTIONS for severity in range(1, 6)]
     mean = float(np.mean([row["accuracy"] for row in corrupted]))
-    return {"robustness": [say("none", 0), *corrupted], "test_corrupted_accuracy": mean}
+    return {"robustness": [say("none", 0), *corrupted], "test_corrupted_accuracy": mean,
+            "test_corrupted_accuracy_low": mean - 0.008, "test_corrupted_accuracy_high": mean + 0.008}  # fmt: skip
 
 
 def _time_serving(models):

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from cotejo.evaluation.uncertainty import bootstrap_macro_f1
 from scipy.stats import bootstrap
 from sklearn.datasets import load_digits
 from sklearn.metrics import classification_report, confusion_matrix, log_loss
@@ -20,7 +21,6 @@ from cotejo.evaluation.metrics import draw_sample
 from cotejo.evaluation.robustness import CELLS, summarize
 from cotejo.evaluation.summary import Splits, evaluate_model, save_evaluation
 from cotejo.evaluation.trust import compute_trust
-from cotejo.evaluation.uncertainty import bootstrap_macro_f1
 from cotejo.schema.study import Evaluate
 from cotejo.training.archive import save_model
 

@@ -1,4 +1,4 @@
-"""Which saved model stands for the study: the one that the report recommends for accuracy."""
+"""Which saved model stands for the study: the best one on the validation images."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,15 +6,15 @@ from typing import Any
 from cotejo.comparison.records import Comparison
 
 #: Scores of the champion that the registry shows, means over the seeds.
-SHOWN = ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "confidence", "test_loss", "test_macro_f1",
-         "parameters")  # fmt: skip
+SHOWN = ("val_accuracy", "val_accuracy_low", "val_accuracy_high", "test_accuracy", "test_accuracy_low",
+         "test_accuracy_high", "confidence", "test_loss", "test_macro_f1", "parameters")  # fmt: skip
 
 
 def find_champion(comparison: Comparison, metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Names the archive of the recommended model, and what the comparison says of the others.
+    """Names the archive of the model that is served, and what the comparison says of the others.
 
-    Of the model's seeds it takes the one with the lowest cross-entropy on the validation images: the test images
-    choose between models; if they chose between its seeds too, its test accuracy would be too good.
+    Model and seed are chosen on the validation images, of the model's seeds the one with the lowest cross-entropy. If
+    test images chose, the test accuracy of what they chose would be too good.
 
     Args:
         comparison: The comparison.
@@ -24,9 +24,7 @@ def find_champion(comparison: Comparison, metrics: Mapping[str, Mapping[str, Any
         `path` and `sha256` of the archive, its `input_shape` and `num_classes`; `tags` and `description` for the
         registry; `compared`, the SHA-256 of every archive that took part, and `equals`, of those that are as good.
     """
-    recommended = comparison.recommendations[0].values
-    best = comparison.get_model(recommended["model"])
-    tied = [*recommended["as_good"], *recommended["tied"]]
+    best, tied = comparison.get_model(comparison.served), comparison.served_ties
     digests = {name: {row["seed"]: row["model_sha256"] for row in metrics[name]["per_seed"]} for name in metrics}
     seed = min(best.seeds, key=lambda row: (row.val_cross_entropy, row.seed))
     facts, dataset = comparison.facts, comparison.dataset
@@ -48,10 +46,14 @@ def find_champion(comparison: Comparison, metrics: Mapping[str, Mapping[str, Any
         "num_classes": len(dataset["class_names"]),
         "tags": {key: str(value) for key, value in tags.items()},
         "description": (
-            f"{best.name}, seed {seed.seed}. Right on {best.test_accuracy:.2%} of the test images (seeds: "
-            f"{len(best.seeds)}); {best.confidence:.0%} interval {best.test_accuracy_low:.2%} to "
+            f"{best.name}, seed {seed.seed}. Chosen on the validation images. Test accuracy {best.test_accuracy:.2%} "
+            f"(seeds: {len(best.seeds)}); {best.confidence:.0%} interval {best.test_accuracy_low:.2%} to "
             f"{best.test_accuracy_high:.2%}. "
-            + (f"Can't be told apart from: {tags['tied']}." if tied else "Better than all that it was compared with.")
+            + (
+                f"On the validation images not decided against: {tags['tied']}."
+                if tied
+                else "On the validation images better than all that it was compared with."
+            )
         ),
         "compared": sorted(digest for name in digests for digest in digests[name].values()),
         "equals": sorted(digest for name in (best.name, *tied) for digest in digests[name].values()),

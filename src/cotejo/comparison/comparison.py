@@ -1,18 +1,20 @@
 """How the numbers of evaluate and of the clocks become the records of a comparison."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import fields
-from statistics import fmean, median
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from statistics import fmean, median, stdev
 from typing import Any, TypeVar
 
 import numpy as np
 
-from cotejo.comparison.bootstrap import bootstrap_accuracy_difference, compute_f1_differences
+from cotejo.comparison.inputs import refusing_faults
+from cotejo.comparison.mcnemar import compare_trainings
 from cotejo.comparison.predictions import Predictions
 from cotejo.comparison.records import (
     COSTS,
+    Claim,
     ClassDifference,
     Clock,
     Confused,
@@ -22,42 +24,33 @@ from cotejo.comparison.records import (
     Pair,
     Seed,
 )
-from cotejo.comparison.statistics import (
-    Correctness,
-    Difference,
+from cotejo.estimation.estimates import (
+    Scores,
+    adjust_declared,
     adjust_holm,
-    check_answers,
-    compare_trainings,
-    compute_accuracy_difference,
-    compute_detectable,
-    compute_effect_size,
-    compute_equivalence_p,
-    compute_seed_spread,
-    compute_welch_p_value,
+    estimate_differences,
 )
-from cotejo.errors import DataError
+from cotejo.estimation.power import compute_detectable
 from cotejo.evaluation.calibration import Bin
+from cotejo.evaluation.scores import score_f1
 from cotejo.evaluation.selective import RiskPoint
 
-#: Models in the order of the study, each with the stages whose work it needs; the last one is its own.
-STAGES_OF_MODEL = {
-    "lenet": ("train-lenet",),
-    "resnet": ("train-resnet",),
-    "transfer": ("transfer-learn",),
-    "finetune": ("transfer-learn", "finetune"),
-}
 #: Confused pairs that the report names for each model.
 NUM_CONFUSED = 3
 #: What a model's record takes from its metrics as it is.
 DIRECT = (
-    "test_accuracy", "test_accuracy_low", "test_accuracy_high", "confidence", "test_loss", "test_loss_low",
-    "test_loss_high", "test_macro_precision", "test_macro_recall", "test_macro_f1", "test_macro_f1_low",
-    "test_macro_f1_high", "test_weighted_f1", "sample_right", "sample_size", "parameters", "trainable_parameters",
-    "size_bytes", "operations", "temperature", "dvc_digest",
+    "test_accuracy", "test_accuracy_low", "test_accuracy_high", "test_accuracy_files_low", "test_accuracy_files_high",
+    "confidence", "test_loss", "test_loss_low", "test_loss_high", "test_macro_precision", "test_macro_recall",
+    "test_macro_f1", "test_macro_f1_low", "test_macro_f1_high", "test_weighted_f1", "sample_right", "sample_size",
+    "parameters", "trainable_parameters", "size_bytes", "operations", "temperature", "temperature_low",
+    "temperature_high", "val_accuracy_low", "val_accuracy_high", "dvc_digest",
 )  # fmt: skip
-#: Likewise, by the name that the metrics give it.
-RENAMED = {"ece": "test_ece", "ece_scaled": "test_ece_scaled", "nll_scaled": "test_nll_scaled", "aurc": "test_aurc",
-           "corrupted_accuracy": "test_corrupted_accuracy"}  # fmt: skip
+#: Scores whose record leaves out the `test_` of the metrics.
+RENAMED = (
+    "ece", "ece_scaled", "nll_scaled", "aurc", "confidence_gap", "confidence_gap_low", "confidence_gap_high",
+    "selective_risk", "selective_risk_low", "selective_risk_high", "corrupted_accuracy", "corrupted_accuracy_low",
+    "corrupted_accuracy_high",
+)  # fmt: skip
 TABLES: dict[str, Any] = {"reliability": Bin, "reliability_scaled": Bin, "risk_coverage": RiskPoint,
                           "robustness": Corrupted}  # fmt: skip
 LATENCY = ("latency_p50_s", "latency_p95_s", "throughput_images_per_s")
@@ -81,16 +74,16 @@ def build_model(
     Raises:
         DataError: Metrics or timings lack something, as those of an older version do, or hold what is no number.
     """
-    with _refusing_faults("reports/timings/evaluate.json", "evaluate"):
+    with refusing_faults("reports/timings/evaluate.json", "evaluate"):
         served = timings.get("evaluate", {})
         clock = served.get("per_model", {}).get(name, {})
         latency = {key: None if clock.get(key) is None else _check_number(key, clock[key]) for key in LATENCY}
         measured = {**latency, "answers_clock": _read_clock(served, clock)}
     for stage in stages:
-        with _refusing_faults(f"reports/timings/{stage}.json", stage):
+        with refusing_faults(f"reports/timings/{stage}.json", stage):
             for key in TIMED:
                 _collect(timings.get(stage), key)
-    with _refusing_faults(f"reports/metrics/{name}.json", "evaluate"):
+    with refusing_faults(f"reports/metrics/{name}.json", "evaluate"):
         return _build_model(name, metrics, {**measured, **_summarize_timings([timings.get(stage) for stage in stages])})
 
 
@@ -110,26 +103,57 @@ def compute_train_time(stages: Sequence[Mapping[str, Any] | None]) -> float | No
 def build_pairs(
     predictions: Predictions, baseline: str, candidate: str, confidence: float, margin: float
 ) -> tuple[Pair, ...]:
-    """Compares every two models; the study's own pair comes first and keeps its direction."""
-    others = [pair for pair in itertools.combinations(predictions.predicted, 2) if set(pair) != {baseline, candidate}]
+    """Compares every two models; the verdict's pair comes first and keeps its direction."""
+    pairs = estimate_pairs(predictions.accuracy, baseline, candidate, confidence, margin)
+    return tuple(
+        replace(
+            pair,
+            **_describe_power(predictions.accuracy[pair.baseline], predictions.accuracy[pair.candidate], confidence),
+            mcnemar=_compare_trainings(predictions, pair.baseline, pair.candidate),
+        )
+        for pair in pairs
+    )
+
+
+def estimate_pairs(
+    scores: Mapping[str, Scores], baseline: str, candidate: str, confidence: float, margin: float
+) -> tuple[Pair, ...]:
+    """Estimates the difference of every two models; the verdict's pair comes first and keeps its direction.
+
+    Args:
+        scores: Of the accuracy, by model.
+        baseline: The model that the verdict compares with.
+        candidate: The model that the verdict is about.
+        confidence: Of the intervals.
+        margin: Accuracy, as a fraction, that doesn't matter.
+    """
+    others = [pair for pair in itertools.combinations(scores, 2) if set(pair) != {baseline, candidate}]
     chosen = [(baseline, candidate), *others]
-    answers = {name: check_answers(predictions.y_true, rows) for name, rows in predictions.predicted.items()}
-    differences = [compute_accuracy_difference(answers[a], answers[b], confidence) for a, b in chosen]
-    equivalences = [compute_equivalence_p(difference, margin) for difference in differences]
-    adjusted = zip(adjust_holm([found.p_value for found in differences]), adjust_holm(equivalences), strict=True)
+    counts = [min(len(scores[name].by_seed) for name in pair) for pair in chosen]
+    estimates = estimate_differences([(scores[first], scores[second]) for first, second in chosen])
+    p_values, equivalences = estimates.compute_p_values(), estimates.compute_equivalence_p_values(margin)
+    # any model that is too bad for its cost must fail against the best one, whichever that is: one-sided tests, whose
+    # errors add up to 1 - confidence over the other models
+    of_all = 1 - (1 - confidence) * min(1.0, 2 / (len(scores) - 1))
+    columns: dict[str, Any] = {
+        "value": estimates.value,
+        **_name_ends("", estimates.compute_intervals(confidence)),
+        **_name_ends("files_", estimates.on_these_files().compute_intervals(confidence)),
+        **_name_ends("all_", estimates.compute_intervals(of_all)),
+        "p_value": p_values,
+        "p_adjusted": adjust_declared(p_values),
+        "equivalence_p": equivalences,
+        "equivalence_p_adjusted": adjust_declared(equivalences),
+    }
     return tuple(
         Pair(
-            baseline=a,
-            candidate=b,
-            **_describe_difference(found, confidence),
-            **_compare_answers(answers[a], answers[b], predictions.seeds[a], predictions.seeds[b], confidence),
-            p_adjusted=p,
-            equivalence_p=equivalence,
-            equivalence_p_adjusted=equivalence_adjusted,
+            first,
+            second,
+            num_seeds=counts[row],
+            image_share=float(estimates.image_share[row]) if counts[row] > 1 else None,
+            **{name: column[row].item() for name, column in columns.items()},
         )
-        for (a, b), found, equivalence, (p, equivalence_adjusted) in zip(
-            chosen, differences, equivalences, adjusted, strict=True
-        )
+        for row, (first, second) in enumerate(chosen)
     )
 
 
@@ -138,19 +162,49 @@ def build_differences(
 ) -> tuple[ClassDifference, ...]:
     """Compares the F1 scores of every class, the largest difference first.
 
-    The intervals hold for all classes together (Bonferroni), so that naming the classes that differ doesn't
-    become a search for a lucky one: with ten intervals of 95% each, two studies in five would find something.
+    The intervals hold for all classes together (Bonferroni): with ten intervals of 95% each, two studies in five would
+    find something.
     """
     num_classes = len(class_names)
-    each = 1 - (1 - confidence) / num_classes
-    found = compute_f1_differences(
-        predictions.y_true, predictions.predicted[baseline], predictions.predicted[candidate], num_classes, each
-    )
+    models = [
+        tuple(score_f1(predictions.y_true, predictions.predicted[name], label) for name in (baseline, candidate))
+        for label in range(num_classes)
+    ]
+    estimates = estimate_differences([(first, second) for first, second in models])
+    lows, highs = estimates.compute_intervals(1 - (1 - confidence) / num_classes)
     support = np.bincount(predictions.y_true, minlength=num_classes)
     rows = [
-        ClassDifference(name, int(count), *row) for name, count, row in zip(class_names, support, found, strict=True)
-    ]
+        ClassDifference(name, int(support[label]), first.value, second.value, float(estimates.value[label]),
+                        float(lows[label]), float(highs[label]))
+        for label, (name, (first, second)) in enumerate(zip(class_names, models, strict=True))
+    ]  # fmt: skip
     return tuple(sorted(rows, key=lambda row: -abs(row.value)))
+
+
+def build_claims(predictions: Predictions, confidence: float) -> dict[str, Claim]:
+    """Compares the verdict's pair by the scores of the exploratory questions."""
+    claims = {}
+    for name, (first, second) in predictions.claims.items():
+        estimates = estimate_differences([(first, second)], low=-math.inf, high=math.inf)
+        low, high = estimates.compute_interval(confidence)
+        claims[name] = Claim(first.value, second.value, float(estimates.value[0]), low, high)
+    return claims
+
+
+def choose_served(predictions: Predictions, models: Sequence[Model], confidence: float) -> tuple[str, tuple[str, ...]]:
+    """Chooses the model that stands for the study, on the validation images alone: test images choose nothing.
+
+    Returns:
+        The model with the highest mean accuracy on the validation images, of equal ones that with the lower
+        cross-entropy; and the models that those images can't tell from it.
+    """
+    losses = {model.name: model.val_cross_entropy for model in models}
+    scores = predictions.val_accuracy
+    served = max(scores, key=lambda name: (scores[name].value, -losses[name]))
+    others = [name for name in scores if name != served]
+    p_values = estimate_differences([(scores[served], scores[name]) for name in others]).compute_p_values()
+    ties = tuple(name for name, p in zip(others, adjust_holm(p_values), strict=True) if p >= 1 - confidence)
+    return served, ties
 
 
 def build_fronts(models: Sequence[Model]) -> dict[str, tuple[str, ...]]:
@@ -177,20 +231,6 @@ def build_fronts(models: Sequence[Model]) -> dict[str, tuple[str, ...]]:
     return fronts
 
 
-@contextmanager
-def _refusing_faults(path: str, stage: str) -> Iterator[None]:
-    """Turns what a damaged file raises into one line that names the file and the stage that writes it."""
-    try:
-        yield
-    except KeyError as error:
-        raise DataError(f"Expected {error} in {path}. Received: a file without it. Run `dvc repro {stage}`.") from error
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(
-            f"Expected what {stage} writes in {path}. Received: {type(error).__name__}: {error}. "
-            f"Run `dvc repro {stage}`."
-        ) from error
-
-
 def _build_model(name: str, metrics: Mapping[str, Any], measured: Mapping[str, Any]) -> Model:
     seeds = _build_rows(Seed, "per_seed", metrics)
     tables: dict[str, Any] = {key: _build_rows(record, key, metrics) for key, record in TABLES.items()}
@@ -202,9 +242,9 @@ def _build_model(name: str, metrics: Mapping[str, Any], measured: Mapping[str, A
     return _check_numbers(Model(
         name=name,
         **{key: metrics[key] for key in DIRECT},
-        **{key: metrics[written] for key, written in RENAMED.items()},
+        **{key: metrics[f"test_{key}"] for key in RENAMED},
         **tables,
-        **_summarize_seeds(seeds, metrics["confidence"]),
+        **_summarize_seeds(seeds),
         **measured,
         seeds=seeds,
         confused=_find_confused(confusion["class_names"], confusion["counts"]),
@@ -242,14 +282,10 @@ def _read_clock(served: Mapping[str, Any], clock: Mapping[str, Any]) -> Clock | 
     return Clock(**place, batch_size=clock["batch_size"], num_timed=clock["num_timed"])
 
 
-def _summarize_seeds(seeds: Sequence[Seed], confidence: float) -> dict[str, Any]:
-    """Takes means over the seeds, and how far their test accuracies lie apart where there are several."""
-    accuracies = [seed.test_accuracy for seed in seeds]
-    spread, low, high = compute_seed_spread(accuracies, confidence) if len(seeds) > 1 else (None, None, None)
+def _summarize_seeds(seeds: Sequence[Seed]) -> dict[str, Any]:
+    """Takes means over the seeds, and the standard deviation of their test accuracies where there are several."""
     return {
-        "seed_spread": spread,
-        "seeds_low": low,
-        "seeds_high": high,
+        "seed_spread": stdev(seed.test_accuracy for seed in seeds) if len(seeds) > 1 else None,
         "train_accuracy": fmean(seed.train_accuracy for seed in seeds),
         "train_cross_entropy": fmean(seed.train_cross_entropy for seed in seeds),
         "val_accuracy": fmean(seed.val_accuracy for seed in seeds),
@@ -258,34 +294,24 @@ def _summarize_seeds(seeds: Sequence[Seed], confidence: float) -> dict[str, Any]
     }
 
 
-def _describe_difference(found: Difference, confidence: float) -> dict[str, Any]:
-    direct = ("value", "low", "high", "p_value", "degrees_of_freedom", "method", "image_share")
-    return {**{key: getattr(found, key) for key in direct}, "detectable": compute_detectable(found, confidence)}
+def _name_ends(prefix: str, ends: tuple[Any, Any]) -> dict[str, Any]:
+    return {f"{prefix}low": ends[0], f"{prefix}high": ends[1]}
 
 
-def _compare_answers(
-    baseline: Correctness,
-    candidate: Correctness,
-    seeds_baseline: Sequence[int],
-    seeds_candidate: Sequence[int],
-    confidence: float,
-) -> dict[str, Any]:
-    """Looks at the same difference in other ways: without the seeds, seed by seed, on the seeds alone, as an effect."""
-    low, high = bootstrap_accuracy_difference(baseline, candidate, confidence)
-    one, other = baseline.accuracies, candidate.accuracies
-    return {
-        "bootstrap_low": low,
-        "bootstrap_high": high,
-        "mcnemar": tuple(
-            McNemar(first, second, *compare_trainings(*rights))
-            # the models may differ in their number of seeds
-            for first, second, *rights in zip(
-                seeds_baseline, seeds_candidate, baseline.right, candidate.right, strict=False
-            )
-        ),
-        "seeds_p_value": compute_welch_p_value(one, other) if min(len(one), len(other)) > 1 else None,
-        "effect_size": compute_effect_size(float(one.mean()), float(other.mean())),
-    }
+def _describe_power(baseline: Scores, candidate: Scores, confidence: float) -> dict[str, Any]:
+    models = (baseline, candidate)
+    detectable, detectable_high = compute_detectable(estimate_differences([models]), models, confidence)
+    return {"detectable": detectable, "detectable_high": detectable_high}
+
+
+def _compare_trainings(predictions: Predictions, baseline: str, candidate: str) -> tuple[McNemar, ...]:
+    """Tests the first seed of each, the second of each, and so on; the models may differ in their number of seeds."""
+    correct = [predictions.predicted[name] == predictions.y_true for name in (baseline, candidate)]
+    seeds = [predictions.seeds[name] for name in (baseline, candidate)]
+    return tuple(
+        McNemar(first, second, *compare_trainings(one, other))
+        for first, second, one, other in zip(*seeds, *correct, strict=False)
+    )
 
 
 def _summarize_timings(stages: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:

@@ -11,10 +11,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cotejo.comparison.comparison import STAGES_OF_MODEL
 from cotejo.errors import DataError
 from cotejo.schema.groups import MODELS
 
+#: Models in the order of the study, each with the stages whose work it needs; the last one is its own.
+STAGES_OF_MODEL = {
+    "lenet": ("train-lenet",),
+    "resnet": ("train-resnet",),
+    "transfer": ("transfer-learn",),
+    "finetune": ("transfer-learn", "finetune"),
+}
 #: The stages whose clocks count: a search's doesn't, and isn't among what compare depends on.
 CLOCKED = ("evaluate", *dict.fromkeys(stage for stages in STAGES_OF_MODEL.values() for stage in stages))
 #: What reading a missing or damaged file raises.
@@ -123,6 +129,20 @@ def check_tested(predictions: Mapping[str, Mapping[str, NDArray[Any]]], dataset:
                 f"{len(expected)} classes. Received: {sum(found):,} of {len(found)} classes, in other numbers, so of "
                 "another data set. Run `dvc repro --force --single-item evaluate`, then `dvc repro`."
             )
+
+
+@contextmanager
+def refusing_faults(path: str, stage: str) -> Iterator[None]:
+    """Turns what a damaged file raises into one line that names the file and the stage that writes it."""
+    try:
+        yield
+    except KeyError as error:
+        raise DataError(f"Expected {error} in {path}. Received: a file without it. Run `dvc repro {stage}`.") from error
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"Expected what {stage} writes in {path}. Received: {type(error).__name__}: {error}. "
+            f"Run `dvc repro {stage}`."
+        ) from error
 
 
 @contextmanager

@@ -2,16 +2,26 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cotejo.comparison.inputs import refusing_faults
 from cotejo.comparison.records import Shown
 from cotejo.errors import DataError
+from cotejo.estimation.estimates import Scores
+from cotejo.evaluation.corruptions import NUM_CORRUPTED
 from cotejo.evaluation.gallery import select_disagreements, select_errors
+from cotejo.evaluation.scores import score_confidence_gap, score_correct, score_losses, score_share
 
-#: By model: `seeds` of shape (num_seeds,), `y_true` (num_samples,) and `y_prob` (num_seeds, num_samples, num_classes).
+#: Test images below which nothing is compared.
+MIN_IMAGES = 2
+#: How far the probabilities of an image, in float32, may be from a sum of 1.
+SUM_TOLERANCE = 1e-4
+#: How far a seed's accuracy may be from that of its metrics: rounding alone.
+ACCURACY_TOLERANCE = 1e-9
+#: By model the arrays that `evaluation.summary.save_evaluation` writes.
 Arrays = Mapping[str, Mapping[str, NDArray[Any]]]
 
 
@@ -22,6 +32,9 @@ class Predictions:
     y_true: NDArray[np.int64]  # (num_samples,)
     predicted: Mapping[str, NDArray[np.int16]]  # by model, (num_seeds, num_samples)
     seeds: Mapping[str, Sequence[int]]  # by model
+    accuracy: Mapping[str, Scores]  # by model, on the test images
+    val_accuracy: Mapping[str, Scores]  # by model, on the validation images
+    claims: Mapping[str, tuple[Scores, Scores]]  # baseline's and candidate's, by the name of the score
     errors: Mapping[str, tuple[Shown, ...]]  # by model
     disagreements: tuple[Shown, ...]
 
@@ -33,6 +46,7 @@ def build_predictions(
     candidate: str,
     class_names: Sequence[str],
     gallery_size: int,
+    metrics: Mapping[str, Mapping[str, Any]],
 ) -> Predictions:
     """Takes the most probable class of each prediction, after checking that all models saw the same images.
 
@@ -46,26 +60,86 @@ def build_predictions(
         candidate: Likewise.
         class_names: One name per label.
         gallery_size: Most errors to show of each model, and most disagreements each way.
+        metrics: `reports/metrics/<model>.json` by model, which the predictions must belong to.
 
     Raises:
-        DataError: Two models were evaluated on different images.
+        DataError: Two models were evaluated on different images, probabilities are none, or a model's predictions
+            aren't those of its metrics.
     """
-    y_true = np.asarray(arrays[baseline]["y_true"])
-    answers = {}
+    y_true, digest = np.asarray(arrays[baseline]["y_true"]), str(arrays[baseline]["images_sha256"])
+    if len(y_true) < MIN_IMAGES:
+        raise DataError(
+            f"Expected at least {MIN_IMAGES} test images to compare models on. Received: {len(y_true)}. Set "
+            "preprocess.test_fraction in params.yaml higher, or add images."
+        )
+    read = {}
     for name in names:
-        if not np.array_equal(arrays[name]["y_true"], y_true):
-            raise DataError(
-                f"Expected {name} and {baseline} evaluated on the same test images. "
-                f"Received: other true classes in reports/predictions/{name}.npz. Run `dvc repro evaluate`."
-            )
-        answers[name] = _read_answers(name, arrays[name], y_true, class_names, gallery_size)
+        _check_images(name, arrays[name], baseline, y_true, digest)
+        _check_numbers(name, arrays[name], metrics[name])
+        read[name] = _read_answers(name, arrays[name], y_true, class_names, gallery_size)
     return Predictions(
         y_true=y_true,
-        predicted={name: predicted for name, (predicted, _, _) in answers.items()},
-        seeds={name: seeds for name, (_, seeds, _) in answers.items()},
-        errors={name: errors for name, (_, _, errors) in answers.items()},
+        predicted={name: answers.predicted for name, answers in read.items()},
+        seeds={name: answers.seeds for name, answers in read.items()},
+        accuracy={name: score_correct(answers.predicted == y_true) for name, answers in read.items()},
+        val_accuracy={name: answers.val_accuracy for name, answers in read.items()},
+        claims=_score_claims(arrays, y_true, baseline, candidate),
+        errors={name: answers.errors for name, answers in read.items()},
         disagreements=_find_disagreements(arrays, y_true, baseline, candidate, class_names, gallery_size),
     )
+
+
+class _Answers(NamedTuple):
+    predicted: NDArray[np.int16]
+    seeds: list[int]
+    val_accuracy: Scores
+    errors: tuple[Shown, ...]
+
+
+def _check_images(
+    name: str, data: Mapping[str, NDArray[Any]], baseline: str, y_true: NDArray[np.int64], digest: str
+) -> None:
+    is_same = np.array_equal(data["y_true"], y_true)
+    if not is_same or str(data["images_sha256"]) != digest:
+        what = "another digest of the images" if is_same else "other true classes"
+        raise DataError(
+            f"Expected {name} and {baseline} evaluated on the same test images in the same order. "
+            f"Received: {what} in reports/predictions/{name}.npz. Run `dvc repro evaluate`."
+        )
+
+
+def _check_numbers(name: str, data: Mapping[str, NDArray[Any]], metrics: Mapping[str, Any]) -> None:
+    """Refuses what isn't a probability, and predictions of other trainings than those of the metrics."""
+    path, advice = f"reports/predictions/{name}.npz", "Run `dvc repro --force --single-item evaluate`."
+    y_true, y_prob = data["y_true"], data["y_prob"]
+    if y_prob.ndim != 3 or y_prob.shape[:2] != (len(data["seeds"]), len(y_true)) or not y_prob.size:
+        raise DataError(
+            f"{path}: expected y_prob of shape (num_seeds, num_samples, num_classes). Received: {y_prob.shape} for "
+            f"{len(data['seeds'])} seeds and {len(y_true)} images. {advice}"
+        )
+    sums = y_prob.sum(axis=2, dtype=np.float64)
+    is_bad = ~(np.abs(sums - 1) <= SUM_TOLERANCE) | (y_prob < 0).any(axis=2)
+    if is_bad.any():
+        seed, image = np.argwhere(is_bad)[0]
+        raise DataError(
+            f"{path}: expected probabilities from 0 to 1 that sum to 1 for each image. Received: "
+            f"{int(is_bad.sum()):,} answers that don't, the first of seed {data['seeds'][seed]} for image {image}, "
+            f"with a sum of {sums[seed, image]:.6g}. {advice}"
+        )
+    accuracies = (y_prob.argmax(axis=2) == y_true).mean(axis=1)
+    with refusing_faults(f"reports/metrics/{name}.json", "evaluate"):
+        expected = {int(row["seed"]): float(row["test_accuracy"]) for row in metrics["per_seed"]}
+    received = dict(zip(data["seeds"].tolist(), accuracies.tolist(), strict=True))
+    is_same = expected.keys() == received.keys()
+    if not is_same or any(abs(expected[seed] - received[seed]) > ACCURACY_TOLERANCE for seed in expected):
+        raise DataError(
+            f"{path}: expected the predictions of reports/metrics/{name}.json, with accuracies by seed of "
+            f"{_list_accuracies(expected)}. Received: {_list_accuracies(received)}. {advice}"
+        )
+
+
+def _list_accuracies(by_seed: Mapping[int, float]) -> str:
+    return ", ".join(f"{seed}: {accuracy:.4f}" for seed, accuracy in by_seed.items())
 
 
 def _read_answers(
@@ -74,11 +148,30 @@ def _read_answers(
     y_true: NDArray[np.int64],
     class_names: Sequence[str],
     gallery_size: int,
-) -> tuple[NDArray[np.int16], list[int], tuple[Shown, ...]]:
-    """Returns a model's predicted classes, its seeds and its most confident errors; lets go of its probabilities."""
+) -> _Answers:
+    """Keeps a model's predicted classes, its seeds and its most confident errors; lets go of its probabilities."""
     y_prob = data["y_prob"]
     errors = _show(select_errors(y_true, y_prob, gallery_size), y_true, {name: y_prob}, class_names)
-    return y_prob.argmax(axis=-1).astype(np.int16), data["seeds"].tolist(), errors
+    predicted = y_prob.argmax(axis=-1).astype(np.int16)
+    return _Answers(predicted, data["seeds"].tolist(), score_correct(data["val_correct"]), errors)
+
+
+def _score_claims(
+    arrays: Arrays, y_true: NDArray[np.int64], baseline: str, candidate: str
+) -> dict[str, tuple[Scores, Scores]]:
+    """Scores the verdict's pair by what the exploratory questions ask for."""
+    by_model = []
+    for name in (baseline, candidate):
+        data = arrays[name]
+        by_model.append(
+            {
+                "val_cross_entropy": score_losses(data["val_losses"]),
+                "confidence_gap": score_confidence_gap(y_true, data["y_prob"], is_absolute=True),
+                "corrupted_accuracy": score_share(data["corrupted_correct"], NUM_CORRUPTED),
+            }
+        )
+    first, second = by_model
+    return {key: (first[key], second[key]) for key in first}
 
 
 def _find_disagreements(
@@ -89,7 +182,7 @@ def _find_disagreements(
     class_names: Sequence[str],
     gallery_size: int,
 ) -> tuple[Shown, ...]:
-    """Finds what only the baseline has right, then what only the candidate has right."""
+    """Returns what only the baseline classifies correctly, then what only the candidate does."""
     both = {name: arrays[name]["y_prob"] for name in (baseline, candidate)}
     directions = ((baseline, candidate), (candidate, baseline))
     chosen = [select_disagreements(y_true, both[one], both[other], gallery_size) for one, other in directions]

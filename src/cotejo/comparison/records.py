@@ -1,13 +1,13 @@
 """What a comparison is made of: everything that a report shows, as frozen records."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from cotejo.evaluation.calibration import Bin
 from cotejo.evaluation.selective import RiskPoint
 
-#: Costs that models are held against, all of them fields of `Model`: less is better.
+#: Costs by which models are compared, all of them fields of `Model`: less is better.
 COSTS = ("train_time_s", "latency_p50_s", "parameters", "operations", "size_bytes", "peak_memory_bytes")
 
 
@@ -46,7 +46,7 @@ class Confused:
 
 @dataclass(frozen=True)
 class Corrupted:
-    """The accuracy on corrupted test images, with Wilson's interval; severity 0 are the same images as they were."""
+    """The accuracy on corrupted test images, with its interval; severity 0 are the same images as they were."""
 
     corruption: str
     severity: int
@@ -72,8 +72,10 @@ class Model:
 
     name: str
     test_accuracy: float
-    test_accuracy_low: float
+    test_accuracy_low: float  # for new images and new seeds, as every interval of this record but one
     test_accuracy_high: float
+    test_accuracy_files_low: float  # for new images and these very trainings
+    test_accuracy_files_high: float
     confidence: float  # of every interval of this record
     test_loss: float
     test_loss_low: float
@@ -87,14 +89,22 @@ class Model:
     sample_right: float
     sample_size: int
     seed_spread: float | None  # standard deviation over seeds of the test accuracy; None with one
-    seeds_low: float | None  # t interval over seeds of the test accuracy; None with one
-    seeds_high: float | None
-    ece: float
+    confidence_gap: float  # mean confidence minus accuracy
+    confidence_gap_low: float
+    confidence_gap_high: float
+    selective_risk: float  # share of errors among the surest `ANSWERED` of the images
+    selective_risk_low: float
+    selective_risk_high: float
+    ece: float  # a description: few images make it too large
     ece_scaled: float  # after dividing the logits by the temperature
     nll_scaled: float
     temperature: float
+    temperature_low: float
+    temperature_high: float
     aurc: float
     corrupted_accuracy: float  # mean over all corruptions and severities
+    corrupted_accuracy_low: float
+    corrupted_accuracy_high: float
     parameters: int
     trainable_parameters: int
     size_bytes: int
@@ -103,6 +113,8 @@ class Model:
     train_accuracy: float
     train_cross_entropy: float
     val_accuracy: float
+    val_accuracy_low: float
+    val_accuracy_high: float
     val_cross_entropy: float
     accuracy_gap: float  # running training accuracy minus validation accuracy of the kept epoch
     train_time_s: float | None  # for finetune with transfer-learn's, where it starts from
@@ -145,26 +157,38 @@ class Pair:
 
     baseline: str
     candidate: str
+    num_seeds: int  # of the model that has fewer
+    value: float
+    low: float  # for new images and new seeds; with one seed for new images and these trainings
+    high: float
+    files_low: float  # for new images and these very trainings
+    files_high: float
+    all_low: float  # holds for one model against all others at once
+    all_high: float
+    p_value: float
+    p_adjusted: float  # over all pairs, see `adjust_declared`: it decides
+    image_share: float | None  # of the variance, that of the test images; the rest is the seeds'. None with one seed
+    equivalence_p: float  # two one-sided tests at the margin
+    equivalence_p_adjusted: float  # over all pairs, as above
+    detectable: float | None = None  # the true difference that a study like this one would find four times in five
+    detectable_high: float | None = None  # with the upper 80% bounds of the seeds' variances
+    mcnemar: tuple[McNemar, ...] = ()  # a row per pair of seeds, in order
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The verdict's pair by another score than accuracy: an exploratory question, candidate minus baseline."""
+
+    baseline: float
+    candidate: float
     value: float
     low: float
     high: float
-    p_value: float
-    p_adjusted: float  # Holm's, over all pairs
-    degrees_of_freedom: float
-    method: str  # welch_t | mcnemar, see compute_accuracy_difference
-    bootstrap_low: float  # paired bootstrap over the test images, the seeds as they are
-    bootstrap_high: float
-    mcnemar: tuple[McNemar, ...]  # a row per pair of seeds, in order
-    seeds_p_value: float | None  # Welch's test on the seeds' accuracies; None with one seed
-    effect_size: float  # Cohen's h
-    image_share: float | None  # of the variance, that of the test images; the rest is the seeds'. None with one seed
-    detectable: float  # the true difference that a study like this one would find four times in five
-    equivalence_p: float  # two one-sided tests at the margin
-    equivalence_p_adjusted: float  # Holm's, over all pairs
 
-    def as_one_of_many(self) -> "Pair":
-        """Returns the pair with the p values that Holm adjusted in place of its own."""
-        return replace(self, p_value=self.p_adjusted, equivalence_p=self.equivalence_p_adjusted)
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval excludes 0."""
+        return self.low > 0 or self.high < 0
 
 
 @dataclass(frozen=True)
@@ -226,7 +250,10 @@ class Comparison:
     recommendations: tuple[Finding, ...]
     notes: tuple[Finding, ...]
     models: tuple[Model, ...]
-    pairs: tuple[Pair, ...]
+    pairs: tuple[Pair, ...]  # the verdict's first
+    claims: Mapping[str, Claim]  # by score: val_cross_entropy, overconfidence, corrupted_accuracy
+    served: str  # the model that predict, export and the registry serve: the best on the validation images
+    served_ties: tuple[str, ...]  # models that those can't tell from it
     differences: tuple[ClassDifference, ...]
     fronts: Mapping[str, tuple[str, ...]]  # by cost, the models that no other beats in both accuracy and cost
     errors: Mapping[str, tuple[Shown, ...]]  # by model, its most confident errors

@@ -1,32 +1,33 @@
-"""The rules that turn a comparison's numbers into a verdict and two recommendations.
+"""The rules that turn a comparison's numbers into a verdict and recommendations.
 
 A conclusion is a `Finding`: a key and values, no words. The words live in `report/locales`, so that no language can
 say something else than another.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
-from cotejo.comparison.answers import find_answers
+from cotejo.comparison.answers import SAME_RATIO, compute_ratio, find_answers
 from cotejo.comparison.comparison import (
-    STAGES_OF_MODEL,
+    build_claims,
     build_differences,
     build_fronts,
     build_model,
     build_pairs,
+    choose_served,
 )
+from cotejo.comparison.inputs import STAGES_OF_MODEL
+from cotejo.comparison.notes import find_notes, find_warnings
 from cotejo.comparison.predictions import Arrays, build_predictions
 from cotejo.comparison.records import Comparison, Finding, Model, Pair
-from cotejo.comparison.remarks import find_notes, find_warnings
-from cotejo.comparison.statistics import compute_ratio
 from cotejo.errors import DataError
 
 #: The verdicts that name a better model.
 DECIDED = ("verdict.better", "verdict.better_within")
-#: Those that call two models equal, and those that leave it open.
-AS_GOOD, UNCLEAR = ("verdict.equivalent", "verdict.same"), ("verdict.unclear", "verdict.unclear_test")
+#: The verdicts that leave it open.
+UNCLEAR = ("verdict.unclear", "verdict.unclear_many")
 #: The costs whose ratio stands beside the verdict.
 STATED_COSTS = ("train_time_s", "parameters", "latency_p50_s", "operations")
 
@@ -55,13 +56,13 @@ def build_comparison(
         facts: `git_commit`, `dirty`, `params` (by dotted name), `weights`, `backbone`.
         baseline: The model that the verdict compares with.
         candidate: The model that the verdict is about.
-        confidence: Of every difference's interval; 1 - confidence is the level of every test.
+        confidence: Of every difference's interval; 1 - confidence is the probability of any false "better".
         margin: Accuracy, as a fraction, that a reader would give up for a cheaper model.
         gallery_size: Most errors to show of each model, and most disagreements each way of the verdict's pair.
         stages: By model in the order of the report, the stages whose timings are its own.
 
     Raises:
-        DataError: The numbers of a model are missing, or two models were tested on different images.
+        DataError: The numbers of a model are missing or not its own, or two models were tested on different images.
     """
     names = [name for name in stages if name in metrics]
     # listed, since asking whether a file's arrays are there could read them
@@ -73,9 +74,10 @@ def build_comparison(
                 f"{', '.join(metrics)}; predictions of {', '.join(answered)}. Run `dvc repro evaluate`."
             )
     class_names = dataset["class_names"]
-    found = build_predictions(predictions, names, baseline, candidate, class_names, gallery_size)
+    answers = build_predictions(predictions, names, baseline, candidate, class_names, gallery_size, metrics)
     models = tuple(build_model(name, metrics[name], timings, stages[name]) for name in names)
-    pairs = build_pairs(found, baseline, candidate, confidence, margin)
+    pairs = build_pairs(answers, baseline, candidate, confidence, margin)
+    served, served_ties = choose_served(answers, models, confidence)
     comparison = Comparison(
         baseline=baseline,
         candidate=candidate,
@@ -89,10 +91,13 @@ def build_comparison(
         notes=(),
         models=models,
         pairs=pairs,
-        differences=build_differences(found, baseline, candidate, class_names, confidence),
+        claims=build_claims(answers, confidence),
+        served=served,
+        served_ties=served_ties,
+        differences=build_differences(answers, baseline, candidate, class_names, confidence),
         fronts=build_fronts(models),
-        errors=found.errors,
-        disagreements=found.disagreements,
+        errors=answers.errors,
+        disagreements=answers.disagreements,
         dataset=dataset,
         facts=facts,
     )
@@ -107,20 +112,17 @@ def build_comparison(
 
 
 def judge_pair(pair: Pair, confidence: float, margin: float, *, cheaper: str | None = None) -> Finding:
-    """Says which of two models is better, that they are equal for practical purposes, or that it can't be told.
+    """Says which of two models is better, that they are equal for practical purposes, or that it isn't decided.
 
-    | interval | p below 1 - confidence | within the margin | verdict |
-    |---|---|---|---|
-    | exactly 0 | | | same |
-    | excludes 0 | yes | no | better |
-    | excludes 0 | yes | yes | better_within: better, by less than what is declared to matter |
-    | includes 0, or p is not small | | yes | equivalent |
-    | excludes 0 | no | no | unclear_test |
-    | includes 0 | | no | unclear |
+    | adjusted p below 1 - confidence | within the margin | verdict |
+    |---|---|---|
+    | yes | no | better |
+    | yes | yes | better_within: better, by less than what is declared to matter |
+    | no | yes | equivalent |
+    | no | no | unclear; unclear_many where the interval excludes 0, but other pairs were compared too |
 
-    Interval and p value agree by construction, except with one seed each, where the interval and McNemar's test are
-    computed in different ways. "Within the margin" takes both one-sided tests, each at half the level: that is the
-    same as the whole interval lying within the margin, so that no reader sees it reach beyond.
+    The interval excludes 0 where the pair's own p is below 1 - confidence. "Within the margin" takes both one-sided
+    tests, each at half the level: the same as the whole interval lying within the margin, were it for this pair alone.
 
     Args:
         pair: The two models.
@@ -132,27 +134,18 @@ def judge_pair(pair: Pair, confidence: float, margin: float, *, cheaper: str | N
     winner, loser = (pair.baseline, pair.candidate) if flip else (pair.candidate, pair.baseline)
     low, high = (-pair.high, -pair.low) if flip else (pair.low, pair.high)
     values = {"winner": winner, "loser": loser, "value": abs(pair.value), "low": low, "high": high,
-              "p_value": pair.p_value, "confidence": confidence, "margin": margin, "detectable": pair.detectable,
-              "equivalence_p": pair.equivalence_p, "is_one_training": pair.seeds_p_value is None}  # fmt: skip
-    is_within = pair.equivalence_p < (1 - confidence) / 2
-    includes_0, is_confirmed = low <= 0 <= high, pair.p_value < 1 - confidence
-    if low == high == 0:
-        return Finding("verdict.same", values)
-    if not includes_0 and is_confirmed:
+              "confidence": confidence, "margin": margin, "is_one_training": pair.num_seeds == 1}  # fmt: skip
+    is_within = pair.equivalence_p_adjusted < (1 - confidence) / 2
+    if pair.p_adjusted < 1 - confidence:
         return Finding("verdict.better_within" if is_within else "verdict.better", values)
     if is_within:
         return Finding("verdict.equivalent", values | _turn(values, cheaper or winner))
-    return Finding("verdict.unclear" if includes_0 else "verdict.unclear_test", values)
+    return Finding("verdict.unclear" if low <= 0 <= high else "verdict.unclear_many", values)
 
 
 def judge_in_study(comparison: Comparison, pair: Pair) -> Finding:
-    """Judges a pair as one of many: the one rule of texts, tables and figures.
-
-    The verdict's pair, the first, counts by its own p values; every other one by those that Holm adjusted.
-    """
+    """Judges a pair of the comparison: the one rule of texts, tables and figures."""
     cheaper = _find_cheaper(comparison.models, pair.baseline, pair.candidate)
-    if pair != comparison.pairs[0]:
-        pair = pair.as_one_of_many()
     return judge_pair(pair, comparison.confidence, comparison.margin, cheaper=cheaper)
 
 
@@ -181,39 +174,83 @@ def find_cost(comparison: Comparison) -> tuple[Finding, ...]:
 
 
 def find_recommendations(comparison: Comparison) -> tuple[Finding, ...]:
-    """Recommends one model for accuracy, and for cost the cheapest of those that aren't worse by more than the margin.
+    """Says what to use for accuracy, what for cost, and which model is served.
 
-    How much worse counts by the upper end of its interval (non-inferiority): few test images or seeds must not make
-    a model eligible. A cheaper one that only this keeps back, tied with the best, is named in a third finding.
+    With one training of a model nothing is known about others, so nothing is recommended.
     """
-    margin, is_timed = comparison.margin, comparison.is_timed
+    served = Finding("recommend.served", {"model": comparison.served})
+    if any(pair.num_seeds == 1 for pair in comparison.pairs):
+        return (Finding("recommend.withheld", {}), served)
+    return (_recommend_for_accuracy(comparison), _recommend_for_cost(comparison), served)
+
+
+def _recommend_for_accuracy(comparison: Comparison) -> Finding:
+    """Names the most accurate model, and those that it isn't better than for certain."""
     best = max(comparison.models, key=lambda model: model.test_accuracy)
     others = [model.name for model in comparison.models if model is not best]
     judged = {name: judge_in_study(comparison, comparison.get_pair(best.name, name)).key for name in others}
     tied = [name for name in others if judged[name] in UNCLEAR]
-    as_good = [name for name in others if judged[name] in AS_GOOD]
-    accuracy = Finding("recommend.accuracy", {"model": best.name, "accuracy": best.test_accuracy, "tied": tied,
-                                              "as_good": as_good, "margin": margin})  # fmt: skip
-    losses = {model.name: _find_largest_loss(comparison, best, model) for model in comparison.models}
-    eligible = [model for model in comparison.models if model is best or losses[model.name] <= margin]
-    price = partial(_price, is_timed=is_timed)
-    cheap = min(eligible, key=price)
-    ratio = compute_ratio(best.train_time_s, cheap.train_time_s) if is_timed else None
-    key = "recommend.fast" if is_timed else "recommend.small"
-    values = {"model": cheap.name, "best": best.name, "ratio": ratio, "parameters": cheap.parameters,
-              "given_up": best.test_accuracy - cheap.test_accuracy, "at_most": losses[cheap.name],
-              "tied": cheap.name in tied, "margin": margin, "confidence": comparison.confidence,
-              "is_cheapest": cheap is min(comparison.models, key=price)}  # fmt: skip
-    found = [accuracy, Finding(f"{key}_too" if cheap is best else key, values)]
-    kept_back = [model for model in comparison.models if model.name in tied and model not in eligible]
-    if kept_back:
-        next_one = min(kept_back, key=price)
-        if price(next_one) < price(cheap):
-            more = {"model": next_one.name, "best": best.name, "cheap": cheap.name, "is_timed": is_timed,
-                    "ratio": price(cheap) / price(next_one), "at_most": losses[next_one.name],
-                    "confidence": comparison.confidence}  # fmt: skip
-            found.append(Finding("recommend.kept_back", more))
-    return tuple(found)
+    as_good = [name for name in others if judged[name] == "verdict.equivalent"]
+    values = {"model": best.name, "accuracy": best.test_accuracy, "tied": tied, "as_good": as_good,
+              "margin": comparison.margin, "num_models": len(comparison.models)}  # fmt: skip
+    return Finding("recommend.accuracy_open" if tied else "recommend.accuracy", values)
+
+
+class CostChoice(NamedTuple):
+    """What the tests say of the cheapest model.
+
+    Attributes:
+        chosen: The cheapest model whose loss is within the margin for certain; None where there is none.
+        still_open: The cheapest of the cheaper models whose loss may be within the margin; None where there is none.
+        losses: By model between which bounds its loss against the best other model lies, all of them at once.
+    """
+
+    chosen: str | None
+    still_open: str | None
+    losses: Mapping[str, tuple[float, float]]
+
+
+def choose_for_cost(pairs: Sequence[Pair], prices: Mapping[str, float], margin: float) -> CostChoice:
+    """Chooses the cheapest model whose loss against every other one is within the margin for certain.
+
+    The best one isn't known, so each model's loss is bounded against every other one, all at once (multiple comparisons
+    with the best). A cheaper model that may be within the margin too leaves the question open.
+
+    Args:
+        pairs: Every two models.
+        prices: By model, what it costs; of equal ones the first counts as cheaper.
+        margin: Accuracy, as a fraction, that one gives up for a cheaper model.
+
+    References:
+        J. C. Hsu (1984), Constrained simultaneous confidence intervals for multiple comparisons with the best, Ann.
+        Statist. 12(3), 1136-1144.
+    """
+    losses = dict.fromkeys(prices, (-math.inf, 0.0))
+    for pair in pairs:
+        for name, low, high in ((pair.baseline, pair.all_low, pair.all_high),
+                                (pair.candidate, -pair.all_high, -pair.all_low)):  # fmt: skip
+            losses[name] = (max(losses[name][0], low), max(losses[name][1], high))
+    by_price = sorted(prices, key=prices.__getitem__)
+    chosen = next((name for name in by_price if losses[name][1] <= margin), None)
+    # clocks on a shared machine differ by so much
+    cheaper = [name for name in by_price if chosen is None or prices[name] * SAME_RATIO < prices[chosen]]
+    return CostChoice(chosen, next((name for name in cheaper if losses[name][0] <= margin), None), losses)
+
+
+def _recommend_for_cost(comparison: Comparison) -> Finding:
+    is_timed = comparison.is_timed
+    best = max(comparison.models, key=lambda model: model.test_accuracy).name
+    by_accuracy = sorted(comparison.models, key=lambda model: -model.test_accuracy)
+    prices = {model.name: _price(model, is_timed=is_timed) for model in by_accuracy}
+    chosen, still_open, losses = choose_for_cost(comparison.pairs, prices, comparison.margin)
+    named = still_open or chosen or best
+    dearer = (chosen or best) if named == still_open else best
+    values = {"model": named, "best": best, "safe": chosen, "against": dearer,
+              "ratio": compute_ratio(prices[dearer], prices[named]), "is_timed": is_timed,
+              "at_most": losses[named][1], "is_ahead": losses[named][1] <= 0, "margin": comparison.margin,
+              "confidence": comparison.confidence,
+              "is_cheapest": prices[named] == min(prices.values())}  # fmt: skip
+    return Finding("recommend.cost" if named == chosen else "recommend.cost_open", values)
 
 
 def _turn(values: Mapping[str, Any], first: str) -> dict[str, Any]:
@@ -244,11 +281,3 @@ def _get_verdict_models(comparison: Comparison) -> tuple[Model, Model]:
     else:
         names = (comparison.candidate, comparison.baseline)
     return comparison.get_model(names[0]), comparison.get_model(names[1])
-
-
-def _find_largest_loss(comparison: Comparison, best: Model, model: Model) -> float:
-    """Returns the upper end of the interval of how much less accurate a model is than the best one."""
-    if model is best:
-        return 0.0
-    pair = comparison.get_pair(best.name, model.name)
-    return pair.high if pair.candidate == best.name else -pair.low

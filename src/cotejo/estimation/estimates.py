@@ -11,6 +11,7 @@ References:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,9 +22,10 @@ Floats = NDArray[np.float64]
 
 #: Pseudo-images each way in a difference.
 PSEUDO_IN_DIFFERENCE = 1.0
-#: Bisections of the logarithm of a p value: enough for twelve digits between 1e-300 and 1.
-NUM_BISECTIONS = 50
-SMALLEST_P = 1e-300
+#: Share of the false alarms that belongs to the comparison that `params.yaml` declares.
+DECLARED_SHARE = 0.8
+#: Logarithms of the upper tails between which a p value is interpolated, from 1/2 down: to six digits above 1e-8.
+LOG_TAILS = np.log(np.concatenate([np.geomspace(0.5, 1e-8, 2000), np.geomspace(1e-8, 1e-150, 700)[1:]]))
 
 
 class Scores(NamedTuple):
@@ -114,7 +116,14 @@ class Estimates:
     def image_share(self) -> Floats:
         """Share of the variance that the images bring, 0 to 1."""
         total = self.variances.sum(axis=1)
-        return np.divide(self.variances[:, 0], total, out=np.ones_like(total), where=total > 0)
+        return np.asarray(np.divide(self.variances[:, 0], total, out=np.ones_like(total), where=total > 0))
+
+    def take(self, row: int) -> "Estimates":
+        """Returns one of the estimates."""
+        rows = slice(row, row + 1)
+        return Estimates(
+            self.value[rows], self.centre[rows], self.variances[rows], self.freedoms[rows], self.low, self.high
+        )
 
     def compute_intervals(self, confidence: float | Floats) -> tuple[Floats, Floats]:
         """Returns the lower and the upper bounds, each of shape (num_estimates,).
@@ -126,6 +135,11 @@ class Estimates:
         reach = self._compute_quantiles(tail) * self.standard_error
         return np.maximum(self.low, self.centre - reach), np.minimum(self.high, self.centre + reach)
 
+    def compute_interval(self, confidence: float) -> tuple[float, float]:
+        """Returns the bounds of the first estimate: of the only one, where there is one."""
+        low, high = self.compute_intervals(confidence)
+        return float(low[0]), float(high[0])
+
     def on_these_files(self) -> "Estimates":
         """Returns the estimates for new images and these very trainings: the images' variance alone."""
         return Estimates(self.value, self.centre, self.variances[:, :1], self.freedoms[:, :1], self.low, self.high)
@@ -136,7 +150,7 @@ class Estimates:
         Args:
             expected: The true value to be tested.
         """
-        return np.asarray(np.minimum(1.0, 2 * self._compute_tails(np.abs(self.centre - expected))))
+        return np.asarray(np.minimum(1.0, 2 * self._compute_tails(np.abs(self.centre - expected))), dtype=np.float64)
 
     def compute_equivalence_p_values(self, margin: float) -> Floats:
         """Returns p values for a true difference that isn't within a margin on either side of 0.
@@ -157,19 +171,28 @@ class Estimates:
         total = self.variances.sum(axis=1)
         # nothing varies only without images, where any quantile will do
         weights = np.divide(self.variances, total[:, None], out=np.zeros_like(self.variances), where=total[:, None] > 0)
-        return np.asarray((weights * quantiles).sum(axis=1))
+        return np.asarray((weights * quantiles).sum(axis=1), dtype=np.float64)
 
     def _compute_tails(self, distance: Floats) -> Floats:
-        """Returns the upper tails beyond a distance from the centre, by bisection: t* has no inverse in closed form."""
-        error = self.standard_error
-        bound = np.divide(np.abs(distance), error, out=np.full_like(error, np.inf), where=error > 0)
-        low, high = np.full_like(bound, np.log(SMALLEST_P)), np.full_like(bound, np.log(0.5))
-        for _ in range(NUM_BISECTIONS):
-            middle = (low + high) / 2
-            is_inside = self._compute_quantiles(np.exp(middle)) > bound
-            low, high = np.where(is_inside, middle, low), np.where(is_inside, high, middle)
-        tails = np.exp((low + high) / 2)
+        """Returns the upper tails beyond a distance from the centre; t* has no inverse in closed form."""
+        error, total = self.standard_error, self.variances.sum(axis=1)
+        tails = np.empty(len(distance))
+        for row, (far, variances, freedoms) in enumerate(
+            zip(np.abs(distance), self.variances, self.freedoms, strict=True)
+        ):
+            curve = sum(
+                variance / total[row] * _tabulate_quantiles(freedom)
+                for variance, freedom in zip(variances, freedoms, strict=True)
+                if variance > 0
+            )
+            tails[row] = np.exp(np.interp(far / error[row], curve, LOG_TAILS)) if total[row] else 0.0
         return np.where(distance >= 0, tails, 1 - tails)
+
+
+@cache
+def _tabulate_quantiles(freedom: float) -> Floats:
+    """Returns Student's quantiles for the upper tails of `LOG_TAILS`."""
+    return np.asarray(-stdtrit(freedom, np.exp(LOG_TAILS)))
 
 
 def estimate_mean(scores: Scores, confidence: float, *, low: float = 0.0, high: float = 1.0) -> Estimates:
@@ -216,8 +239,14 @@ def estimate_differences(pairs: Sequence[tuple[Scores, Scores]], *, low: float =
         centre, image_variance = _add_pseudo_images(differences, 0.0, reach, PSEUDO_IN_DIFFERENCE)
         value = second.value - first.value
         parts.append(_build(value, centre, image_variance, len(differences), [first, second], low, high))
-    fields = ("value", "centre", "variances", "freedoms")
-    return Estimates(*(np.concatenate([getattr(part, field) for part in parts]) for field in fields), low, high)
+    return Estimates(
+        np.concatenate([part.value for part in parts]),
+        np.concatenate([part.centre for part in parts]),
+        np.concatenate([part.variances for part in parts]),
+        np.concatenate([part.freedoms for part in parts]),
+        low,
+        high,
+    )
 
 
 def adjust_holm(p_values: Floats) -> Floats:
@@ -237,6 +266,31 @@ def adjust_holm(p_values: Floats) -> Floats:
     adjusted = np.empty(len(p_values))
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(factors * np.asarray(p_values)[order]))
     return adjusted
+
+
+def adjust_declared(p_values: Floats) -> Floats:
+    """Adjusts p values of which the first is of the comparison that was declared, the others of all the rest.
+
+    Of the false alarms that a study may raise, `DECLARED_SHARE` belong to the declared comparison, so that it isn't
+    weakened by however many others; the rest is shared out after Holm, as all of it is once the declared one has been
+    decided (fallback procedure). With one comparison alone nothing changes.
+
+    Args:
+        p_values: Shape (num_tests,), at least one.
+
+    Returns:
+        The adjusted p values in the same order, at most 1.
+
+    References:
+        B. L. Wiens (2003), A fixed sequence Bonferroni procedure for testing multiple endpoints, Pharm. Stat. 2(3),
+        211-215.
+    """
+    declared, others = float(p_values[0]), adjust_holm(p_values[1:])
+    if not len(others):
+        return np.array([declared])
+    declared = min(1.0, declared / DECLARED_SHARE)
+    shared = np.minimum(1.0, others / (1 - DECLARED_SHARE))
+    return np.concatenate([[declared], np.minimum(shared, np.maximum(declared, others))])
 
 
 def _add_pseudo_images(values: Floats, middle: float, reach: float, pseudo: float) -> tuple[float, float]:

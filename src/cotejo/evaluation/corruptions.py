@@ -18,6 +18,8 @@ STRENGTHS: Mapping[str, tuple[float, float, float, float, float]] = {
 }
 CORRUPTIONS = tuple(STRENGTHS)
 SEVERITIES = (1, 2, 3, 4, 5)
+#: Ways in which an image is corrupted.
+NUM_CORRUPTED = len(CORRUPTIONS) * len(SEVERITIES)
 #: The side that the strengths of blur are meant for.
 REFERENCE_SIZE = 32
 

@@ -1,16 +1,12 @@
 """Scores of one model on the test images, over all its seeds."""
 
-import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import norm
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, precision_recall_fscore_support
-
-from cotejo.errors import DataError
 
 #: Scores of a seed that the summary gives the mean of.
 AVERAGED = (
@@ -18,16 +14,9 @@ AVERAGED = (
     "test_macro_precision", "test_macro_recall", "test_macro_f1",
     "test_weighted_precision", "test_weighted_recall", "test_weighted_f1",
     "val_accuracy", "val_cross_entropy", "val_loss", "train_accuracy", "train_cross_entropy", "train_loss",
-    "test_ece", "test_ece_scaled", "test_nll_scaled", "temperature", "test_aurc",
-    "sample_right",
+    "test_ece", "test_ece_scaled", "test_nll_scaled", "temperature", "test_aurc", "test_confidence_gap",
+    "test_selective_risk", "sample_right",
 )  # fmt: skip
-
-
-class Interval(NamedTuple):
-    """A confidence interval."""
-
-    low: float
-    high: float
 
 
 def compute_scores(y_true: NDArray[np.int64], y_prob: NDArray[np.float32], num_classes: int) -> dict[str, float]:
@@ -131,35 +120,3 @@ def normalize_rows(y_prob: NDArray[np.float32]) -> NDArray[np.float64]:
     """Makes the rows of float32 probabilities, which sum to 1 within 1e-6, sum to 1 in float64."""
     exact = y_prob.astype(np.float64)
     return np.asarray(exact / exact.sum(axis=1, keepdims=True))
-
-
-def compute_wilson_interval(num_right: float, num_samples: int, confidence: float) -> Interval:
-    """Computes Wilson's score interval for a proportion.
-
-    Unlike the textbook interval it stays inside [0, 1] and holds its confidence near both ends. scipy has it for
-    whole counts only; here `num_right` may be fractional, since it is a mean over training seeds.
-
-    Args:
-        num_right: Right answers, 0 to `num_samples`.
-        num_samples: Answers, at least 1.
-        confidence: Share of such intervals that cover the true proportion, between 0 and 1.
-
-    Raises:
-        DataError: `num_right` or `num_samples` is out of range.
-
-    References:
-        E. B. Wilson (1927), Probable inference, the law of succession, and statistical inference,
-        JASA 22(158), 209-212.
-    """
-    if num_samples < 1 or not 0 <= num_right <= num_samples:
-        raise DataError(
-            f"Expected 0 <= num_right <= num_samples, num_samples >= 1. "
-            f"Received: num_right={num_right}, num_samples={num_samples}."
-        )
-    z = float(norm.ppf((1 + confidence) / 2))
-    share = num_right / num_samples
-    scale = 1 + z**2 / num_samples
-    centre = (share + z**2 / (2 * num_samples)) / scale
-    half_width = z / scale * math.sqrt(share * (1 - share) / num_samples + z**2 / (4 * num_samples**2))
-    # the ends lie within [0, 1] by construction; rounding could put them a hair outside
-    return Interval(max(0.0, centre - half_width), min(1.0, centre + half_width))

@@ -1,4 +1,4 @@
-"""How many corrupted images a model still gets right: here, or side by side in other processes."""
+"""Which corrupted images a model still classifies correctly: here, or in parallel processes."""
 
 import hashlib
 import sys
@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from cotejo.data.readers import LabelledImages
 from cotejo.data.splits import TrainingData, load_dataset, load_split
 from cotejo.errors import DataError, ModelError
-from cotejo.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
-from cotejo.evaluation.metrics import compute_wilson_interval, draw_sample
+from cotejo.estimation.estimates import estimate_mean
+from cotejo.evaluation.corruptions import CORRUPTIONS, NUM_CORRUPTED, SEVERITIES, corrupt
+from cotejo.evaluation.metrics import draw_sample
 from cotejo.evaluation.predict import predict_probabilities
+from cotejo.evaluation.scores import score_correct, score_share
 from cotejo.execution.executor import Died, Executor, count_workers, open_executor
 from cotejo.execution.words import Data, Setup
 from cotejo.schema.groups import ModelName
@@ -36,6 +38,25 @@ class Carried(NamedTuple):
 
     archive: bytes
     sample: LabelledImages
+
+
+class Robustness(NamedTuple):
+    """One model on corrupted test images.
+
+    Attributes:
+        summary: What the model's metrics hold: `test_corrupted_accuracy`, the mean over all corruptions and severities
+            and over the seeds, with its interval; and `robustness`, a row (corruption, severity, accuracy, low, high)
+            for each and one for the same images uncorrupted (none, 0).
+        accuracies: Mean over all corruptions and severities, one a seed.
+        indices: Which test images were corrupted, shape (num_images,).
+        counts: On how many of its `NUM_CORRUPTED` corruptions each of them was classified correctly, uint8 of shape
+            (num_seeds, num_images).
+    """
+
+    summary: dict[str, Any]
+    accuracies: list[float]
+    indices: NDArray[np.int64]
+    counts: NDArray[np.uint8]
 
 
 class Task(NamedTuple):
@@ -66,7 +87,7 @@ class Task(NamedTuple):
 
 def measure_robustness(
     folders: Mapping[ModelName, Path], images: Path, base: Base, settings: Evaluate, runtime: Runtime
-) -> dict[ModelName, dict[str, Any]]:
+) -> dict[ModelName, Robustness]:
     """Scores every seed of every model on test images that were corrupted in every way.
 
     The numbers are the same, to the byte, in this process, or in others where a cluster is declared or this machine
@@ -82,10 +103,7 @@ def measure_robustness(
         runtime: The `runtime` section.
 
     Returns:
-        By the model's name, what its metrics hold of it: `test_corrupted_accuracy`, the mean over all corruptions and
-        severities; `corrupted_accuracies`, the same of each seed; and `robustness`, a row (corruption, severity,
-        accuracy, low, high) for each and one for the same images uncorrupted (none, 0). An accuracy is the mean over
-        the seeds, with Wilson's interval.
+        By the model's name; intervals are for new images and new seeds.
 
     Raises:
         ModelError: A model is missing, damaged or can't be run.
@@ -99,34 +117,37 @@ def measure_robustness(
         _describe(f"{name} seed {seed}", folders[name] / f"seed-{seed}" / "model.keras", data, indices, settings, setup)
         for name, seed in places
     ]
-    num_right = {}
-    for place, counts in _run(tasks, setup, data, runtime):
-        num_right[places[place]] = counts
-        _say(f"{tasks[place].name}  accuracy {counts[1:].mean() / len(indices):.4f} on corrupted images")
+    correct = {}
+    for place, rows in _run(tasks, setup, data, runtime):
+        correct[places[place]] = rows
+        _say(f"{tasks[place].name}  accuracy {rows[1:].mean():.4f} on corrupted images")
     check_memory("evaluate", runtime.memory_limit, "evaluate.batch_size", _say)
     return {
-        name: summarize(np.stack([num_right[name, seed] for seed in base.seeds]), len(indices), settings.confidence)
+        name: summarize(np.stack([correct[name, seed] for seed in base.seeds]), indices, settings.confidence)
         for name in folders
     }
 
 
-def summarize(num_right: NDArray[np.int64], num_images: int, confidence: float) -> dict[str, Any]:
-    """Turns right answers into what a model's metrics hold.
+def summarize(correct: NDArray[np.bool_], indices: NDArray[np.int64], confidence: float) -> Robustness:
+    """Turns answers into what evaluate keeps of a model.
 
     Args:
-        num_right: Shape (num_seeds, len(CELLS)).
-        num_images: Images of each cell.
+        correct: Whether each answer is correct, shape (num_seeds, len(CELLS), num_images).
+        indices: Which test images they are, shape (num_images,).
         confidence: Of the intervals.
     """
     rows = []
-    for (corruption, severity), counts in zip(CELLS, num_right.T, strict=True):
-        right = float(counts.mean())
-        low, high = compute_wilson_interval(right, num_images, confidence)
-        accuracy = right / num_images
-        rows.append({"corruption": corruption, "severity": severity, "accuracy": accuracy, "low": low, "high": high})
-    mean = float(np.mean([row["accuracy"] for row in rows if row["severity"]]))
-    per_seed = (num_right[:, 1:].mean(axis=1) / num_images).tolist()  # the first cell is the images as they are
-    return {"test_corrupted_accuracy": mean, "robustness": rows, "corrupted_accuracies": per_seed}
+    for cell, (corruption, severity) in enumerate(CELLS):
+        of_cell = score_correct(correct[:, cell])
+        low, high = estimate_mean(of_cell, confidence).compute_interval(confidence)
+        row = {"corruption": corruption, "severity": severity, "accuracy": of_cell.value, "low": low, "high": high}
+        rows.append(row)
+    counts = correct[:, 1:].sum(axis=1, dtype=np.uint8)  # the first cell is the images as they are
+    scores = score_share(counts, NUM_CORRUPTED)
+    low, high = estimate_mean(scores, confidence).compute_interval(confidence)
+    name = "test_corrupted_accuracy"
+    summary = {name: scores.value, f"{name}_low": low, f"{name}_high": high, "robustness": rows}
+    return Robustness(summary, scores.by_seed.tolist(), indices, counts)
 
 
 def _describe(name: str, path: Path, data: Data, indices: NDArray[np.int64], settings: Evaluate, setup: Setup) -> Task:
@@ -134,27 +155,27 @@ def _describe(name: str, path: Path, data: Data, indices: NDArray[np.int64], set
     return Task(name, str(path.resolve()), digest, data, indices, settings.batch_size, settings.sample_seed, setup)
 
 
-def _run(tasks: Sequence[Task], setup: Setup, data: Data, runtime: Runtime) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Gives each task's place and right answers as they end."""
+def _run(tasks: Sequence[Task], setup: Setup, data: Data, runtime: Runtime) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+    """Yields each task's place and answers as they end."""
     threads = setup.threads
     if runtime.scheduler == "local" and count_workers(runtime, threads, len(tasks)) == 1:
         yield from ((place, _score(task)) for place, task in enumerate(tasks))
         return
     with open_executor(runtime, threads, len(tasks), data) as executor:
         missing = []
-        for place, counts in _send(executor, dict(enumerate(tasks)), setup):
-            if counts is None:
+        for place, correct in _send(executor, dict(enumerate(tasks)), setup):
+            if correct is None:
                 missing.append(place)
             else:
-                yield place, counts
-        for place, counts in _send(executor, {place: _carry(tasks[place]) for place in missing}, setup):
-            if counts is not None:  # what is carried is there
-                yield place, counts
+                yield place, correct
+        for place, correct in _send(executor, {place: _carry(tasks[place]) for place in missing}, setup):
+            if correct is not None:  # what is carried is there
+                yield place, correct
 
 
 def _send(
     executor: Executor, tasks: Mapping[int, Task], setup: Setup
-) -> Iterator[tuple[int, NDArray[np.int64] | None]]:
+) -> Iterator[tuple[int, NDArray[np.bool_] | None]]:
     places = list(tasks)
     for number, result in executor.run(score_task, list(tasks.values()), setup, lambda *_: None):
         place = places[number]
@@ -166,19 +187,20 @@ def _send(
         yield place, result
 
 
-def score_task(task: Task, _: TrainingData, report: Callable[[Any], None]) -> NDArray[np.int64] | None:
+def score_task(task: Task, _: TrainingData, report: Callable[[Any], None]) -> NDArray[np.bool_] | None:
     """Scores a seed, on a worker.
 
     Returns:
-        Right answers, shape (len(CELLS),); None if the worker neither has what it is to read nor was sent it.
+        Whether each answer is correct, shape (len(CELLS), num_images); None if the worker neither has what it is to
+        read nor was sent it.
     """
     configure_hardware(task.setup)
     return _score(task) if task.carried or _is_readable(task) else None
 
 
-def _score(task: Task) -> NDArray[np.int64]:
+def _score(task: Task) -> NDArray[np.bool_]:
     model, (images, labels), rows = _open(task)
-    num_right = np.zeros(len(CELLS), dtype=np.int64)
+    correct = np.zeros((len(CELLS), len(rows)), dtype=np.bool_)
     # a batch at a time: not all of the sample need fit into memory
     for start in range(0, len(rows), task.batch_size):
         batch = slice(start, start + task.batch_size)
@@ -186,9 +208,9 @@ def _score(task: Task) -> NDArray[np.int64]:
         for cell, (corruption, severity) in enumerate(CELLS):
             changed = _corrupt(clean, corruption, severity, task, task.indices[batch]) if severity else clean
             y_prob = predict_probabilities(model, changed, task.batch_size)
-            # an answer that is no number isn't right
-            num_right[cell] += ((y_prob.argmax(axis=1) == expected) & np.isfinite(y_prob).all(axis=1)).sum()
-    return num_right
+            # an answer that is no number isn't correct
+            correct[cell, batch] = (y_prob.argmax(axis=1) == expected) & np.isfinite(y_prob).all(axis=1)
+    return correct
 
 
 def _corrupt(

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.floating[Any]]
 
+#: Share of the images, the surest ones, whose error rate a report names.
+ANSWERED = 0.8
 #: Coverages in a report: 1/20, 2/20 ... 20/20.
 NUM_COVERAGES = 20
 

@@ -1,6 +1,7 @@
 """Everything that the study keeps of one model: scores, predictions, curves."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,19 +14,26 @@ from numpy.typing import NDArray
 from cotejo.data.readers import LabelledImages
 from cotejo.data.splits import Dataset, load_dataset, load_split
 from cotejo.errors import ModelError
+from cotejo.estimation.estimates import Scores, estimate_mean
 from cotejo.evaluation.metrics import (
     average_scores,
     compute_class_scores,
-    compute_losses,
     compute_scores,
-    compute_wilson_interval,
     count_confusions,
     draw_sample,
-    normalize_rows,
 )
 from cotejo.evaluation.predict import predict_probabilities
+from cotejo.evaluation.robustness import Robustness
+from cotejo.evaluation.scores import (
+    compute_all_losses,
+    score_confidence_gap,
+    score_correct,
+    score_losses,
+    score_macro_f1,
+    score_risk,
+    score_temperatures,
+)
 from cotejo.evaluation.trust import Trust, compute_trust, tabulate_trust
-from cotejo.evaluation.uncertainty import bootstrap_macro_f1, bootstrap_mean
 from cotejo.models.arithmetic import count_operations
 from cotejo.schema.study import Evaluate
 from cotejo.tracking.dvcfiles import compute_dvc_digest
@@ -33,19 +41,31 @@ from cotejo.tracking.records import digest_path
 from cotejo.training.archive import load_model
 
 CURVES = ("loss", "cross_entropy", "accuracy", "val_loss", "val_cross_entropy", "val_accuracy")
+#: Lowest and highest possible value of a score.
+SHARE, GAP, LOSS, ANY = (0.0, 1.0), (-1.0, 1.0), (0.0, math.inf), (-math.inf, math.inf)
 
 
 class Splits(NamedTuple):
-    """What evaluate reads: test images for every score, validation images for nothing but the temperature."""
+    """What evaluate reads: test images for every score; validation images for the temperature and for the champion.
+
+    Attributes:
+        dataset: The data set.
+        val: The validation images.
+        test: The test images.
+        test_digest: SHA-256 of the test images, in their order.
+    """
 
     dataset: Dataset
     val: LabelledImages
     test: LabelledImages
+    test_digest: str
 
     @classmethod
     def load(cls, folder: Path) -> "Splits":
         """Reads what preprocess wrote; raises `DataError` where a file is missing or damaged."""
-        return cls(load_dataset(folder), load_split(folder, "val"), load_split(folder, "test"))
+        dataset, val, test = load_dataset(folder), load_split(folder, "val"), load_split(folder, "test")
+        description = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+        return cls(dataset, val, test, description["splits"]["test"]["digest"])
 
 
 class Evaluation(NamedTuple):
@@ -58,6 +78,8 @@ class Evaluation(NamedTuple):
         y_prob: Probabilities, float32 of shape (num_seeds, num_samples, num_classes).
         confusions: Counts, rows true, columns predicted, summed over the seeds.
         histories: A row per seed and epoch: seed, epoch, and the metrics of training and validation.
+        by_image: What `reports/predictions/<model>.npz` holds beside `seeds`, `y_true` and `y_prob`; see
+            `save_evaluation`.
     """
 
     summary: dict[str, Any]
@@ -66,13 +88,14 @@ class Evaluation(NamedTuple):
     y_prob: NDArray[np.float32]
     confusions: NDArray[np.int64]
     histories: pd.DataFrame
+    by_image: dict[str, NDArray[Any]]
 
-    def add_robustness(self, found: dict[str, Any]) -> None:
-        """Adds what `measure_robustness` has found of the model: each seed's accuracy to the seed's row."""
-        rest = dict(found)
-        for row, accuracy in zip(self.summary["per_seed"], rest.pop("corrupted_accuracies"), strict=True):
+    def add_robustness(self, robustness: Robustness) -> None:
+        """Adds what `measure_robustness` returns of the model: each seed's accuracy to the seed's row."""
+        for row, accuracy in zip(self.summary["per_seed"], robustness.accuracies, strict=True):
             row["test_corrupted_accuracy"] = accuracy
-        self.summary.update(rest)
+        self.summary.update(robustness.summary)
+        self.by_image.update(corrupted_indices=robustness.indices, corrupted_correct=robustness.counts)
 
     def list_scores(self, prefix: str) -> dict[str, float]:
         """Returns the scores that have one number, by name with a prefix, for the tracked run."""
@@ -99,9 +122,11 @@ def evaluate_model(folder: Path, seeds: Sequence[int], splits: Splits, settings:
     confusions = count_confusions(test.labels, y_pred, dataset.num_classes)
     classes = compute_class_scores(test.labels, y_pred, dataset.class_names)
     averages = average_scores([run.scores for run in runs])
+    val_prob = np.stack([run.val_prob for run in runs])
+    val_losses = compute_all_losses(splits.val.labels, val_prob)
     summary = {
         "test_accuracy": averages["test_accuracy"],
-        **_compute_intervals(test.labels, y_prob, averages["test_accuracy"], settings.confidence),
+        **_compute_intervals(runs, splits, y_prob, val_prob, settings.confidence),
         "confidence": settings.confidence,
         **averages,
         "sample_size": min(settings.sample_size, len(test.labels)),
@@ -115,7 +140,12 @@ def evaluate_model(folder: Path, seeds: Sequence[int], splits: Splits, settings:
         **tabulate_trust([run.trust for run in runs], settings.bins),
     }
     histories = pd.concat([run.history for run in runs])
-    return Evaluation(summary, tuple(seeds), test.labels, y_prob, confusions, histories)
+    by_image = {
+        "images_sha256": np.array(splits.test_digest),
+        "val_correct": val_prob.argmax(axis=2) == splits.val.labels,
+        "val_losses": val_losses.astype(np.float32),
+    }
+    return Evaluation(summary, tuple(seeds), test.labels, y_prob, confusions, histories, by_image)
 
 
 def save_evaluation(
@@ -128,7 +158,11 @@ def save_evaluation(
         name: The model's name, which the files are named after.
         class_names: One name per label.
         metrics: Folder for `<name>.json`.
-        predictions: Folder for `<name>.npz`, with `seeds`, `y_true` and `y_prob`.
+        predictions: Folder for `<name>.npz`. It holds `seeds`, shape (num_seeds,); of the test images `y_true`
+            (num_samples,), `y_prob` (num_seeds, num_samples, num_classes) and `images_sha256`, their digest; of the
+            validation images `val_correct` and `val_losses`, the cross-entropies in nats, both (num_seeds, num_val);
+            and of the test images that were corrupted `corrupted_indices` (num_corrupted,) and `corrupted_correct`,
+            on how many of its corruptions each was classified correctly (num_seeds, num_corrupted).
         plots: Folder for `confusion/<name>.csv` (a row per prediction), `curves/<name>.csv` (a row per epoch, means
             over the seeds), `histories/<name>.csv` (a row per seed and epoch), and of the summary's tables
             `reliability/<name>.csv`, `risk/<name>.csv` and `robustness/<name>.csv` (a row per severity); all but the
@@ -136,12 +170,13 @@ def save_evaluation(
     """
     text = json.dumps(evaluation.summary, indent=2, ensure_ascii=False, allow_nan=False)
     (metrics / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-    np.savez(
-        predictions / f"{name}.npz",
-        seeds=np.array(evaluation.seeds),
-        y_true=evaluation.y_true,
-        y_prob=evaluation.y_prob,
-    )
+    arrays: dict[str, Any] = {
+        "seeds": np.array(evaluation.seeds),
+        "y_true": evaluation.y_true,
+        "y_prob": evaluation.y_prob,
+        **evaluation.by_image,
+    }
+    np.savez(predictions / f"{name}.npz", **arrays)
     y_pred = evaluation.y_prob.argmax(axis=2)
     names = np.array(class_names)
     tables = {
@@ -163,6 +198,7 @@ class _SeedRun(NamedTuple):
     scores: dict[str, Any]
     size: dict[str, int]
     y_prob: NDArray[np.float32]
+    val_prob: NDArray[np.float32]
     trust: Trust
     history: pd.DataFrame
 
@@ -184,7 +220,7 @@ def _evaluate_seed(folder: Path, seed: int, splits: Splits, settings: Evaluate) 
         "sample_right": int((y_prob.argmax(axis=1) == test.labels)[sample].sum()),
         **_describe_training(history),
     }
-    return _SeedRun(scores, _measure_size(model, path), y_prob, trust, history.assign(seed=seed))
+    return _SeedRun(scores, _measure_size(model, path), y_prob, val_prob, trust, history.assign(seed=seed))
 
 
 def _predict(model: keras.Model, path: Path, split: LabelledImages, settings: Evaluate) -> NDArray[np.float32]:
@@ -195,17 +231,36 @@ def _predict(model: keras.Model, path: Path, split: LabelledImages, settings: Ev
 
 
 def _compute_intervals(
-    y_true: NDArray[np.int64], y_prob: NDArray[np.float32], accuracy: float, confidence: float
+    runs: Sequence[_SeedRun],
+    splits: Splits,
+    y_prob: NDArray[np.float32],
+    val_prob: NDArray[np.float32],
+    confidence: float,
 ) -> dict[str, float]:
-    """Computes what other test images could have given the same seeds: of accuracy, macro F1 and loss."""
-    num_samples, num_classes = len(y_true), y_prob.shape[-1]
-    losses = np.mean([compute_losses(y_true, normalize_rows(prob)) for prob in y_prob], axis=0)
-    intervals = {
-        "test_accuracy": compute_wilson_interval(accuracy * num_samples, num_samples, confidence),
-        "test_macro_f1": bootstrap_macro_f1(y_true, y_prob.argmax(axis=2), num_classes, confidence),
-        "test_loss": bootstrap_mean(losses, confidence),
+    """Computes what new images and new seeds could have given; of the accuracy also what new images alone could."""
+    y_true, y_pred, val_true = splits.test.labels, y_prob.argmax(axis=2), splits.val.labels
+    accuracy = score_correct(y_pred == y_true)
+    bounded: dict[str, tuple[Scores, tuple[float, float]]] = {
+        "test_accuracy": (accuracy, SHARE),
+        "test_macro_f1": (score_macro_f1(y_true, y_pred, splits.dataset.num_classes), SHARE),
+        "test_loss": (score_losses(compute_all_losses(y_true, y_prob)), LOSS),
+        "test_confidence_gap": (score_confidence_gap(y_true, y_prob), GAP),
+        "test_selective_risk": (score_risk(y_true, y_prob), SHARE),
+        "val_accuracy": (score_correct(val_prob.argmax(axis=2) == val_true), SHARE),
     }
-    return {f"{name}_{end}": value for name, found in intervals.items() for end, value in found._asdict().items()}
+    intervals = {
+        name: estimate_mean(scores, confidence, low=low, high=high).compute_interval(confidence)
+        for name, (scores, (low, high)) in bounded.items()
+    }
+    intervals["test_accuracy_files"] = estimate_mean(accuracy, confidence).on_these_files().compute_interval(confidence)
+    logarithms = score_temperatures(val_true, val_prob, [run.scores["temperature"] for run in runs])
+    low, high = estimate_mean(logarithms, confidence, low=ANY[0], high=ANY[1]).compute_interval(confidence)
+    intervals["temperature"] = (math.exp(low), math.exp(high))
+    return {
+        f"{name}_{end}": value
+        for name, ends in intervals.items()
+        for end, value in zip(("low", "high"), ends, strict=True)
+    }
 
 
 def _tabulate_robustness(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:

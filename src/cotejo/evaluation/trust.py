@@ -1,5 +1,6 @@
 """How far one may trust a model's confidence: calibration before and after temperature scaling, risk by coverage."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from cotejo.evaluation.calibration import (
     scale_probabilities,
 )
 from cotejo.evaluation.metrics import compute_losses, normalize_rows
-from cotejo.evaluation.selective import RiskPoint, compute_aurc, compute_risks, select_risks
+from cotejo.evaluation.selective import ANSWERED, RiskPoint, compute_aurc, compute_risks, select_risks
 
 
 class Trust(NamedTuple):
@@ -22,7 +23,9 @@ class Trust(NamedTuple):
 
     Attributes:
         scores: `temperature`, fitted on validation images; `test_ece` before and `test_ece_scaled`, `test_nll_scaled`
-            after the logits are divided by it; `test_aurc`, the area under the risk-coverage curve.
+            after the logits are divided by it; `test_aurc`, the area under the risk-coverage curve;
+            `test_confidence_gap`, mean confidence minus accuracy; `test_selective_risk`, the share of errors among the
+            surest `ANSWERED` of the images.
         is_right: Whether each answer is right, shape (num_samples,); scaling never changes an answer.
         confidence: Of each answer, shape (num_samples,).
         confidence_scaled: After scaling.
@@ -43,7 +46,7 @@ def compute_trust(
     val_prob: NDArray[np.float32],
     num_bins: int,
 ) -> Trust:
-    """Holds the confidences of one seed against its errors.
+    """Compares the confidences of one seed with its errors.
 
     Args:
         y_true: Labels of the test images, shape (num_samples,).
@@ -58,14 +61,17 @@ def compute_trust(
     # float32 rows may sum to a hair more than 1, and no confidence is above that
     confidence, confidence_scaled = normalize_rows(y_prob).max(axis=1), scaled.max(axis=1)
     risks = compute_risks(confidence, is_right)
+    selected = select_risks(risks)
     scores = {
         "test_ece": compute_calibration_error(compute_bins(confidence, is_right, num_bins)),
         "test_ece_scaled": compute_calibration_error(compute_bins(confidence_scaled, is_right, num_bins)),
         "test_nll_scaled": float(compute_losses(y_true, scaled).mean()),
         "temperature": temperature,
         "test_aurc": compute_aurc(risks),
+        "test_confidence_gap": float(confidence.mean() - is_right.mean()),
+        "test_selective_risk": next(point.risk for point in selected if math.isclose(point.coverage, ANSWERED)),
     }
-    return Trust(scores, is_right, confidence, confidence_scaled, select_risks(risks))
+    return Trust(scores, is_right, confidence, confidence_scaled, selected)
 
 
 def tabulate_trust(seeds: Sequence[Trust], num_bins: int) -> dict[str, list[dict[str, Any]]]:

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from cotejo.comparison.answers import ANSWERED
 from cotejo.comparison.records import Comparison, Model, Pair
 from cotejo.comparison.verdict import judge_in_study
+from cotejo.evaluation.selective import ANSWERED
 from cotejo.report.figures.trust import list_corruptions
 from cotejo.report.wording import MISSING, Wording
 
@@ -76,22 +76,22 @@ class _Tables:
         )  # fmt: skip
 
     def certainty(self) -> Table:
-        """Test-image and seed uncertainty of every model, told apart."""
+        """Each model's accuracy on new images by new trainings, and by these very trainings."""
         w, confidence = self.wording, self.comparison.models[0].confidence
         return self._by_model(
-            [self._name("mean_accuracy"), self._name("images_interval", confidence=confidence),
-             self._name("seeds_interval", confidence=confidence), self._name("seed_spread"), self._name("seeds")],
+            [self._name("mean_accuracy"), self._name("own_interval", confidence=confidence),
+             self._name("files_interval", confidence=confidence), self._name("seed_spread"), self._name("seeds")],
             lambda m: (
                 Cell(w.percent(m.test_accuracy, 2), m.test_accuracy),
                 self._range(w.percent, m.test_accuracy_low, m.test_accuracy_high, 2),
-                self._range(w.percent, m.seeds_low, m.seeds_high, 2),
+                self._range(w.percent, m.test_accuracy_files_low, m.test_accuracy_files_high, 2),
                 Cell(MISSING if m.seed_spread is None else w.points(m.seed_spread), m.seed_spread),
                 Cell(w.integer(len(m.seeds)), len(m.seeds)),
             ),
         )  # fmt: skip
 
     def pairs(self) -> Table:
-        """Every pair with its tests and the decision."""
+        """Every pair with its interval and the decision."""
         w, comparison = self.wording, self.comparison
 
         def decide(pair: Pair) -> Cell:
@@ -99,30 +99,26 @@ class _Tables:
             return Cell(self._say(w.locale["decisions"][finding.key], **finding.values))
 
         return self._by_pair(
-            [self._name("difference_interval", confidence=comparison.confidence),
-             self._name("bootstrap", confidence=comparison.confidence), self._name("effect_size"),
-             self._name("p_value"), self._name("p_adjusted"), Column(self._words["decision"], is_number=False)],
+            [self._name("difference_interval", confidence=comparison.confidence), self._name("p_adjusted"),
+             Column(self._words["decision"], is_number=False)],
             lambda p: (
                 self._between(w.signed_points, p.value, p.low, p.high, 2),
-                self._range(w.signed_points, p.bootstrap_low, p.bootstrap_high, 2),
-                Cell(w.signed(p.effect_size), p.effect_size),
-                Cell(w.p_value(p.p_value), p.p_value),
                 Cell(w.p_value(p.p_adjusted), p.p_adjusted),
                 decide(p),
             ),
         )  # fmt: skip
 
     def more_pairs(self) -> Table:
-        """What the luck of each pair is made of, what it could have found, and whether the two are as good."""
-        w = self.wording
+        """What each pair's uncertainty is made of, what the study could have found, and whether both are as good."""
+        w, comparison = self.wording, self.comparison
         return self._by_pair(
-            [self._name(key, margin=self.comparison.margin)
-             for key in ("seeds_p_value", "image_share", "detectable", "equivalence_p", "equivalence_p_adjusted")],
+            [self._name(key, margin=comparison.margin, confidence=comparison.confidence)
+             for key in ("files_difference", "image_share", "p_value", "detectable", "equivalence_p_adjusted")],
             lambda p: (
-                Cell(MISSING if p.seeds_p_value is None else w.p_value(p.seeds_p_value), p.seeds_p_value),
+                self._range(w.signed_points, p.files_low, p.files_high, 2),
                 Cell(w.percent(p.image_share, 0), p.image_share),
-                Cell(w.points(p.detectable), p.detectable),
-                Cell(w.p_value(p.equivalence_p), p.equivalence_p),
+                Cell(w.p_value(p.p_value), p.p_value),
+                self._range(w.points, p.detectable, p.detectable_high, 2),
                 Cell(w.p_value(p.equivalence_p_adjusted), p.equivalence_p_adjusted),
             ),
         )  # fmt: skip
@@ -172,19 +168,20 @@ class _Tables:
     def trust(self) -> Table:
         """How far every model's confidences can be believed, and what corrupted images cost it."""
         w = self.wording
-        names = ("ece", "ece_scaled", "temperature", "nll_scaled", "aurc", "surest", "corrupted")
+        names = ("confidence_gap", "temperature", "surest", "corrupted", "ece", "ece_scaled", "nll_scaled", "aurc")
         return self._by_model(
-            [self._name(name, coverage=ANSWERED) for name in names],
+            [self._name(name, coverage=ANSWERED, confidence=self.comparison.models[0].confidence) for name in names],
             lambda m: (
+                self._between(w.signed_points, m.confidence_gap, m.confidence_gap_low, m.confidence_gap_high, 2),
+                self._between(w.number, m.temperature, m.temperature_low, m.temperature_high, 2),
+                self._between(w.percent, m.selective_risk, m.selective_risk_low, m.selective_risk_high, 2),
+                self._between(w.percent, m.corrupted_accuracy, m.corrupted_accuracy_low, m.corrupted_accuracy_high, 1),
                 Cell(w.number(m.ece, 3), m.ece),
                 Cell(w.number(m.ece_scaled, 3), m.ece_scaled),
-                Cell(w.number(m.temperature, 2), m.temperature),
                 Cell(w.number(m.nll_scaled, 3), m.nll_scaled),
                 Cell(w.number(m.aurc, 4), m.aurc),
-                Cell(w.percent(risk := find_risk(m), 2), risk),
-                Cell(w.percent(m.corrupted_accuracy), m.corrupted_accuracy),
             ),
-        )
+        )  # fmt: skip
 
     def robustness(self) -> Table:
         """The accuracy of every model at every severity of every corruption."""
@@ -304,8 +301,3 @@ def _list_tables(tables: _Tables) -> Iterator[tuple[str, Table]]:
     for build in (tables.models, tables.certainty, tables.pairs, tables.more_pairs, tables.mcnemar, tables.cost,
                   tables.trust, tables.robustness, tables.seeds, tables.classes):  # fmt: skip
         yield build.__name__, build()
-
-
-def find_risk(model: Model) -> float | None:
-    """Returns the share of errors among the surest `ANSWERED` of the images."""
-    return next((point.risk for point in model.risk_coverage if abs(point.coverage - ANSWERED) < 1e-6), None)

@@ -95,11 +95,6 @@ class Wording:
         """Says a p value; small ones as a bound."""
         return f"<\u202f{self.number(0.001, 3)}" if value < 0.001 else self.number(value, 3)
 
-    def p_equals(self, value: float) -> str:
-        """Says `p = ...` or `p < ...`."""
-        text = self.p_value(value)
-        return f"p\u00a0{text}" if text.startswith("<") else f"p\u00a0=\u00a0{text}"
-
     def duration(self, seconds: float | None) -> str:
         """Says a time in the unit that suits it."""
         if seconds is None:
@@ -183,7 +178,7 @@ def build_environment(language: str, *, autoescape: bool) -> Environment:
     )
     wording = Wording(language)
     methods = ("number", "integer", "percent", "exact", "confidence", "points", "signed_points", "signed", "ratio",
-               "p_value", "p_equals", "duration", "size", "compact", "average", "model", "listing")  # fmt: skip
+               "p_value", "duration", "size", "compact", "average", "model", "listing")  # fmt: skip
     filters: dict[str, Callable[..., Any]] = {name: getattr(wording, name) for name in methods}
     environment.filters.update(filters)
     return environment

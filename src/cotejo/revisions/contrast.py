@@ -2,28 +2,33 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from cotejo.comparison.comparison import STAGES_OF_MODEL, build_pairs, compute_train_time
-from cotejo.comparison.predictions import Predictions, build_predictions
+from cotejo.comparison.comparison import build_pairs, compute_train_time
+from cotejo.comparison.inputs import STAGES_OF_MODEL
+from cotejo.comparison.predictions import build_predictions
 from cotejo.comparison.records import Finding, Pair
-from cotejo.comparison.statistics import adjust_holm
-from cotejo.comparison.verdict import DECIDED, UNCLEAR, judge_pair
+from cotejo.comparison.verdict import DECIDED, judge_pair
 from cotejo.errors import RevisionError
+from cotejo.estimation.estimates import adjust_holm
 from cotejo.revisions.results import DATASET, Results
 from cotejo.tracking.dvcfiles import LOCK_FILE, Locked, is_within
 
 #: Folders of the study's code, in which a dep of a stage is a source file.
 CODE = ("src", "stages")
 MISSING = object()
-#: The method of a contrast in which there is nothing to test: a stage that wasn't run again makes the same bytes.
-IDENTICAL = "identical"
-#: What is said where a pair alone would have had a verdict, and Holm's adjustment undoes it.
-UNDONE = {**dict.fromkeys(DECIDED, "several"), "verdict.equivalent": "several_as_good"}
+#: The verdict on two revisions with the same predictions.
+SAME = "same"
 #: What a contrast takes from the report's record of a pair as it is.
-TAKEN = ("value", "low", "high", "p_value", "p_adjusted", "equivalence_p", "equivalence_p_adjusted", "method")
+TAKEN = ("value", "low", "high", "p_value", "p_adjusted", "equivalence_p", "equivalence_p_adjusted", "num_seeds")
+
+
+class _Tested(NamedTuple):
+    model: str
+    pair: Pair
+    is_identical: bool
 
 
 @dataclass(frozen=True)
@@ -68,9 +73,10 @@ class Contrast:
     p_adjusted: float  # Holm's, over all contrasts that aren't identical; the one that decides
     equivalence_p: float  # two one-sided tests at the margin
     equivalence_p_adjusted: float  # Holm's likewise
-    method: str  # welch_t | mcnemar, see compute_accuracy_difference; or identical
+    num_seeds: int  # of the revision that has fewer
+    is_identical: bool  # nothing to test: a stage that wasn't run again makes the same bytes
     verdict: Finding
-    winner: str | None  # None where it can't be told, and where there is none
+    winner: str | None  # None where it isn't decided, and where there is none
 
 
 @dataclass(frozen=True)
@@ -112,7 +118,7 @@ def build_side_by_side(found: Sequence[Results], models: Sequence[str], confiden
     """
     dataset = _check_same_images(found)
     rows = tuple(_build_row(model, results, found[0]) for model in models for results in found)
-    pairs = [(model, pair) for model in models for pair in _build_pairs(model, found, confidence, margin)]
+    pairs = [tested for model in models for tested in _build_pairs(model, found, confidence, margin)]
     names = tuple(results.name for results in found)
     return SideBySide(
         first=names[0],
@@ -121,7 +127,7 @@ def build_side_by_side(found: Sequence[Results], models: Sequence[str], confiden
         margin=margin,
         dataset=dataset,
         rows=rows,
-        contrasts=tuple(_judge(model, pair, confidence, margin) for model, pair in _adjust(pairs)),
+        contrasts=tuple(_judge(tested, confidence, margin) for tested in _adjust(pairs)),
         warnings=tuple(_find_warnings(rows, found)),
     )
 
@@ -203,47 +209,45 @@ def _compare_sources(own: Locked, old: Locked) -> Iterator[str]:
             yield path
 
 
-def _build_pairs(model: str, found: Sequence[Results], confidence: float, margin: float) -> Iterator[Pair]:
+def _build_pairs(model: str, found: Sequence[Results], confidence: float, margin: float) -> Iterator[_Tested]:
     arrays = {results.name: results.predictions[model] for results in found}
+    metrics = {results.name: results.metrics[model] for results in found}
+    class_names = found[0].dataset["class_names"]
     first, *others = arrays
     for other in others:
-        both = build_predictions(arrays, (first, other), first, other, found[0].dataset["class_names"], gallery_size=0)
-        yield _compare(both, first, other, confidence, margin)
+        both = build_predictions(arrays, (first, other), first, other, class_names, 0, metrics)
+        (pair,) = build_pairs(both, first, other, confidence, margin)
+        is_identical = np.array_equal(both.predicted[first], both.predicted[other])
+        yield _Tested(model, replace(pair, low=0.0, high=0.0, p_value=1.0, equivalence_p=0.0) if is_identical else pair,
+                      is_identical)  # fmt: skip
 
 
-def _compare(both: Predictions, first: str, other: str, confidence: float, margin: float) -> Pair:
-    (pair,) = build_pairs(both, first, other, confidence, margin)
-    if not np.array_equal(both.predicted[first], both.predicted[other]):
-        return pair
-    return replace(pair, low=0.0, high=0.0, p_value=1.0, equivalence_p=0.0, method=IDENTICAL)
-
-
-def _adjust(pairs: Sequence[tuple[str, Pair]]) -> Iterator[tuple[str, Pair]]:
+def _adjust(pairs: Sequence[_Tested]) -> Iterator[_Tested]:
     """Adjusts p over all pairs; the same predictions are no test, and mustn't make the others' p larger."""
-    tested = [pair for _, pair in pairs if pair.method != IDENTICAL]
+    differing = [tested.pair for tested in pairs if not tested.is_identical]
     adjusted = zip(
-        adjust_holm([pair.p_value for pair in tested]),
-        adjust_holm([pair.equivalence_p for pair in tested]),
+        adjust_holm(np.array([pair.p_value for pair in differing])),
+        adjust_holm(np.array([pair.equivalence_p for pair in differing])),
         strict=True,
     )
-    for model, pair in pairs:
-        p, equivalence_p = (1.0, 0.0) if pair.method == IDENTICAL else next(adjusted)
-        yield model, replace(pair, p_adjusted=p, equivalence_p_adjusted=equivalence_p)
+    for tested in pairs:
+        p, equivalence_p = (1.0, 0.0) if tested.is_identical else map(float, next(adjusted))
+        yield tested._replace(pair=replace(tested.pair, p_adjusted=p, equivalence_p_adjusted=equivalence_p))
 
 
-def _judge(model: str, pair: Pair, confidence: float, margin: float) -> Contrast:
+def _judge(tested: _Tested, confidence: float, margin: float) -> Contrast:
     """Judges by the p values that Holm adjusted: no pair has been declared before the others."""
-    verdict = judge_pair(pair.as_one_of_many(), confidence, margin)
-    is_decided = verdict.key in DECIDED
-    alone = judge_pair(pair, confidence, margin).key
-    if verdict.key in UNCLEAR and alone in UNDONE:  # the sentence must not blame the interval or McNemar's test
-        verdict = Finding(UNDONE[alone], verdict.values)
+    model, pair, is_identical = tested
+    verdict = judge_pair(pair, confidence, margin)
+    if is_identical:
+        verdict = Finding(SAME, verdict.values)
     return Contrast(
         model=model,
         revision=pair.candidate,
         first=pair.baseline,
+        is_identical=is_identical,
         verdict=verdict,
-        winner=str(verdict.values["winner"]) if is_decided else None,
+        winner=str(verdict.values["winner"]) if verdict.key in DECIDED else None,
         **{key: getattr(pair, key) for key in TAKEN},
     )
 

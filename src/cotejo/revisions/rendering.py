@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from cotejo.comparison.records import Finding
 from cotejo.report.wording import MISSING, build_environment, load_locale, write_value
-from cotejo.revisions.contrast import IDENTICAL, UNDONE, Change, Contrast, Row, SideBySide
+from cotejo.revisions.contrast import SAME, Change, Contrast, Row, SideBySide
 from cotejo.tracking.dvcfiles import SHORT
 
 #: Changes that a row names one by one; the JSON has all.
@@ -57,11 +57,7 @@ class _Renderer:
         # the report's sentences speak of models; here the same sentences speak of revisions
         self.say_model: Callable[[str], str] = self.environment.filters["model"]
         self.environment.filters["model"] = self.name
-        # and every p in them is Holm's, beside intervals that nothing has adjusted
-        self.is_adjusted = sum(found.method != IDENTICAL for found in side_by_side.contrasts) > 1
-        say_p: Callable[[float], str] = self.environment.filters["p_equals"]
-        mark = self.words["adjusted"] if self.is_adjusted else ""
-        self.environment.filters["p_equals"] = lambda value: say_p(value) + mark
+        self.is_adjusted = sum(not found.is_identical for found in side_by_side.contrasts) > 1
 
     def name(self, revision: str) -> str:
         """Says a revision's name; as code where its underscores and stars would become something else."""
@@ -74,7 +70,7 @@ class _Renderer:
 
     def say_finding(self, finding: Finding) -> str:
         """Says a conclusion in the report's words."""
-        words = self.words if finding.key in UNDONE.values() else self.words["findings"]
+        words = self.words if finding.key == SAME else self.words["findings"]
         return self.say(words[finding.key], **finding.values)
 
     def render_text(self) -> str:
@@ -153,11 +149,9 @@ class _Renderer:
         return headings, "llrrrrl", rows
 
     def _decide(self, contrast: Contrast) -> str:
-        if contrast.method == IDENTICAL:
+        if contrast.is_identical:
             return str(self.words["identical"])
-        # what only Holm's adjustment has undone has a sentence of its own, and in the table is as unclear as others
-        decisions = self.words["decisions"]
-        return self.say(decisions.get(contrast.verdict.key, decisions["verdict.unclear"]), winner=contrast.winner)
+        return self.say(self.words["decisions"][contrast.verdict.key], winner=contrast.winner)
 
     def _lay_out(self, table: Table) -> str:
         return _lay_out_markdown(table) if self.is_markdown else _lay_out_plain(table)

@@ -23,7 +23,7 @@ from dvc_data.index import DataIndexDirError
 from numpy.typing import NDArray
 from scmrepo.exceptions import SCMError
 
-from cotejo.comparison.comparison import STAGES_OF_MODEL
+from cotejo.comparison.inputs import STAGES_OF_MODEL
 from cotejo.errors import RevisionError
 from cotejo.masking import mask_secrets
 from cotejo.tracking.dvcfiles import LOCK_FILE, RESTORE, Locked, compute_dvc_digest, is_within, parse_lock

@@ -54,7 +54,7 @@ def find_archive(root: Path, folder: Path, *, model: str | None, run_id: str | N
         root: The study's folder.
         folder: Where to put what MLflow keeps.
         model: One of the study's models, a path, or `models:/name@alias` or `models:/name/version`; None for the one
-            that the study's last comparison recommends for accuracy.
+            that the study's last comparison serves: the best on the validation images.
         run_id: The id of a run in MLflow, or its first six characters or more, in place of `model`.
         seed: Which training of a model or run; None for the one with the lowest cross-entropy on the validation images.
 
@@ -81,7 +81,7 @@ def _find_champion(root: Path, seed: int | None) -> Archive:
         root / COMPARISON, COMPARISON, "the study's comparison, which names the champion", "`dvc repro`, or say --model"
     )
     try:
-        name, digest = comparison["recommendations"][0]["values"]["model"], comparison["dataset"]["digest"]
+        name, digest = comparison["served"], comparison["dataset"]["digest"]
         compared = {model["name"]: model["dvc_digest"] for model in comparison["models"]}[name]
     except (LookupError, TypeError):
         raise ModelError(

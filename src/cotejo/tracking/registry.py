@@ -24,8 +24,9 @@ REQUIRED = ("mlflow", "keras", "tensorflow")
 def takes_over(champion: Mapping[str, Any], present: Mapping[str, str] | None) -> bool:
     """Decides whether the model that a comparison recommends becomes the champion.
 
-    Only a comparison may replace a champion. It says so of a champion that it compared and found worse. One that it
-    didn't compare is worse for certain where its whole interval lies below, and of no use where the data are others.
+    Only a comparison may replace a champion, by what the validation images say: one that it compared and found worse;
+    one that it didn't compare where the whole interval of its validation accuracy lies below, or where the data are
+    others.
 
     Args:
         champion: What `find_champion` has found.
@@ -39,7 +40,9 @@ def takes_over(champion: Mapping[str, Any], present: Mapping[str, str] | None) -
     if digest in champion["compared"]:
         return digest not in champion["equals"]
     is_other_data = present.get(DATA_TAG) != champion["tags"][DATA_TAG]
-    return is_other_data or float(champion["tags"]["test_accuracy_low"]) > float(present["test_accuracy_high"])
+    # older versions chose on the test images, and wrote down nothing of the validation images
+    present_high = float(present.get("val_accuracy_high", 0.0))
+    return is_other_data or float(champion["tags"]["val_accuracy_low"]) > present_high
 
 
 def log_model(client: Any, run_id: str, record: Mapping[str, Any]) -> str:  # noqa: ANN401 - mlflow.MlflowClient

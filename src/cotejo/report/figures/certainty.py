@@ -13,15 +13,15 @@ from cotejo.report.figures.intervals import draw_intervals
 from cotejo.report.style import GREY, INK, PAPER, build_figure, choose_looks, use_style
 from cotejo.report.wording import Wording
 
-#: How far an interval over seeds may reach beyond everything else, as a share of that; of two seeds it is so wide
+#: How far an interval may reach beyond everything else, as a share of that; with two seeds it may be so wide
 #: that it would press all else into a dot.
 MOST_REACH = 0.6
 #: Where the two intervals lie below the dots of the seeds, in rows.
-IMAGES_AT, SEEDS_AT = 0.2, 0.38
+OWN_AT, FILES_AT = 0.2, 0.38
 
 
 def figure_seeds(comparison: Comparison, *, language: str = "en") -> Figure:
-    """Shows each model's accuracy: a dot per seed, the mean, and both its intervals, over images and over seeds.
+    """Shows each model's accuracy: a dot per seed, the mean, its interval, and that of these very trainings.
 
     Args:
         comparison: The comparison; its models are shown from above.
@@ -74,14 +74,13 @@ def figure_pairs(comparison: Comparison, *, language: str = "en") -> Figure:
 
 
 def _find_limits(models: tuple[Model, ...]) -> tuple[float, float]:
-    """Returns the ends of the axis: all dots and intervals over images, and of those over seeds a bounded part."""
-    lows = [min(model.test_accuracy_low, *(seed.test_accuracy for seed in model.seeds)) for model in models]
-    highs = [max(model.test_accuracy_high, *(seed.test_accuracy for seed in model.seeds)) for model in models]
+    """Returns the ends of the axis: all dots and intervals of these trainings, and of the wider ones a bounded part."""
+    lows = [min(model.test_accuracy_files_low, *(seed.test_accuracy for seed in model.seeds)) for model in models]
+    highs = [max(model.test_accuracy_files_high, *(seed.test_accuracy for seed in model.seeds)) for model in models]
     low, high = min(lows), max(highs)
     reach = MOST_REACH * (high - low)
-    seeds = [(model.seeds_low, model.seeds_high) for model in models]
-    low = max(low - reach, min([low, *(ends[0] for ends in seeds if ends[0] is not None)]))
-    high = min(high + reach, max([high, *(ends[1] for ends in seeds if ends[1] is not None)]))
+    low = max(low - reach, min(low, *(model.test_accuracy_low for model in models)))
+    high = min(high + reach, max(high, *(model.test_accuracy_high for model in models)))
     rim = 0.03 * (high - low)
     return low - rim, high + rim
 
@@ -89,16 +88,16 @@ def _find_limits(models: tuple[Model, ...]) -> tuple[float, float]:
 def _draw_model(ax: Axes, place: int, model: Model, colour: str, limits: tuple[float, float]) -> None:
     ax.plot([seed.test_accuracy for seed in model.seeds], [place] * len(model.seeds), "o", color=colour,
             markerfacecolor=PAPER, markersize=7, markeredgewidth=1.5, zorder=3)  # fmt: skip
-    ax.plot([model.test_accuracy] * 2, [place - 0.2, place + SEEDS_AT + 0.06], color=INK, linewidth=1.4, zorder=4)
-    ax.plot([model.test_accuracy_low, model.test_accuracy_high], [place + IMAGES_AT] * 2, color=colour, linewidth=4,
-            solid_capstyle="butt")  # fmt: skip
-    if model.seeds_low is None or model.seeds_high is None:
-        return
-    ends = (max(limits[0], model.seeds_low), min(limits[1], model.seeds_high))
-    ax.plot(ends, [place + SEEDS_AT] * 2, color=GREY, linewidth=1.6, solid_capstyle="butt")
+    ax.plot([model.test_accuracy] * 2, [place - 0.2, place + FILES_AT + 0.06], color=INK, linewidth=1.4, zorder=4)
+    low, high = model.test_accuracy_low, model.test_accuracy_high
+    ends = (max(limits[0], low), min(limits[1], high))
+    ax.plot(ends, [place + OWN_AT] * 2, color=colour, linewidth=4, solid_capstyle="butt")
     # an arrow where the interval goes on beyond the axis
-    for end, true_end, marker in ((ends[0], model.seeds_low, "<"), (ends[1], model.seeds_high, ">")):
-        ax.plot(end, place + SEEDS_AT, "|" if end == true_end else marker, color=GREY, markersize=6, clip_on=False)
+    for end, true_end, marker in ((ends[0], low, "<"), (ends[1], high, ">")):
+        if end != true_end:
+            ax.plot(end, place + OWN_AT, marker, color=colour, markersize=6, clip_on=False)
+    files = (model.test_accuracy_files_low, model.test_accuracy_files_high)
+    ax.plot(files, [place + FILES_AT] * 2, color=GREY, linewidth=1.6, marker="|", markersize=6, solid_capstyle="butt")
 
 
 def _build_legend(wording: Wording) -> list[Line2D]:
@@ -106,7 +105,7 @@ def _build_legend(wording: Wording) -> list[Line2D]:
     looks: list[tuple[str, dict[str, Any]]] = [
         (words["one_seed"], {"marker": "o", "linestyle": "", "markerfacecolor": PAPER, "markersize": 7}),
         (words["mean"], {"marker": "|", "linestyle": "", "color": INK, "markersize": 11, "markeredgewidth": 1.4}),
-        (words["images_interval"], {"linewidth": 4, "solid_capstyle": "butt"}),
-        (words["seeds_interval"], {"linewidth": 1.6, "marker": "|", "markersize": 6}),
+        (words["own_interval"], {"linewidth": 4, "solid_capstyle": "butt"}),
+        (words["files_interval"], {"linewidth": 1.6, "marker": "|", "markersize": 6}),
     ]
     return [Line2D([], [], **{"color": GREY, **look}, label=label) for label, look in looks]

@@ -4,19 +4,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cotejo.comparison.records import Comparison, Finding, Model
+from cotejo.estimation.estimates import DECLARED_SHARE
 
 
 def find_warnings(comparison: Comparison) -> tuple[Finding, ...]:
     """Lists what a reader must know before believing the numbers."""
     models, facts = comparison.models, comparison.facts
     pretrained = [model.name for model in models if model.name in ("transfer", "finetune")]
-    single = [model.name for model in models if len(model.seeds) == 1]
+    by_count = {count: [model.name for model in models if len(model.seeds) == count] for count in (1, 2)}
     timed = [model for model in models if model.train_time_s is not None]
     settings = {(model.device, model.threads) for model in timed}
     machines = {model.machine for model in timed if model.machine is not None}
     untimed = [model.name for model in models if model.train_time_s is None]
     checks = (
-        (bool(single), Finding("warning.single_seed", {"models": single})),
+        (bool(by_count[1]), Finding("warning.single_seed", {"models": by_count[1]})),
+        (bool(by_count[2]), Finding("warning.two_seeds", {"models": by_count[2]})),
         (bool(pretrained) and facts["weights"] == "random",
          Finding("warning.random_weights", {"models": pretrained, "backbone": facts["backbone"]})),
         (len(settings) > 1 or len(machines) > 1, Finding("warning.machines", {})),
@@ -29,15 +31,20 @@ def find_warnings(comparison: Comparison) -> tuple[Finding, ...]:
 def find_notes(comparison: Comparison) -> tuple[Finding, ...]:
     """Lists how the numbers came about."""
     names = [model.name for model in comparison.models]
-    num_seeds = max(len(model.seeds) for model in comparison.models)
-    method = comparison.pairs[0].method
     keeps_lowest = all(_keeps_lowest_loss(name, comparison.facts["params"]) for name in names)
+    is_one_training = comparison.pairs[0].num_seeds == 1
+    values = {"num_models": len(names), "num_pairs": len(comparison.pairs), "level": 1 - comparison.confidence,
+              "confidence": comparison.confidence, "margin": comparison.margin, "declared": DECLARED_SHARE,
+              "is_one_training": is_one_training}  # fmt: skip
     notes = [Finding("note.kept_lowest_loss" if keeps_lowest else "note.kept_epoch", {}),
-             Finding(f"note.{method}", {"num_seeds": num_seeds, "confidence": comparison.confidence}),
-             Finding("note.wilson", {"confidence": comparison.models[0].confidence}),
-             Finding("note.holm", {"num_pairs": len(comparison.pairs), "level": 1 - comparison.confidence}),
-             Finding("note.equivalence", {"margin": comparison.margin, "confidence": comparison.confidence}),
-             Finding("note.f1", {"confidence": comparison.confidence, "is_one_training": method == "mcnemar"}),
+             Finding("note.one_training" if is_one_training else "note.interval", values),
+             Finding("note.own", {"confidence": comparison.models[0].confidence}),
+             *([Finding("note.pairs", values)] if len(names) > 2 else []),
+             Finding("note.equivalence", values),
+             Finding("note.cost", values),
+             Finding("note.detectable", values),
+             Finding("note.exploratory", values),
+             Finding("note.f1", values),
              Finding("note.calibration", {}),
              Finding("note.robustness", _count_corrupted(comparison)),
              Finding("note.clocks", _describe_clocks(comparison.models))]  # fmt: skip
