@@ -29,10 +29,8 @@ def evaluate(stage: Stage) -> None:
             save_evaluation(results[name], name, splits.dataset.class_names, *tables)
             stage.run.log_metrics(results[name].list_scores(f"{name}/"), is_summary=True)
         save_evaluation_figures(results, splits.test.images, splits.dataset.class_names, settings, figures)
-        chosen = select_gallery(
-            splits.test.labels, [result.y_prob for result in results.values()], settings.gallery_size
-        )
-        save_gallery(gallery, chosen, splits.test.images)
+        answers = [result.y_prob for result in results.values()]
+        save_gallery(gallery, select_gallery(splits.test.labels, answers, settings.gallery_size), splits.test.images)
         save_latencies(measure_latencies(FOLDERS, base.seeds[0], splits.test.images, settings), hardware, timings)
     for path in OUTPUTS:
         stage.run.log_artifact(Path(path))

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 from scipy.special import ndtri
 
 from cotejo.comparison.comparison import estimate_pairs
@@ -52,6 +53,8 @@ class Rates(NamedTuple):
         cost: Studies that recommend for cost a model that is worse than the best by more than the margin.
         found: Studies that call the better model of the first pair better.
         half_width: Median half-width of the first pair's interval.
+        former_pairs: Studies in which the interval of versions before 2026-12 covers the first pair's difference.
+        former_half_width: Median half-width of that interval.
     """
 
     own: float
@@ -62,6 +65,8 @@ class Rates(NamedTuple):
     cost: float
     found: float
     half_width: float
+    former_pairs: float
+    former_half_width: float
 
 
 def draw_study(generator: np.random.Generator, cell: Cell) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -87,8 +92,9 @@ def simulate(cell: Cell, num_studies: int, seed: int = 0) -> Rates:
     """Draws studies of a setting and counts what the report would say of them."""
     generator = np.random.default_rng(seed)
     rows = [_conclude(cell, *draw_study(generator, cell)) for _ in range(num_studies)]
-    *shares, half_widths = zip(*rows, strict=True)
-    return Rates(*(float(np.mean(share)) for share in shares), half_width=float(np.median(half_widths)))
+    columns = Rates(*zip(*rows, strict=True))
+    medians = {name: float(np.median(getattr(columns, name))) for name in ("half_width", "former_half_width")}
+    return Rates(*(float(np.mean(column)) for column in columns))._replace(**medians)
 
 
 def _conclude(cell: Cell, abilities: NDArray[np.float64], correct: NDArray[np.bool_]) -> tuple[float, ...]:
@@ -111,6 +117,7 @@ def _conclude(cell: Cell, abilities: NDArray[np.float64], correct: NDArray[np.bo
     is_as_good = [finding.key == "verdict.equivalent" for finding in judged]
     # the first is the cheapest
     cheapest = choose_for_cost(pairs, {name: 2.0**number for number, name in enumerate(names)}, MARGIN).chosen
+    former = _compute_former_interval(correct[0], correct[1])
     loss = max(truths.values()) - truths[cheapest] if cheapest else 0.0
     return (
         float(np.mean(covered)),
@@ -119,9 +126,29 @@ def _conclude(cell: Cell, abilities: NDArray[np.float64], correct: NDArray[np.bo
         any(better and equal for better, equal in zip(is_better, is_equal, strict=True)),
         any(good and abs(gap) > MARGIN for good, gap in zip(is_as_good, gaps, strict=True)),
         loss > MARGIN,
-        is_better[0] and judged[0].values["winner"] == max(truths, key=lambda name: truths[name] * (name in names[:2])),
+        is_better[0] and judged[0].values["winner"] == max(names[:2], key=truths.__getitem__),
         (pairs[0].high - pairs[0].low) / 2,
+        abs(former[0] - gaps[0]) <= former[1],
+        former[1],
     )
+
+
+def _compute_former_interval(baseline: NDArray[np.bool_], candidate: NDArray[np.bool_]) -> tuple[float, float]:
+    """Returns the difference and its half-width as versions before 2026-12 did.
+
+    The variances over images and over seeds were added, each with what belongs to both; degrees of freedom after Welch
+    and Satterthwaite, and no pseudo-images.
+    """
+    by_image = candidate.mean(axis=0) - baseline.mean(axis=0)
+    parts = [(by_image.var(ddof=1) / len(by_image), len(by_image) - 1)]
+    parts += [
+        (side.mean(axis=1).var(ddof=1) / len(side), len(side) - 1) for side in (baseline, candidate) if len(side) > 1
+    ]
+    total = sum(variance for variance, _ in parts)
+    if total == 0:
+        return float(by_image.mean()), 0.0
+    freedom = total**2 / sum(variance**2 / freedom for variance, freedom in parts)
+    return float(by_image.mean()), float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * np.sqrt(total))
 
 
 def _covers(interval: tuple[float, float], truth: float) -> bool:

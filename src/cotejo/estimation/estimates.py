@@ -22,6 +22,9 @@ Floats = NDArray[np.float64]
 
 #: Pseudo-images each way in a difference.
 PSEUDO_IN_DIFFERENCE = 1.0
+#: Least share of what belongs to an image and a seed together that counts as the seeds' own in a difference: below it a
+#: variance between few seeds can't be told from 0, and taking it for 0 gives a test of 5% up to 7% of false alarms.
+LEAST_SHARE = 0.25
 #: Share of the false alarms that belongs to the comparison that `params.yaml` declares.
 DECLARED_SHARE = 0.8
 #: Logarithms of the upper tails between which a p value is interpolated, from 1/2 down: to six digits above 1e-8.
@@ -83,27 +86,34 @@ def summarize_scores(values: NDArray[Any], *, unit: float = 1.0, middle: float =
 class Estimates:
     """Estimated means or differences, any number of them.
 
-    The interval is centre ± t* times the standard error, with t* = sum(variances * t) / sum(variances): each
-    component's own Student quantile weighted by its share (Cochran and Cox). With few seeds it keeps its level in the
-    tail too, where Welch's and Satterthwaite's degrees of freedom don't.
+    The half-width of a difference's interval is t* times the standard error, with t* = sum(t variance) / sum(variance):
+    each component's own Student quantile, weighted by its variance (Cochran and Cox). Welch's and Satterthwaite's
+    degrees of freedom exceed their level with few seeds. Of one model's own interval it is the square root of
+    sum(t^2 variance), whose level is never exceeded (Banerjee); Cochran and Cox's is, where one component dominates.
 
     Attributes:
         value: Shape (num_estimates,).
         centre: Of the interval: the value drawn towards the middle by the pseudo-images.
-        variances: Of the estimate, shape (num_estimates, num_components): the images' first, then each model's seeds.
-        freedoms: Degrees of freedom of each component, of the same shape; 1 where the variance is 0 for want of seeds.
+        variances: Of the estimate, shape (num_estimates, num_components): first the images', then of each model its
+            seeds'.
+        freedoms: Degrees of freedom of each component, of the same shape.
+        file_variances: Of the estimate for these very trainings, shape (num_estimates,).
+        seed_variances: Of the estimate, the part that is the seeds' alone, shape (num_estimates,).
         low: Lowest possible value.
         high: Highest possible value.
 
     References:
-        W. G. Cochran and G. M. Cox (1957), Experimental Designs, 2nd edition, section 4.14. W. G. Cochran (1964),
-        Approximate significance levels of the Behrens-Fisher test, Biometrics 20(1), 191-195.
+        W. G. Cochran and G. M. Cox (1957), Experimental Designs, 2nd edition, section 4.14. S. K. Banerjee (1960),
+        Approximate confidence interval for linear functions of means of k populations when the population variances
+        are not equal, Sankhya 22, 357-358.
     """
 
     value: Floats
     centre: Floats
     variances: Floats
     freedoms: Floats
+    file_variances: Floats
+    seed_variances: Floats
     low: float
     high: float
 
@@ -114,16 +124,16 @@ class Estimates:
 
     @property
     def image_share(self) -> Floats:
-        """Share of the variance that the images bring, 0 to 1."""
-        total = self.variances.sum(axis=1)
-        return np.asarray(np.divide(self.variances[:, 0], total, out=np.ones_like(total), where=total > 0))
+        """Share of the variance that isn't the seeds' alone, 0 to 1, shape (num_estimates,)."""
+        return np.asarray(self.file_variances / (self.file_variances + self.seed_variances))
 
     def take(self, row: int) -> "Estimates":
         """Returns one of the estimates."""
         rows = slice(row, row + 1)
         return Estimates(
-            self.value[rows], self.centre[rows], self.variances[rows], self.freedoms[rows], self.low, self.high
-        )
+            self.value[rows], self.centre[rows], self.variances[rows], self.freedoms[rows], self.file_variances[rows],
+            self.seed_variances[rows], self.low, self.high,
+        )  # fmt: skip
 
     def compute_intervals(self, confidence: float | Floats) -> tuple[Floats, Floats]:
         """Returns the lower and the upper bounds, each of shape (num_estimates,).
@@ -132,7 +142,7 @@ class Estimates:
             confidence: Of each interval, between 0 and 1; one for all, or one for each.
         """
         tail = np.broadcast_to(np.asarray((1 - np.asarray(confidence)) / 2, dtype=np.float64), self.value.shape)
-        reach = self._compute_quantiles(tail) * self.standard_error
+        reach = combine(-stdtrit(self.freedoms, tail[:, None]), self.variances)
         return np.maximum(self.low, self.centre - reach), np.minimum(self.high, self.centre + reach)
 
     def compute_interval(self, confidence: float) -> tuple[float, float]:
@@ -141,8 +151,12 @@ class Estimates:
         return float(low[0]), float(high[0])
 
     def on_these_files(self) -> "Estimates":
-        """Returns the estimates for new images and these very trainings: the images' variance alone."""
-        return Estimates(self.value, self.centre, self.variances[:, :1], self.freedoms[:, :1], self.low, self.high)
+        """Returns the estimates for new images and these very trainings."""
+        variances, freedoms = self.file_variances[:, None], self.freedoms[:, :1]
+        nothing = np.zeros_like(self.value)
+        return Estimates(
+            self.value, self.centre, variances, freedoms, self.file_variances, nothing, self.low, self.high
+        )
 
     def compute_p_values(self, expected: float = 0.0) -> Floats:
         """Returns two-sided p values for a true value: the smallest 1 - confidence whose interval leaves it out.
@@ -165,28 +179,21 @@ class Estimates:
         """
         return self._compute_tails(margin - np.abs(self.centre))
 
-    def _compute_quantiles(self, tail: Floats) -> Floats:
-        """Computes t* for an upper tail, shape (num_estimates,)."""
-        quantiles = -stdtrit(self.freedoms, tail[:, None])
-        total = self.variances.sum(axis=1)
-        # nothing varies only without images, where any quantile will do
-        weights = np.divide(self.variances, total[:, None], out=np.zeros_like(self.variances), where=total[:, None] > 0)
-        return np.asarray((weights * quantiles).sum(axis=1), dtype=np.float64)
-
     def _compute_tails(self, distance: Floats) -> Floats:
-        """Returns the upper tails beyond a distance from the centre; t* has no inverse in closed form."""
-        error, total = self.standard_error, self.variances.sum(axis=1)
+        """Returns the upper tails beyond a distance from the centre, which have no closed form."""
         tails = np.empty(len(distance))
-        for row, (far, variances, freedoms) in enumerate(
-            zip(np.abs(distance), self.variances, self.freedoms, strict=True)
-        ):
-            curve = sum(
-                variance / total[row] * _tabulate_quantiles(freedom)
-                for variance, freedom in zip(variances, freedoms, strict=True)
-                if variance > 0
-            )
-            tails[row] = np.exp(np.interp(far / error[row], curve, LOG_TAILS)) if total[row] else 0.0
-        return np.where(distance >= 0, tails, 1 - tails)
+        for row, (far, variances, freedoms) in enumerate(zip(distance, self.variances, self.freedoms, strict=True)):
+            quantiles = np.stack([_tabulate_quantiles(freedom) for freedom in freedoms], axis=1)
+            tail = float(np.exp(np.interp(abs(far), combine(quantiles, variances), LOG_TAILS)))
+            tails[row] = tail if far >= 0 else 1 - tail
+        return tails
+
+
+def combine(quantiles: Floats, variances: Floats) -> Floats:
+    """Returns half-widths from each component's quantile and variance, along the last axis."""
+    if variances.shape[-1] > 2:  # two models
+        return np.asarray((quantiles * variances).sum(axis=-1) / np.sqrt(variances.sum(axis=-1)))
+    return np.asarray(np.sqrt((quantiles**2 * variances).sum(axis=-1)))
 
 
 @cache
@@ -212,8 +219,8 @@ def estimate_mean(scores: Scores, confidence: float, *, low: float = 0.0, high: 
         proportions, Am. Stat. 52(2), 119-126.
     """
     pseudo = float(ndtri((1 + confidence) / 2)) ** 2 / 2
-    centre, image_variance = _add_pseudo_images(scores.by_image, scores.middle, scores.unit / 2, pseudo)
-    return _build(scores.value, centre, image_variance, len(scores.by_image), [scores], low, high)
+    images = _add_pseudo_images(scores.by_image, scores.middle, scores.unit / 2, pseudo)
+    return _join([_build(scores.value, images, [scores])], low, high)
 
 
 def estimate_differences(pairs: Sequence[tuple[Scores, Scores]], *, low: float = -1.0, high: float = 1.0) -> Estimates:
@@ -234,19 +241,10 @@ def estimate_differences(pairs: Sequence[tuple[Scores, Scores]], *, low: float =
     """
     parts = []
     for first, second in pairs:
-        differences = second.by_image - first.by_image
         reach = (first.unit + second.unit) / 2
-        centre, image_variance = _add_pseudo_images(differences, 0.0, reach, PSEUDO_IN_DIFFERENCE)
-        value = second.value - first.value
-        parts.append(_build(value, centre, image_variance, len(differences), [first, second], low, high))
-    return Estimates(
-        np.concatenate([part.value for part in parts]),
-        np.concatenate([part.centre for part in parts]),
-        np.concatenate([part.variances for part in parts]),
-        np.concatenate([part.freedoms for part in parts]),
-        low,
-        high,
-    )
+        images = _add_pseudo_images(second.by_image - first.by_image, 0.0, reach, PSEUDO_IN_DIFFERENCE)
+        parts.append(_build(second.value - first.value, images, [first, second]))
+    return _join(parts, low, high)
 
 
 def adjust_holm(p_values: Floats) -> Floats:
@@ -293,28 +291,51 @@ def adjust_declared(p_values: Floats) -> Floats:
     return np.concatenate([[declared], np.minimum(shared, np.maximum(declared, others))])
 
 
-def _add_pseudo_images(values: Floats, middle: float, reach: float, pseudo: float) -> tuple[float, float]:
-    """Returns mean and variance of the mean of values and of `pseudo` more at each of middle ± reach."""
+class _Images(NamedTuple):
+    """A mean over images and pseudo-images, its variance, and the part of it that the pseudo-images bring."""
+
+    num_images: int
+    centre: float
+    variance: float
+    pseudo_variance: float
+
+
+def _add_pseudo_images(values: Floats, middle: float, reach: float, pseudo: float) -> _Images:
+    """Adds `pseudo` images to values at each of middle ± reach."""
     num_images = len(values) + 2 * pseudo
     centre = (float(values.sum()) + 2 * pseudo * middle) / num_images
-    squares = float(np.square(values - centre).sum()) + 2 * pseudo * (reach**2 + (middle - centre) ** 2)
-    return centre, squares / num_images**2
+    added = 2 * pseudo * (reach**2 + (middle - centre) ** 2)
+    squares = float(np.square(values - centre).sum()) + added
+    return _Images(len(values), centre, squares / num_images**2, added / num_images**2)
 
 
-def _build(
-    value: float,
-    centre: float,
-    image_variance: float,
-    num_images: int,
-    models: Sequence[Scores],
-    low: float,
-    high: float,
-) -> Estimates:
+class _Part(NamedTuple):
+    value: float
+    centre: float
+    variances: list[float]
+    freedoms: list[float]
+    file_variance: float
+    seed_variance: float
+
+
+def _build(value: float, images: _Images, models: Sequence[Scores]) -> _Part:
     counts = [len(scores.by_seed) for scores in models]
-    are_known = min(counts) > 1
-    seeds = [scores.seed_variance / count if are_known else 0.0 for scores, count in zip(models, counts, strict=True)]
-    freedoms = [max(1, num_images - 1), *(max(1, count - 1) for count in counts)]
-    return Estimates(
-        np.array([value]), np.array([centre]), np.array([[image_variance, *seeds]]), np.array([freedoms], dtype=float),
-        low, high,
-    )  # fmt: skip
+    freedoms = [max(1.0, images.num_images - 1.0), *(max(1.0, count - 1.0) for count in counts)]
+    if min(counts) == 1:
+        return _Part(value, images.centre, [images.variance, *(0.0 for _ in models)], freedoms, images.variance, 0.0)
+    pairs = list(zip(models, counts, strict=True))
+    noises = [scores.seed_noise / count for scores, count in pairs]
+    alone = [scores.seed_variance / count for scores, count in pairs]
+    if len(models) > 1:
+        of_seeds = [max(variance, LEAST_SHARE * noise) for variance, noise in zip(alone, noises, strict=True)]
+        variances = [images.variance, *of_seeds]
+    else:
+        # what belongs to an image and a seed together is counted with the seeds, of which no estimate is then below 0
+        of_images = max(images.pseudo_variance, images.variance - sum(noises))
+        variances = [of_images, *(float(scores.by_seed.var(ddof=1)) / count for scores, count in pairs)]
+    return _Part(value, images.centre, variances, freedoms, images.variance, sum(alone))
+
+
+def _join(parts: Sequence[_Part], low: float, high: float) -> Estimates:
+    value, centre, variances, freedoms, of_files, of_seeds = (np.array(column) for column in zip(*parts, strict=True))
+    return Estimates(value, centre, variances, freedoms, of_files, of_seeds, low, high)

@@ -4,9 +4,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from cotejo.estimation.estimates import PSEUDO_IN_DIFFERENCE, Estimates, Scores
+from cotejo.estimation.estimates import PSEUDO_IN_DIFFERENCE, Estimates, Scores, combine
 
 #: Share of studies that find a difference of the size called detectable (J. Cohen's usual one).
 POWER = 0.8
@@ -34,30 +35,16 @@ def compute_detectable(estimate: Estimates, models: Sequence[Scores], confidence
     if min(counts) == 1:
         exact = _solve_exactly(estimate, len(models[0].by_image), confidence)
         return exact, exact
-    bounds = [_bound_seed_variance(scores) / count for scores, count in zip(models, counts, strict=True)]
-    upper = estimate.variances.copy()
-    upper[0, 1:] = bounds
-    measured, wider = (
-        Estimates(estimate.value, estimate.centre, variances, estimate.freedoms, estimate.low, estimate.high)
-        for variances in (estimate.variances, upper)
-    )
-    return _approximate(measured, confidence), _approximate(wider, confidence)
+    factors = [1.0, *((count - 1) / float(stats.chi2.ppf(1 - BOUND, count - 1)) for count in counts)]
+    upper = estimate.variances * np.array(factors)
+    return _approximate(estimate, estimate.variances, confidence), _approximate(estimate, upper, confidence)
 
 
-def _bound_seed_variance(scores: Scores) -> float:
-    """Returns the upper 80% bound of the variance between seeds, never below the estimate."""
-    freedom = len(scores.by_seed) - 1
-    total = float(scores.by_seed.var(ddof=1)) * freedom / float(stats.chi2.ppf(1 - BOUND, freedom))
-    return max(scores.seed_variance, total - scores.seed_noise)
-
-
-def _approximate(estimate: Estimates, confidence: float) -> float:
-    """Returns the standard error times the sum of the quantiles of the test and of its power."""
-    low, high = Estimates(
-        np.zeros(1), np.zeros(1), estimate.variances, estimate.freedoms, -math.inf, math.inf
-    ).compute_interval(confidence)
-    error = float(estimate.standard_error[0])
-    return min(estimate.high, (high - low) / 2 + float(stats.norm.ppf(POWER)) * error)
+def _approximate(estimate: Estimates, variances: NDArray[np.float64], confidence: float) -> float:
+    """Returns the half-width of the interval and the distance beyond it that the power asks for."""
+    quantiles = stats.t.ppf((1 + confidence) / 2, estimate.freedoms)
+    half_width = float(combine(quantiles, variances)[0])
+    return min(estimate.high, half_width + float(stats.norm.ppf(POWER)) * math.sqrt(float(variances.sum())))
 
 
 def _solve_exactly(estimate: Estimates, num_images: int, confidence: float) -> float:
