@@ -31,9 +31,9 @@ def draw(num_seeds, num_images, accuracy=0.8, seed=0):
 
 
 def build(value, variances, freedoms):
-    return Estimates(
-        np.array([value]), np.array([value]), np.array([variances]), np.array([freedoms]), -math.inf, math.inf
-    )
+    of_files, of_seeds = np.array([variances[0]]), np.array([sum(variances[1:])])
+    return Estimates(np.array([value]), np.array([value]), np.array([variances], dtype=float),
+                     np.array([freedoms], dtype=float), of_files, of_seeds, -math.inf, math.inf)  # fmt: skip
 
 
 def test_the_components_are_those_of_a_two_way_analysis_of_variance():
@@ -79,11 +79,18 @@ def test_with_one_seed_a_difference_is_bonett_and_prices_but_for_t():
     assert (high - low) / 2 == pytest.approx(stats.t.ppf(0.975, 99) * error)
 
 
-def test_the_quantile_is_cochran_and_coxs():
+def test_of_two_models_the_quantile_is_cochran_and_coxs():
     found = build(1.0, [0.3, 0.1, 0.2], [99, 2, 4])
     t = stats.t.ppf(0.975, [99, 2, 4])
     low, high = found.compute_interval(0.95)
     assert (high - low) / 2 == pytest.approx((0.3 * t[0] + 0.1 * t[1] + 0.2 * t[2]) / 0.6 * math.sqrt(0.6))
+    assert found.image_share[0] == pytest.approx(0.5)
+
+
+def test_of_one_model_squares_add_up_as_banerjee_has_it():
+    low, high = build(1.0, [0.3, 0.1], [99, 2]).compute_interval(0.95)
+    t = stats.t.ppf(0.975, [99, 2])
+    assert (high - low) / 2 == pytest.approx(math.sqrt(0.3 * t[0] ** 2 + 0.1 * t[1] ** 2))
 
 
 def test_with_one_component_p_is_students():

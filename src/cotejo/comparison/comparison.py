@@ -29,6 +29,7 @@ from cotejo.estimation.estimates import (
     adjust_declared,
     adjust_holm,
     estimate_differences,
+    estimate_mean,
 )
 from cotejo.estimation.power import compute_detectable
 from cotejo.evaluation.calibration import Bin
@@ -189,6 +190,17 @@ def build_claims(predictions: Predictions, confidence: float) -> dict[str, Claim
         low, high = estimates.compute_interval(confidence)
         claims[name] = Claim(first.value, second.value, float(estimates.value[0]), low, high)
     return claims
+
+
+def bound_chosen(accuracy: Mapping[str, Scores], name: str, confidence: float) -> dict[str, Any]:
+    """Returns the interval of a model's accuracy that still holds if the model was chosen as the best of all.
+
+    References:
+        Y. Benjamini and D. Yekutieli (2005), False discovery rate-adjusted multiple confidence intervals for selected
+        parameters, JASA 100(469), 71-81: one of K chosen, so 1 - (1 - confidence) / K.
+    """
+    low, high = estimate_mean(accuracy[name], confidence).compute_interval(1 - (1 - confidence) / len(accuracy))
+    return {"chosen_low": low, "chosen_high": high}
 
 
 def choose_served(predictions: Predictions, models: Sequence[Model], confidence: float) -> tuple[str, tuple[str, ...]]:

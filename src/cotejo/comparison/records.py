@@ -138,6 +138,8 @@ class Model:
     reliability_scaled: tuple[Bin, ...]
     risk_coverage: tuple[RiskPoint, ...]
     robustness: tuple[Corrupted, ...]
+    chosen_low: float | None = None  # of the accuracy, if this model was chosen as the best of all: wider for that
+    chosen_high: float | None = None
 
 
 @dataclass(frozen=True)

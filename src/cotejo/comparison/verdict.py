@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from cotejo.comparison.answers import SAME_RATIO, compute_ratio, find_answers
 from cotejo.comparison.comparison import (
+    bound_chosen,
     build_claims,
     build_differences,
     build_fronts,
@@ -75,7 +76,8 @@ def build_comparison(
             )
     class_names = dataset["class_names"]
     answers = build_predictions(predictions, names, baseline, candidate, class_names, gallery_size, metrics)
-    models = tuple(build_model(name, metrics[name], timings, stages[name]) for name in names)
+    built = [build_model(name, metrics[name], timings, stages[name]) for name in names]
+    models = tuple(replace(model, **bound_chosen(answers.accuracy, model.name, confidence)) for model in built)
     pairs = build_pairs(answers, baseline, candidate, confidence, margin)
     served, served_ties = choose_served(answers, models, confidence)
     comparison = Comparison(
@@ -191,7 +193,8 @@ def _recommend_for_accuracy(comparison: Comparison) -> Finding:
     judged = {name: judge_in_study(comparison, comparison.get_pair(best.name, name)).key for name in others}
     tied = [name for name in others if judged[name] in UNCLEAR]
     as_good = [name for name in others if judged[name] == "verdict.equivalent"]
-    values = {"model": best.name, "accuracy": best.test_accuracy, "tied": tied, "as_good": as_good,
+    values = {"model": best.name, "accuracy": best.test_accuracy, "low": best.chosen_low, "high": best.chosen_high,
+              "confidence": comparison.confidence, "tied": tied, "as_good": as_good,
               "margin": comparison.margin, "num_models": len(comparison.models)}  # fmt: skip
     return Finding("recommend.accuracy_open" if tied else "recommend.accuracy", values)
 
