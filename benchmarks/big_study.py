@@ -18,6 +18,7 @@ from cotejo.data.splits import Dataset
 from cotejo.params import load_params
 from cotejo.report.search_page import save_search_report
 from cotejo.schema.searches import FloatDimension, Search
+from cotejo.tuning.holdout import draw_holdout
 from cotejo.tuning.outcome import Outcome
 from cotejo.tuning.pruning import Judge, lighten
 from cotejo.tuning.search import Confirmed, save_search, save_times
@@ -75,7 +76,8 @@ def draw(path: str, num_trials: int) -> dict[str, Any]:
     ended = Ended(open_study(search, Path(path)), "num_trials")
     with TemporaryDirectory() as name:
         folder = Path(name)
-        save_search(ended, Confirmed(None, []), search, present, folder)
+        holdout = draw_holdout(np.zeros(0, np.int64), 0.0, search.seed)
+        save_search(ended, Confirmed(None, []), search, present, holdout, folder)
         save_times(ended, folder / "times.json")
         save_search_report(search, folder, folder / "times.json", facts, folder / "search.html", folder)
     return {"total_time_s": time.perf_counter() - began_s}
@@ -102,7 +104,7 @@ def judge(path: str, num_trials: int, pruner: str) -> dict[str, Any]:
 
 
 def declare(sampler: str, num_trials: int, pruner: str = "none") -> tuple[Search, dict[str, Any]]:
-    """Returns the declared search with another sampler, and LeNet's present values."""
+    """Returns the declared search with another sampler, and LeNet's declared values."""
     params = load_params(["search", "lenet"])
     changes: dict[str, Any] = {"sampler": sampler, "num_trials": num_trials, "pruner": pruner}
     if sampler == "grid":

@@ -90,7 +90,7 @@ def _measure(num_workers: int, num_samples: int, function: Callable[..., Outcome
     """Returns the seconds of a search on workers that are ready, and how long its trials took in all."""
     params = load_params(["base", "lenet", "search", "runtime"])
     declared = params.search.model_dump() | {"model": "lenet", "sampler": "tpe", "parallel_trials": 4, "threads": 1}
-    settings = Search.model_validate({**declared, "confirm_seeds": (), **changes}, strict=False)
+    settings = Search.model_validate({**declared, "holdout": 0.0, "confirm_seeds": (), **changes}, strict=False)
     runtime = params.runtime.model_copy(update={"scheduler": "local", "workers": num_workers})
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -75,10 +75,11 @@ random ones, each trained for {sizes["search_epochs"]} epochs: {render_ratio(rat
   trial after the other in one process, `model.fit` on floats made before, the accuracy of the best epoch.
 - Cotejo's is the stage's, with the sampler, pruner, batches, threads and workers of `params.yaml`, and stops as a
   trial that has ended is as good: by the epoch of the best accuracy, as the plain one takes it, not of the lowest loss.
-  One that doesn't get there in the plain one's time counts with all of its own.
+  One that doesn't get there in the plain one's time counts with all of its own. Both see all validation images
+  (`search.holdout: 0`), and nothing is confirmed.
 - Both clocks begin with the process: imports and the start of workers count. Memory is all processes' together, with
   what they share counted in each.
-- Trial 0 has the present values, which the plain search isn't told, and those up to {NUM_EVEN - 1} are spread evenly:
+- Trial 0 has the declared values, which the plain search isn't told, and those up to {NUM_EVEN - 1} are spread evenly:
   what these reach owes nothing to what was learnt.
 - "Its best trial" is when the plain search had found what it took all {sizes["search_trials"]} trials to know the
   best. Every trial of every round: [benchmarks-search.json](benchmarks-search.json).

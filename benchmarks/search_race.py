@@ -77,7 +77,7 @@ def declare(num_trials: int, epochs: int, seed: int, **changes: Any) -> Declared
     space = {key: params.search.space[key] for key in SEARCHED}
     runtime = params.runtime.model_copy(update={"workers": changes.pop("workers", params.runtime.workers)})
     search = params.search.model_copy(
-        update={"num_trials": num_trials, "seed": seed, "space": space, "confirm_seeds": (), **changes}
+        update={"num_trials": num_trials, "seed": seed, "space": space, "holdout": 0.0, "confirm_seeds": (), **changes}
     )
     # the opponent takes a trial's best epoch by accuracy
     best = {"epochs": epochs, "early_stopping.monitor": "val_accuracy", "early_stopping.mode": "max"}

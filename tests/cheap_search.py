@@ -41,8 +41,8 @@ def declare_search(**changes: Any) -> Search:
     """Returns a `search` section with some keys changed."""
     values = {
         "model": "lenet", "num_trials": 14, "timeout_s": 0.0, "metric": "val_accuracy", "epochs": 0, "sampler": "tpe",
-        "pruner": "none", "parallel_trials": 4, "threads": 1, "seed": 0, "confirm_seeds": [], "confidence": 0.95,
-        "space": GRID if changes.get("sampler") == "grid" else SPACE,
+        "pruner": "none", "parallel_trials": 4, "threads": 1, "seed": 0, "holdout": 0.5, "confirm_seeds": [],
+        "confidence": 0.95, "space": GRID if changes.get("sampler") == "grid" else SPACE,
     }  # fmt: skip
     return Search.model_validate({**values, **changes})
 

@@ -26,8 +26,8 @@ def declare_search(**changes):
     """Returns the `search` section, with changes."""
     declared = {
         "model": "lenet", "num_trials": 40, "timeout_s": 0, "metric": "val_accuracy", "epochs": 0, "sampler": "tpe",
-        "pruner": "hyperband", "parallel_trials": 4, "threads": 1, "seed": 0, "confirm_seeds": [100, 101, 102, 103],
-        "confidence": 0.95, "space": SPACE,
+        "pruner": "hyperband", "parallel_trials": 4, "threads": 1, "seed": 0, "holdout": 0.5,
+        "confirm_seeds": [100, 101, 102, 103], "confidence": 0.95, "space": SPACE,
     }  # fmt: skip
     return Search.model_validate({**declared, **changes})
 
@@ -48,7 +48,8 @@ def write_search(folder, num_trials=40, search=None, present=PRESENT, **summary)
                  "values": {"learning_rate": 0.0123, "batch_size": 64, "optimizer.name": "adam", "epochs": 12}},
         "present": {"value": float(trials["value"][0]), "values": present},
         "importances": {"learning_rate": 0.6, "epochs": 0.3, "batch_size": 0.1},
-        "confirmation": CONFIRMATION, "confirm_failures": [], "confidence": 0.95, **summary,
+        "confirmation": CONFIRMATION, "confirm_failures": [], "confidence": 0.95,
+        "num_selecting": 3001, "num_held_out": 2999, **summary,
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     trials.to_csv(folder / "trials.csv", index=False)

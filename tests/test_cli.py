@@ -23,7 +23,7 @@ SUMMARY = {
         "seeds": [100, 101], "present": [0.9, 0.9], "best": [0.909, 0.907], "gain": 0.008, "low": 0.003, "high": 0.013,
         "verdict": "real", "optimism": 0.004,
     },
-    "confirm_failures": [],
+    "confirm_failures": [], "num_selecting": 3000, "num_held_out": 3000,
 }  # fmt: skip
 
 
@@ -94,11 +94,11 @@ def test_best_shows_the_gain_and_the_changes_and_changes_nothing(cotejo, study):
     done = cotejo("best")
     assert done.returncode == 0
     assert done.stdout.splitlines() == [
-        "The search found better settings: validation accuracy 0.80 points higher on two fresh seeds (95% interval "
-        "+0.30 to +1.30; above 0 is better).",
-        "The search had the winner at 91.20%; with fresh seeds it is 90.80% on average. The 0.40 points between them "
-        "were luck: the best of many trials looks better than it is.",
-        "In the search, validation accuracy: 90.00% with the present values, 91.20% in trial 7.",
+        "The search found better settings: validation accuracy 0.80 points higher with two fresh seeds on 3,000 "
+        "held-out images (95% interval +0.30 to +1.30; above 0 is better).",
+        "The search measured 91.20% for its winner; with fresh seeds it is 90.80% on average on held-out images. The "
+        "0.40 points between them were luck of trainings and images: the best of many trials looks better than it is.",
+        "In the search, validation accuracy: 90.00% with the declared values, 91.20% in trial 7.",
         "  lenet.batch_size: 128 -> 64",
         "  lenet.learning_rate: 0.001 -> 0.002",
         "  lenet.schedule.name: constant -> cosine",
@@ -128,7 +128,7 @@ def test_best_says_when_the_present_values_have_won(cotejo, study):
     before = (study / "params.yaml").read_text()
     done = cotejo("best", "--apply")
     assert done.returncode == 0
-    assert done.stdout.startswith("The present values are the best found: none of the 31 other trials")
+    assert done.stdout.startswith("The declared values are the best found: none of the 31 other trials")
     assert "nothing was written" in done.stdout
     assert (study / "params.yaml").read_text() == before
 

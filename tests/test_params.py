@@ -323,7 +323,7 @@ def test_a_search_space_that_could_not_be_searched_is_refused_in_one_line(tree, 
         (
             {"sampler": "grid", "space": dict.fromkeys(("dropout_rate", "label_smoothing", "l2"), HUNDRED)},
             "search: expected a grid that num_trials can finish, not 1,000,000 points in 32 trials, the first of which "
-            "has the present values; take wider steps, fewer choices, or another sampler.",
+            "has the declared values; take wider steps, fewer choices, or another sampler.",
         ),
         (
             {"epochs": 5, "space": {"epochs": {"type": "int", "low": 1, "high": 9}}},
@@ -338,6 +338,8 @@ def test_a_search_space_that_could_not_be_searched_is_refused_in_one_line(tree, 
             "expected confirm_seeds to be two or more that differ from each other, or none, not [5, 6, 5].",
         ),
         ({"confirm_seeds": [5]}, "or none, not [5]."),
+        ({"holdout": 1.0}, "search.holdout: expected less than 1"),
+        ({"holdout": -0.1}, "search.holdout: expected greater than or equal to 0"),
         (
             {"sampler": "tep"},
             "search.sampler: expected 'gp', 'tpe', 'random', 'grid', 'cmaes', 'qmc' or 'nsga2'. Received: ",

@@ -83,7 +83,7 @@ def best(*, apply: bool) -> None:
         click.echo(luck)
     if number := summary["best"]["number"]:
         before, after = (measure.say(wording, summary[side]["value"]) for side in ("present", "best"))
-        click.echo(f"In the search, {measure.name}: {before} with the present values, {after} in trial {number}.")
+        click.echo(f"In the search, {measure.name}: {before} with the declared values, {after} in trial {number}.")
     changes = _list_changes(winner, present)
     for where, new, old in changes:
         click.echo(f"  {where}: {old} -> {new}" if new != old else f"  {where}: {old}")
@@ -253,7 +253,7 @@ def _list_changes(winner: Mapping[str, Any], present: Mapping[str, Any]) -> list
 
 
 def _list_stale(summary: Mapping[str, Any], present: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Lists the searched parameters whose present value isn't that of the search's first trial, nor the winner's."""
+    """Lists the searched parameters whose declared value isn't that of the search's first trial, nor the winner's."""
     now, best = dict(flatten(present)), summary["best"]["values"]
     for key, value in summary["present"]["values"].items():
         where = f"{summary['model']}.{key}"

@@ -8,7 +8,7 @@ import pytest
 from cotejo.data.splits import Dataset
 from cotejo.report.figures.search import build_search_figures
 from cotejo.report.search_page import render_search_page, save_search_report
-from cotejo.report.search_verdict import list_warnings, say_luck, say_verdict
+from cotejo.report.search_verdict import list_notes, list_warnings, say_luck, say_verdict
 from cotejo.report.wording import Wording
 from synthetic_search import CONFIRMATION, declare_search, write_search
 
@@ -61,6 +61,7 @@ def summarize(**changes):
         "metric": "val_accuracy", "epochs": 0, "num_trials": 32, "ended_by": "num_trials", "confidence": 0.95,
         "num_by_state": {"COMPLETE": 20, "PRUNED": 12, "FAIL": 0}, "best": {"number": 7, "value": 0.912},
         "present": {"value": 0.9}, "confirmation": CONFIRMATION, "confirm_failures": [],
+        "num_selecting": 3001, "num_held_out": 2999, "importances": {},
     }  # fmt: skip
     return {**known, **changes}
 
@@ -72,19 +73,22 @@ def html(tmp_path_factory):
 
 def test_a_confirmed_gain_is_said_with_its_interval():
     text = say_verdict(summarize(), WORDING)
-    assert text.startswith("The search found better settings: validation accuracy 0.80 points higher on four fresh")
-    assert "(95% interval +0.30 to +1.30;" in text
+    assert text.startswith("The search found better settings: validation accuracy 0.80 points higher with four fr")
+    assert "with four fresh seeds on 2,999 held-out images (95% interval +0.30 to +1.30;" in text
 
 
 def test_an_interval_around_nothing_is_no_finding():
-    unclear = {**CONFIRMATION, "verdict": "cannot tell", "gain": -0.001, "low": -0.01, "high": 0.008}
+    unclear = {**CONFIRMATION, "verdict": "not decided", "gain": -0.001, "low": -0.01, "high": 0.008}
     text = say_verdict(summarize(confirmation=unclear), WORDING)
-    assert text.startswith("Cannot tell the search's winner from the present values: validation accuracy 0.10 points l")
+    assert text.startswith(
+        "It is not decided whether the search's winner is better than the declared values: validation accuracy 0.10 "
+        "points lower with four fresh seeds"
+    )
 
 
 def test_a_winner_that_is_worse_with_fresh_seeds_is_said_to_be():
     worse = {**CONFIRMATION, "verdict": "worse", "gain": -0.008, "low": -0.013, "high": -0.003}
-    assert "winner is worse than the present values" in say_verdict(summarize(confirmation=worse), WORDING)
+    assert "winner is worse than the declared values" in say_verdict(summarize(confirmation=worse), WORDING)
 
 
 def test_lower_cross_entropy_is_better():
@@ -98,7 +102,7 @@ def test_lower_cross_entropy_is_better():
 def test_present_values_that_were_never_beaten_are_the_best_found():
     text = say_verdict(summarize(best={"number": 0, "value": 0.9}, confirmation=None), WORDING)
     assert text == (
-        "The present values are the best found: none of the 31 other trials was better than their "
+        "The declared values are the best found: none of the 31 other trials was better than their "
         "90.00% validation accuracy."
     )
 
@@ -106,7 +110,7 @@ def test_present_values_that_were_never_beaten_are_the_best_found():
 def test_without_fresh_seeds_nothing_is_claimed():
     summary = summarize(confirmation=None)
     assert say_verdict(summary, WORDING).startswith("Not confirmed: trial 7 reached 91.20%")
-    assert say_verdict(summary, WORDING).endswith("can't be told without search.confirm_seeds.")
+    assert say_verdict(summary, WORDING).endswith("is more than luck is undecided without search.confirm_seeds.")
     assert say_luck(summary, WORDING) is None
 
 
@@ -114,19 +118,56 @@ def test_fresh_seeds_that_failed_are_named_as_what_keeps_the_verdict_open():
     failures = ["confirm present seed 100: expected a finite training loss. Received: nan in epoch 2."] * 3
     text = say_verdict(summarize(confirmation=None, confirm_failures=failures), WORDING)
     assert text.endswith(
-        "can't be told where 3 of the trainings with fresh seeds failed. The first: confirm present seed 100: expected "
+        "is undecided, since 3 of the trainings with fresh seeds failed. The first: confirm present seed 100: expected "
         "a finite training loss. Received: nan in epoch 2."
     )
-    unclear = {**CONFIRMATION, "seeds": [101, 102, 103], "verdict": "cannot tell"}
+    unclear = {**CONFIRMATION, "seeds": [101, 102, 103], "verdict": "not decided"}
     text = say_verdict(summarize(confirmation=unclear, confirm_failures=failures[:1]), WORDING)
-    assert text.startswith("Cannot tell the search's winner from the present values: ")
-    assert "on three fresh seeds (95% interval +0.30 to +1.30; above 0 is better), since 1 of the trainings" in text
+    assert text.startswith("It is not decided whether the search's winner is better than the declared values: ")
+    assert "with three fresh seeds on 2,999 held-out images (95% interval +0.30 to +1.30; above 0 is better)." in text
+    assert "better). 1 of the trainings with fresh seeds failed." in text
 
 
 def test_what_was_luck_is_told_from_what_was_not():
-    assert "The 0.40 points between them were luck" in say_luck(summarize(), WORDING)
+    text = say_luck(summarize(), WORDING)
+    assert text.startswith(
+        "The search measured 91.20% for its winner; with fresh seeds it is 90.85% on average on held-out"
+    )
+    assert "The 0.40 points between them were luck of trainings and images: " in text
     modest = {**CONFIRMATION, "optimism": -0.001}
-    assert say_luck(summarize(confirmation=modest), WORDING).endswith("Its own value didn't flatter it.")
+    assert say_luck(summarize(confirmation=modest), WORDING).endswith("The search's own value didn't flatter it.")
+
+
+OVERESTIMATED = "The images that confirm it chose the winner too, as search.holdout is 0: on average that overestimates"
+
+
+def test_where_the_images_that_chose_confirm_as_well_it_is_said_plainly(tmp_path):
+    own = summarize(num_selecting=6000, num_held_out=0)
+    verdict = say_verdict(own, WORDING)
+    assert "with four fresh seeds (95% interval" in verdict
+    assert OVERESTIMATED in verdict
+    assert OVERESTIMATED in " ".join(list_notes(own, WORDING))
+    assert "were luck of trainings: " in say_luck(own, WORDING)
+    assert "held-out" not in verdict + say_luck(own, WORDING)
+    text = read_text(render_page(write_search(tmp_path, search=declare_search(holdout=0.0), num_held_out=0)))
+    assert OVERESTIMATED in text
+    assert "3,001 validation images that choose, none held out (search.holdout 0)" in text
+
+
+def test_a_summary_from_before_images_were_held_out_is_read_as_one_of_the_images_that_chose():
+    old = summarize()
+    for key in ("num_selecting", "num_held_out"):
+        del old[key]
+    assert OVERESTIMATED in say_verdict(old, WORDING)
+    assert say_luck(old, WORDING)
+
+
+def test_the_page_says_how_many_images_chose_and_how_many_confirm(html):
+    text = read_text(html)
+    assert "3,001 validation images that choose; 2,999 held out to confirm (search.holdout 0.5)" in text
+    assert "3,001 validation images chose each training's epoch and the winner. 2,999 others are held out" in text
+    assert "mean of 4 fresh seeds on held-out images" in text
+    assert "search.holdout is 0" not in text
 
 
 def test_a_search_that_the_clock_ended_or_that_failed_says_so():
@@ -192,7 +233,7 @@ def test_two_aims_have_a_figure_of_their_front(tmp_path):
 def test_present_values_that_won_leave_nothing_to_apply(tmp_path):
     best = {"number": 0, "value": 0.9, "values": {"learning_rate": 1e-3}}
     text = read_text(render_page(write_search(tmp_path, best=best, confirmation=None)))
-    assert "The present values are the best found" in text
+    assert "The declared values are the best found" in text
     assert "cotejo best --apply # " not in text
 
 

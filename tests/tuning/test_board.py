@@ -53,8 +53,8 @@ LINES = [
     "trial 1: completed val_accuracy 0.9000 after 2/2 epochs, learning_rate=0.00123 epochs=2",
     "trial 2: pruned val_accuracy 0.7000 after 1/9 epochs, optimizer.name=sgd epochs=9",
     "trial 3: failed after 0/10 epochs, learning_rate=1. trial 3: the loss is nan.",
-    "trial 4: completed val_accuracy 0.8500 after 1/10 epochs, present values",
-    "confirm present seed 7: completed val_accuracy 0.9500 after 1/10 epochs, present values",
+    "trial 4: completed val_accuracy 0.8500 after 1/10 epochs, declared values",
+    "confirm present seed 7: completed val_accuracy 0.9500 after 1/10 epochs, declared values",
 ]
 SUMMARIES = [
     "2/5 trials: 1 completed, 0 pruned, 0 failed; best 0.9000 (trial 1); 0:03:00 left",

@@ -12,7 +12,7 @@ from cotejo.tuning import gaussian
 from cotejo.tuning.space import build_distribution, encode, place
 from cotejo.tuning.study import run_study
 
-#: Of an optimizer alone, with the best values away from the present ones.
+#: Of an optimizer alone, with the best values away from the declared ones.
 SPACE = {
     "learning_rate": {"type": "float", "low": 1e-5, "high": 1e-1, "log": True},
     "dropout_rate": {"type": "float", "low": 0.0, "high": 0.5},

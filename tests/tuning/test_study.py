@@ -115,7 +115,7 @@ def test_another_seed_proposes_other_trials(tmp_path, sampler):
         search = declare_search(sampler=sampler, seed=seed)
         study = run_study(search, PRESENT, run_batch_of(search), tmp_path / f"{seed}.log").study
         tables.append(tabulate_trials(study, search, PRESENT))
-    # the first trial has the present values; after it, not one proposal of the other seed comes back
+    # the first trial has the declared values; after it, not one proposal of the other seed comes back
     assert set(tables[0]["learning_rate"][1:]).isdisjoint(tables[1]["learning_rate"][1:])
     if sampler != "nsga2":  # whose children have their parents' values
         assert all(table["learning_rate"].nunique() == 14 for table in tables), "and none comes twice"

@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from filelock import FileLock
 from optuna.trial import TrialState, create_trial
@@ -12,9 +13,12 @@ from cheap_search import declare_search
 from cotejo.tuning.tasks import Setup, Task
 from declared import declare
 
+#: Of the worker's 300 validation images, by class.
+NUM_HELD_OUT = 150
 #: With a weight decay of 10, a learning rate of 10 diverges within two epochs.
 LENET = declare("lenet", input_size=16, batch_size=128, epochs=3, optimizer={"weight_decay": 10.0})
-#: A worker: takes a task a line, and the number of epochs after which it is stopped.
+#: A worker: takes a task a line, the number of epochs after which it is stopped, and whether the images that no trial
+#: may see are spoiled: others than they were, with other labels.
 WORKER = """
 import pickle, sys
 import numpy as np
@@ -22,14 +26,23 @@ from sklearn.datasets import load_digits
 from cotejo.data.readers import LabelledImages
 from cotejo.data.splits import Dataset, TrainingData
 
+from cotejo.tuning import trial
+from cotejo.tuning.holdout import draw_holdout
 from cotejo.tuning.tasks import run_trial
 
 bundled = load_digits()
 images = np.rint(bundled.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
 train, val = (LabelledImages(images[part], bundled.target[part]) for part in (slice(1000), slice(1000, 1300)))
-loaded = TrainingData(Dataset("digits", list("0123456789"), (8, 8, 1), ""), train, val)
+dataset = Dataset("digits", list("0123456789"), (8, 8, 1), "")
 for line in sys.stdin:
-    task, stopped_after = pickle.loads(bytes.fromhex(line))
+    task, stopped_after, are_spoiled = pickle.loads(bytes.fromhex(line))
+    holdout = draw_holdout(val.labels, task.search.holdout, task.search.seed)
+    trial.draw_holdout = lambda *_: holdout  # the draw reads the labels, of which some are about to change
+    shown = LabelledImages(val.images.copy(), val.labels.copy())
+    if are_spoiled:
+        shown.images[holdout.held_out] = 255 - shown.images[holdout.held_out]
+        shown.labels[holdout.held_out] = (shown.labels[holdout.held_out] + 1) % 10
+    loaded = TrainingData(dataset, train, shown)
     reported = []
 
     def report(row):
@@ -47,12 +60,12 @@ for line in sys.stdin:
 
 @pytest.fixture(scope="module")
 def run(environment):
-    """Returns a function that has a worker run a trial, and gives its outcome and what it has reported."""
+    """Returns a function that has a worker run a trial, and returns its outcome and the rows that it reported."""
     pipe, command = subprocess.PIPE, [sys.executable, "-c", WORKER]
     worker = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
 
-    def run_task(task, stopped_after=0):
-        print(pickle.dumps((task, stopped_after)).hex(), file=worker.stdin, flush=True)
+    def run_task(task, stopped_after=0, *, are_spoiled=False):
+        print(pickle.dumps((task, stopped_after, are_spoiled)).hex(), file=worker.stdin, flush=True)
         for line in worker.stdout:
             if line.startswith("outcome "):
                 return pickle.loads(bytes.fromhex(line.split()[1]))  # noqa: S301 - our own worker's
@@ -63,12 +76,12 @@ def run(environment):
     assert worker.returncode == 0
 
 
-def describe(folder, *, known=None, **changes):
+def describe(folder, *, known=None, confirms=False, **changes):
     """Returns a task; `values` are what the trial changes."""
     values = changes.pop("values", {"learning_rate": 2e-3})
     search = declare_search(**{"pruner": "successive_halving" if known is not None else "none", **changes})
     setup = Setup(1, "float32", side_by_side=True)
-    return Task("trial 4", 4, search, LENET, values, 0, 3, known, str(folder), setup)
+    return Task("trial 4", 4, search, LENET, values, 0, 3, known, str(folder), setup, confirms)
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +90,16 @@ def whole(run, tmp_path_factory):
     return run(describe(tmp_path_factory.mktemp("whole")))
 
 
+@pytest.fixture(scope="module")
+def confirming(run, tmp_path_factory):
+    """The same training as one that confirms."""
+    return run(describe(tmp_path_factory.mktemp("confirming"), confirms=True))
+
+
 def without_times(outcome):
-    return outcome._replace(times_s=(0.0, 0.0))
+    """Returns an outcome to be compared: arrays as bytes, and no times."""
+    scores = None if outcome.scores is None else (outcome.scores.dtype, outcome.scores.tobytes())
+    return outcome._replace(times_s=(0.0, 0.0), scores=scores)
 
 
 def test_the_value_is_the_metric_of_the_epoch_that_is_kept(whole, run, tmp_path):
@@ -91,6 +112,46 @@ def test_the_value_is_the_metric_of_the_epoch_that_is_kept(whole, run, tmp_path)
     assert outcome.times_s[0] < outcome.times_s[1]
     other, _ = run(describe(tmp_path, metric="val_cross_entropy"))
     assert other.value == min(row["val_cross_entropy"] for row in other.rows)
+    assert outcome.scores is other.scores is None
+
+
+def test_no_trial_reads_the_images_that_are_held_out(run, whole, tmp_path):
+    outcome, _ = run(describe(tmp_path), are_spoiled=True)
+    assert without_times(outcome) == without_times(whole[0])
+
+
+def test_a_training_that_confirms_is_scored_on_the_held_out_images_and_chooses_its_epoch_by_the_others(
+    run, whole, confirming, tmp_path
+):
+    outcome, _ = confirming
+    assert outcome.rows == whole[0].rows
+    assert (outcome.scores.dtype, outcome.scores.shape) == (np.bool_, (NUM_HELD_OUT,))
+    assert outcome.value == outcome.scores.mean() != whole[0].value
+    spoiled, _ = run(describe(tmp_path, confirms=True), are_spoiled=True)
+    assert spoiled.rows == outcome.rows
+    assert spoiled.value < 0.3 < 0.6 < outcome.value
+
+
+def test_scores_of_cross_entropy_are_losses(run, tmp_path):
+    outcome, _ = run(describe(tmp_path, confirms=True, metric="val_cross_entropy"))
+    assert (outcome.scores.dtype, outcome.scores.shape) == (np.float32, (NUM_HELD_OUT,))
+    assert (outcome.scores >= 0).all()
+    assert outcome.value == outcome.scores.mean(dtype=np.float64)
+
+
+@pytest.mark.parametrize("metric", ["val_accuracy", "val_cross_entropy"])
+def test_without_held_out_images_the_scores_are_those_of_the_images_that_chose(run, tmp_path, metric):
+    outcome, _ = run(describe(tmp_path, confirms=True, metric=metric, holdout=0.0))
+    kept = min(outcome.rows, key=lambda row: row["val_loss"])
+    assert outcome.scores.shape == (300,)
+    assert outcome.value == pytest.approx(kept[metric], rel=1e-5)
+
+
+@pytest.mark.parametrize("stopped_after", [2, 3])
+def test_a_stopped_training_that_confirms_ends_with_the_same_scores(run, confirming, tmp_path, stopped_after):
+    run(describe(tmp_path, confirms=True), stopped_after)
+    outcome, _ = run(describe(tmp_path, confirms=True))
+    assert without_times(outcome) == without_times(confirming[0])
 
 
 def test_the_arithmetic_is_that_of_every_epoch_there_and_back(whole):

@@ -1,4 +1,4 @@
-"""The page of a search: what it found, whether that is real, and how it went."""
+"""The page of a search: its winner, whether the gain is real, and its trials."""
 
 import json
 import math
@@ -81,7 +81,7 @@ def render_search_page(searched: Searched, facts: Mapping[str, Any], figures: Ma
         verdict=say_verdict(summary, wording),
         luck=say_luck(summary, wording),
         warnings=list(list_warnings(summary, wording)),
-        notes=list(list_notes(summary)),
+        notes=list(list_notes(summary, wording)),
         sides=list_sides(searched),
         parameters=list(list_parameters(searched)),
         trials=list(list_trials(searched)),
@@ -95,11 +95,11 @@ def render_search_page(searched: Searched, facts: Mapping[str, Any], figures: Ma
 
 
 def list_sides(searched: Searched) -> list[dict[str, Any]]:
-    """Lists the present values' score and the winner's: of fresh seeds where there are any, else the search's own."""
+    """Lists the score of the declared values and the winner's: with fresh seeds if any, else the search's own."""
     summary = searched.summary
     confirmed = summary["confirmation"]
     sides = []
-    for name, side in (("Present values", "present"), (f"Best found, trial {summary['best']['number']}", "best")):
+    for name, side in (("Declared values", "present"), (f"Best found, trial {summary['best']['number']}", "best")):
         scores = confirmed[side] if confirmed else []
         value = sum(scores) / len(scores) if scores else summary[side]["value"]
         sides.append({"name": name, "value": value, "scores": scores})
@@ -107,7 +107,7 @@ def list_sides(searched: Searched) -> list[dict[str, Any]]:
 
 
 def list_parameters(searched: Searched) -> Iterator[dict[str, Any]]:
-    """Lists each dimension with its present and its best value, the most important first."""
+    """Lists each dimension with its declared and its best value, the most important first."""
     best, shares = searched.summary["best"]["values"], searched.summary["importances"]
     for key in sorted(searched.search.space, key=lambda key: -shares.get(key, 0.0)):
         present = searched.summary["present"]["values"][key]

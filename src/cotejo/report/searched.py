@@ -100,7 +100,7 @@ def _scale_choices(column: pd.Series, key: str, dimension: ChoiceDimension) -> S
     for text in column:
         place = find_choice(text, dimension.choices)
         if place is None and text:
-            # the present value may be none of the choices; it stands after them
+            # the declared value may be none of the choices; it stands after them
             labels += [] if text in labels else [text]
             place = labels.index(text)
         places.append(math.nan if place is None else place)

@@ -141,6 +141,7 @@ class Search(Group):
     parallel_trials: Count
     threads: Count
     seed: Seed
+    holdout: Annotated[float, Field(ge=0, lt=1)]
     confirm_seeds: Annotated[tuple[Seed, ...], Strict(False)]
     confidence: Confidence
     space: Annotated[dict[str, Dimension], Field(min_length=1)]
@@ -186,7 +187,7 @@ class Search(Group):
         if num_points > self.num_trials - 1:
             raise ValueError(
                 f"a grid that num_trials can finish, not {num_points:,} points in {self.num_trials:,} trials, the "
-                "first of which has the present values; take wider steps, fewer choices, or another sampler"
+                "first of which has the declared values; take wider steps, fewer choices, or another sampler"
             )
         return self
 

@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_limits
 from cotejo.schema.searches import Search
 from cotejo.tuning.space import Space, encode, has_all, locate, place
 
-#: Trials to begin with: the present values, and points that fill the space evenly.
+#: Trials to begin with: the declared values, and points that fill the space evenly.
 NUM_EVEN = 8
 #: Trials that are modelled at most, and how many of them are the best; the time grows with the cube of their number.
 MOST_MODELLED, NUM_BEST = 300, 100

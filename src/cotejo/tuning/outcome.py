@@ -2,6 +2,9 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 #: Kinds of failure that are the machine's.
 DYING, MEMORY = "dying workers", "too little memory"
 
@@ -11,13 +14,16 @@ class Outcome(NamedTuple):
 
     Attributes:
         state: `COMPLETE`, `PRUNED` or `FAIL`.
-        value: The metric of the epoch that is kept; None for a trial that didn't end.
+        value: The metric of the epoch that is kept; None for a trial that didn't end. Of a training that confirms, the
+            mean of its scores.
         rows: What each of its epochs measured.
         cost: Arithmetic of the training, in operations.
         marks: What the pruner has noted at the trial, for the trials after it.
         reason: Why it failed.
         kind: The kind of failure, in a word.
         times_s: When it began and ended, in seconds since 1970.
+        scores: Of a training that confirms, the score of each image that confirms, shape (num_images,): bool for
+            `val_accuracy`, float32 for `val_cross_entropy`; else None.
     """
 
     state: str
@@ -28,3 +34,4 @@ class Outcome(NamedTuple):
     reason: str
     kind: str
     times_s: tuple[float, float]
+    scores: NDArray[np.bool_] | NDArray[np.float32] | None = None

@@ -188,4 +188,4 @@ def open_board(search: Search, epochs: int) -> Iterator[Board]:
 def say_values(values: Mapping[str, Any]) -> str:
     """Says what a training changes in the model's section."""
     changes = [f"{key}={f'{value:.3g}' if isinstance(value, float) else value}" for key, value in values.items()]
-    return " ".join(changes) or "present values"
+    return " ".join(changes) or "declared values"

@@ -5,15 +5,12 @@ import json
 import shutil
 import sys
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from optuna.trial import FrozenTrial
 from ruamel.yaml import YAML
-from scipy import stats
 
 from cotejo.execution.executor import Died, Executor
 from cotejo.execution.words import Setup
@@ -21,6 +18,8 @@ from cotejo.schema.searches import Search
 from cotejo.schema.trainings import Net
 from cotejo.tracking.children import Child, Children
 from cotejo.tracking.journal import Run
+from cotejo.tuning.confirmation import Confirmation, estimate_gain
+from cotejo.tuning.holdout import Holdout
 from cotejo.tuning.outcome import DYING, Outcome
 from cotejo.tuning.progress import Board
 from cotejo.tuning.pruning import find_max_epochs, lighten
@@ -43,33 +42,8 @@ from cotejo.tuning.tasks import Task, run_trial
 RUN_STATES = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
 
 
-class Confirmation(NamedTuple):
-    """The best values against the present ones, each trained with fresh seeds.
-
-    Attributes:
-        seeds: The seeds.
-        present: The metric of the present values, a number per seed.
-        best: That of the best ones.
-        gain: By how much the best ones are better on average; positive is better for either direction.
-        low: Lower end of its interval.
-        high: Upper end.
-        verdict: `real` (the interval is above 0), `worse` (below 0), or `cannot tell`.
-        optimism: By how much the search's best value was better than the same values are with fresh seeds: what was
-            luck of one training.
-    """
-
-    seeds: list[int]
-    present: list[float]
-    best: list[float]
-    gain: float
-    low: float
-    high: float
-    verdict: str
-    optimism: float
-
-
 class Confirmed(NamedTuple):
-    """What trainings with fresh seeds have said.
+    """Result of the trainings with fresh seeds.
 
     Attributes:
         confirmation: None where there were none, or where fewer than two seeds could be trained with.
@@ -135,32 +109,35 @@ class Searcher:
         return ended
 
     def confirm(self, best: FrozenTrial, board: Board) -> Confirmed:
-        """Trains the best and the present values with fresh seeds, unless none are declared or both are the same."""
+        """Trains the winner and the declared values with fresh seeds, and compares them on the held-out images.
+
+        Nothing is trained where no seeds are declared, or where the declared values have won.
+        """
         seeds = self.search.confirm_seeds
         if not seeds or best.number == 0:
             return Confirmed(None, [])
         budget = {"epochs": self.search.epochs} if self.search.epochs else {}
         values = {"present": budget, "best": {**budget, **settle(best.params, self.search.space)}}
         tasks = [
-            self._describe(f"confirm {which} seed {seed}", 0, values[which], seed, None)
+            self._describe(f"confirm {which} seed {seed}", 0, values[which], seed, None)._replace(confirms=True)
             for seed in seeds
             for which in values
         ]
         outcomes = self._run(tasks, board)
         scores = [
-            (seed, before.value, after.value)
+            (seed, before.scores, after.scores)
             for seed, before, after in zip(seeds, outcomes[0::2], outcomes[1::2], strict=True)
-            if before.value is not None and after.value is not None
+            if before.scores is not None and after.scores is not None
         ]
         failures = [outcome.reason for outcome in outcomes if outcome.value is None]
         for reason in failures:
             print(f"search: this seed confirms nothing: {reason}", file=sys.stderr, flush=True)
         if len(scores) < 2:
             return Confirmed(None, failures)
-        trained, present, found = zip(*scores, strict=True)
-        confirmation = compare(present, found, best.values[0], self.search)._replace(seeds=list(trained))
+        trained, present, winner = zip(*scores, strict=True)
+        confirmation = estimate_gain(trained, present, winner, best.values[0], self.search)
         # values that some seeds can't be trained with are no gain
-        return Confirmed(confirmation._replace(verdict="cannot tell") if failures else confirmation, failures)
+        return Confirmed(confirmation._replace(verdict="not decided") if failures else confirmation, failures)
 
     def _forget(self, num_known: int) -> None:
         """Removes the checkpoints of trials that are written down."""
@@ -215,45 +192,22 @@ def _finish(child: Child, outcome: Outcome) -> None:
     child.finish(RUN_STATES[outcome.state], outcome.reason)
 
 
-def compare(present: Sequence[float], best: Sequence[float], searched: float, search: Search) -> Confirmation:
-    """Says whether the best values are better than the present ones, from trainings with fresh seeds.
-
-    Args:
-        present: The metric of the present values, by seed.
-        best: That of the best values, with the same seeds.
-        searched: What the search had found for the best values.
-        search: The `search` section.
-
-    References:
-        Welch (1947), The generalization of Student's problem when several different population variances are
-        involved, Biometrika 34.
-    """
-    sign = 1 if search.direction == "maximize" else -1
-    before, after = sign * np.array(present), sign * np.array(best)
-    gain = float(after.mean() - before.mean())
-    low = high = gain
-    has_spread = bool(np.ptp(before) or np.ptp(after))
-    if has_spread:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # one side alone may have none, and the formula holds
-            interval = stats.ttest_ind(after, before, equal_var=False).confidence_interval(search.confidence)
-        low, high = float(interval.low), float(interval.high)
-    # so few seeds that all agree to the last image say nothing of others
-    verdict = "cannot tell" if not has_spread else "real" if low > 0 else "worse" if high < 0 else "cannot tell"
-    optimism = float(sign * searched - after.mean())
-    return Confirmation(list(search.confirm_seeds), list(present), list(best), gain, low, high, verdict, optimism)
-
-
 def save_search(
-    ended: Ended, confirmed: Confirmed, search: Search, present: Mapping[str, Any], folder: Path
+    ended: Ended,
+    confirmed: Confirmed,
+    search: Search,
+    present: Mapping[str, Any],
+    holdout: Holdout,
+    folder: Path,
 ) -> dict[str, Any]:
     """Writes `trials.csv`, `curves.csv`, `best_params.yaml` and `summary.json`, without a clock in any of them.
 
     Args:
         ended: The study.
-        confirmed: What `Searcher.confirm` has found.
+        confirmed: What `Searcher.confirm` returned.
         search: The `search` section.
         present: The model's section.
+        holdout: The validation images that chose, and those held out.
         folder: An existing folder.
 
     Returns:
@@ -288,6 +242,8 @@ def save_search(
         "confirmation": confirmed.confirmation and confirmed.confirmation._asdict(),
         "confirm_failures": confirmed.failures,
         "confidence": search.confidence,
+        "num_selecting": len(holdout.selecting),
+        "num_held_out": len(holdout.held_out),
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     with (folder / "best_params.yaml").open("w", encoding="utf-8") as file:

@@ -49,12 +49,12 @@ def settle(values: Mapping[str, Any], space: Space) -> dict[str, Any]:
 
 
 def find_present(present: Mapping[str, Any], space: Space) -> dict[str, Any]:
-    """Returns the model's present value for each dimension, within the space or not."""
+    """Returns the model's declared value for each dimension, within the space or not."""
     return {key: reduce(getitem, key.split("."), present) for key in space}
 
 
 def find_starting_point(present: Mapping[str, Any], space: Space) -> dict[str, Any]:
-    """Returns the present values that lie within the space: what a sampler can learn from the first trial."""
+    """Returns the declared values that lie within the space: what a sampler can learn from the first trial."""
     values: dict[str, Any] = {}
     for key, value in find_present(present, space).items():
         if space[key].is_active(values) and _contains(space[key], value):

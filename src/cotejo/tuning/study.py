@@ -76,7 +76,7 @@ class Ended(NamedTuple):
 
 
 def run_study(search: Search, present: Mapping[str, Any], run_batch: RunBatch, journal: Path) -> Ended:
-    """Runs a study to the declared number of trials, the first of them with the present values.
+    """Runs a study to the declared number of trials, the first of them with the declared values.
 
     Args:
         search: The `search` section.
@@ -193,7 +193,7 @@ class _Proposer:
     def _teaches(self, trial: FrozenTrial) -> bool:
         """Tells whether a sampler may learn from a trial.
 
-        Not from the first, where the present values lie outside the space: samplers would take those dimensions for
+        Not from the first, where the declared values lie outside the space: samplers would take those dimensions for
         ones that aren't always searched, and draw them by chance from then on.
         """
         return has_all(trial.params, self.search.space)
@@ -322,7 +322,7 @@ def tabulate_trials(study: optuna.Study, search: Search, present: Mapping[str, A
             "epochs_run": len(trial.intermediate_values),
             "giga_operations": round(trial.user_attrs["cost"] / 1e9, 3),
             **({} if front is None else {"on_front": trial.number in front}),
-            # the first has the present values, within the space or not
+            # the first has the declared values, within the space or not
             **(trial.params if trial.number else find_present(present, search.space)),
         }
         for trial in trials
@@ -365,7 +365,7 @@ def compute_importances(study: optuna.Study, seed: int) -> dict[str, float]:
         Hutter, Hoos and Leyton-Brown (2014), An efficient approach for assessing hyperparameter importance (fANOVA).
     """
     complete = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
-    # present values outside the space would leave out their dimensions
+    # declared values outside the space would leave out their dimensions
     searched = set.intersection(*(set(trial.params) for trial in complete[1:])) if len(complete) > 1 else set()
     complete = [trial for trial in complete if searched <= set(trial.params)]
     if len(complete) > MOST_WEIGHED:

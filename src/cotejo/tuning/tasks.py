@@ -26,6 +26,7 @@ class Task(NamedTuple):
         known: The trials that a pruner may look at; None where nothing is pruned.
         folder: Where its checkpoints are kept, on machines that have it.
         setup: What the process has to be configured for.
+        confirms: Whether the training confirms the winner: then it is scored on the images that confirm. A trial isn't.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Task(NamedTuple):
     known: Sequence[FrozenTrial] | None
     folder: str
     setup: Setup
+    confirms: bool = False
 
 
 def run_trial(task: Task, loaded: TrainingData, report: Callable[[Any], None]) -> Outcome:

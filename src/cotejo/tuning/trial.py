@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import tensorflow as tf
 from filelock import FileLock, Timeout
 from optuna import TrialPruned
@@ -23,8 +24,10 @@ from cotejo.training.checkpoint import Checkpoints, Saved
 from cotejo.training.fit import fit
 from cotejo.training.hardware import Hardware, building, configure_hardware
 from cotejo.training.nets import prepare_net
+from cotejo.tuning.holdout import draw_holdout, take_images
 from cotejo.tuning.outcome import MEMORY, Outcome
 from cotejo.tuning.pruning import Judge
+from cotejo.tuning.scoring import score_images
 from cotejo.tuning.tasks import Task
 
 #: A step back through the layers takes about twice the arithmetic of a step forward.
@@ -42,6 +45,9 @@ KINDS: dict[type[Exception], str] = {
 def train_trial(task: Task, loaded: TrainingData, report: Callable[[Logs], None]) -> Outcome:
     """Runs a trial, from its last checkpoint if it has one.
 
+    It is fitted to the training images, and its epoch is chosen by the validation images that select. Only a training
+    that confirms reads others, once it has ended.
+
     Args:
         task: What to train.
         loaded: The images.
@@ -49,13 +55,15 @@ def train_trial(task: Task, loaded: TrainingData, report: Callable[[Logs], None]
     """
     began_s = time.time()
     rows: list[Logs] = []
-    cost, value, reason, kind = 0.0, None, "", ""
+    cost, value, scores, reason, kind = 0.0, None, None, "", ""
     judge = Judge(task.search, task.max_epochs, task.number, task.known) if task.known is not None else None
+    holdout = draw_holdout(loaded.val.labels, task.search.holdout, task.search.seed)
+    seen = loaded._replace(val=take_images(loaded.val, holdout.selecting))
     try:
         settings = override_group(task.present, task.values, task.name)
         hardware = _configure(task.setup)
         with building(task.seed, hardware):
-            job = prepare_net(settings, loaded, hardware)(task.seed)
+            job = prepare_net(settings, seen, hardware)(task.seed)
         cost = PASSES * len(job.train.labels) * count_operations(job.model)
 
         with _find_checkpoints(task) as checkpoints:
@@ -71,6 +79,12 @@ def train_trial(task: Task, loaded: TrainingData, report: Callable[[Logs], None]
                 observe(row)
             result = fit(job, settings, task.seed, task.name, observe, hardware, checkpoints)
         value = float(result.history[task.search.metric].iloc[result.best_epoch - 1])
+        if task.confirms:
+            images = take_images(loaded.val, holdout.confirming)
+            scores = score_images(
+                job.model, images, task.search.metric, settings.batch_size, hardware.max_bytes_in_graph
+            )
+            value = float(scores.mean(dtype=np.float64))
         state = "COMPLETE"
     except TrialPruned:
         state = "PRUNED"
@@ -78,7 +92,7 @@ def train_trial(task: Task, loaded: TrainingData, report: Callable[[Logs], None]
         state, reason = "FAIL", say_first_line(error)
         kind = next(kind for failure, kind in KINDS.items() if isinstance(error, failure))
     marks = judge.read_marks() if judge else {}
-    return Outcome(state, value, rows, cost * len(rows), dict(marks), reason, kind, (began_s, time.time()))
+    return Outcome(state, value, rows, cost * len(rows), dict(marks), reason, kind, (began_s, time.time()), scores)
 
 
 @cache

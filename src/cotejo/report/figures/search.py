@@ -56,7 +56,7 @@ class CurvesInfo(NamedTuple):
         pruned: Those of the trials that were stopped.
         stops: The last points of the pruned ones, of shape (trials, 2), within the window.
         best: The best trial's curve.
-        present: That of the present values.
+        present: That of the declared values.
         window: The values that are shown.
         last_epoch: The longest curve's.
     """
@@ -180,7 +180,7 @@ def _build_frame(searched: Searched, label: str, most_ticks: int) -> tuple[Figur
 
 
 def draw_curves(ax: Axes, info: CurvesInfo) -> None:
-    """Draws a thin line per trial; the best one and the present values are thick."""
+    """Draws a thin line per trial; the best one and the declared values are thick."""
     count = len(info.completed) + len(info.pruned)
     alpha = 0.6 if count <= 100 else 0.25 if count <= 1000 else 0.06
     for curves, colour, word in ((info.completed, BLUE, "completed"), (info.pruned, ORANGE, None)):
@@ -191,7 +191,7 @@ def draw_curves(ax: Axes, info: CurvesInfo) -> None:
     pruned = next(look for look in LOOKS if look.state == "PRUNED")
     draw_marks(ax, pruned, *info.stops.T, count=2 * count, word="pruned here")
     if len(info.present):
-        ax.plot(*info.present.T, "--", color=INK, linewidth=1.8, label="present values", zorder=4)
+        ax.plot(*info.present.T, "--", color=INK, linewidth=1.8, label="declared values", zorder=4)
         ax.plot(*info.present[-1:].T, **PRESENT)
     if len(info.best) and not np.array_equal(info.best, info.present):
         ax.plot(*info.best.T, "-", color=INK, linewidth=1.8, label="best trial", zorder=4)

@@ -38,7 +38,7 @@ class FrontInfo(NamedTuple):
     Attributes:
         others: Cost in giga-operations and value of those that another trial beats, of shape (trials, 2).
         front: Those that none beats, the cheapest first.
-        present: That of the present values, of shape (0 or 1, 2).
+        present: That of the declared values, of shape (0 or 1, 2).
         window: The values that are shown.
     """
 
@@ -101,7 +101,7 @@ def draw_front(ax: Axes, info: FrontInfo) -> None:
         ax.step(*info.front.T, where="post", color=look.colour, linewidth=1.2, alpha=0.6)
         ax.plot(*info.front.T, label="none is better for as little", **style_marks(look, 1))
     if len(info.present):
-        ax.plot(*info.present.T, label="present values", **PRESENT)
+        ax.plot(*info.present.T, label="declared values", **PRESENT)
     ax.set_ylim(*info.window)
     put_legend(ax, 3)
 

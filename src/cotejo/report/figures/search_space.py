@@ -39,7 +39,7 @@ class SlicesInfo(NamedTuple):
         values: The value of each trial, within the window.
         states: The state of each trial.
         best: The row of the best trial.
-        present: The row of the trial with the present values.
+        present: The row of the trial with the declared values.
         window: The values that are shown.
     """
 
@@ -59,7 +59,7 @@ class ParallelInfo(NamedTuple):
         lines: The heights of completed trials at each axis, of shape (trials, axes), 0 to 1, the worst trial first;
             NaN where it didn't search a parameter.
         pruned: Those of the pruned ones.
-        present: The row of the present values in `lines`; None if that trial didn't end.
+        present: The row of the declared values in `lines`; None if that trial didn't end.
         window: The values of the metric's axis.
     """
 
@@ -124,8 +124,8 @@ def draw_slice(ax: Axes, info: SlicesInfo, scale: Scale) -> None:
             # the first panel's marks are the legend's: a parameter of numbers and one of choices must look alike there
             ax.plot([], [], label=look.word, **style_marks(look, 1))
             ax.plot(scale.places[chosen], info.values[chosen], clip_on=False, **marks)
-    for row, word, look in ((info.present, "present values", PRESENT), (info.best, "best trial", BEST)):
-        if not (row == info.best and word == "present values"):
+    for row, word, look in ((info.present, "declared values", PRESENT), (info.best, "best trial", BEST)):
+        if not (row == info.best and word == "declared values"):
             ax.plot(scale.places[row], info.values[row], label=word, clip_on=False, **look)
     if scale.is_log:
         ax.set_xscale("log")
@@ -217,7 +217,7 @@ def draw_parallel(ax: Axes, info: ParallelInfo, measure: Measure, wording: Wordi
     ax.add_collection(LineCollection(lines, colors=COLOURS(0.1 + 0.8 * last), alpha=alpha, **look))
     if info.present is not None and info.present < len(lines) - 1:
         ax.plot(*lines[info.present].T, "--D", color=INK, linewidth=1.6, markerfacecolor="white", markersize=5,
-                label="present values")  # fmt: skip
+                label="declared values")  # fmt: skip
     if lines:
         ax.plot(*lines[-1].T, "-o", color=INK, linewidth=2.2, markersize=5, label="best trial")
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, fontsize=10)

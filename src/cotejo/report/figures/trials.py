@@ -93,7 +93,7 @@ def place_values(values: Floats, window: tuple[float, float], measure: Measure) 
 
 
 def find_rows(searched: Searched) -> tuple[int | None, int]:
-    """Returns the numbers of the best trial and of the one with the present values."""
+    """Returns the numbers of the best trial and of the one with the declared values."""
     return searched.summary["best"]["number"], 0
 
 
