@@ -124,8 +124,8 @@ def test_fresh_seeds_that_failed_are_named_as_what_keeps_the_verdict_open():
     unclear = {**CONFIRMATION, "seeds": [101, 102, 103], "verdict": "not decided"}
     text = say_verdict(summarize(confirmation=unclear, confirm_failures=failures[:1]), WORDING)
     assert text.startswith("It is not decided whether the search's winner is better than the declared values: ")
-    assert "with three fresh seeds on 2,999 held-out images (95% interval +0.30 to +1.30; above 0 is better)." in text
-    assert "better). 1 of the trainings with fresh seeds failed." in text
+    assert "with three fresh seeds on 2,999 held-out images (95% interval +0.30 to +1.30; above 0 is better), " in text
+    assert "better), since 1 of the trainings with fresh seeds failed." in text
 
 
 def test_what_was_luck_is_told_from_what_was_not():

@@ -65,9 +65,9 @@ def _say_confirmed(confirmed: Mapping[str, Any], summary: Mapping[str, Any], mea
             "It is not decided whether the search's winner is better than the declared values: "
             f"{measure.name} {gain}{unit} {side}"
         )
-    text = f"{text} {with_seeds} ({interval}; above 0 is better)."
-    if summary["confirm_failures"]:
-        text += f" {_say_failures(summary['confirm_failures'], wording)}"
+    failures = summary["confirm_failures"]
+    text = f"{text} {with_seeds} ({interval}; above 0 is better)"
+    text += f", since {_say_failures(failures, wording)}" if failures else "."
     return text if num_held_out else f"{text} {OVERESTIMATED}"
 
 

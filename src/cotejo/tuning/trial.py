@@ -78,13 +78,14 @@ def train_trial(task: Task, loaded: TrainingData, report: Callable[[Logs], None]
             for row in checkpoints.last.record["rows"] if checkpoints.last else ():
                 observe(row)
             result = fit(job, settings, task.seed, task.name, observe, hardware, checkpoints)
-        value = float(result.history[task.search.metric].iloc[result.best_epoch - 1])
         if task.confirms:
             images = take_images(loaded.val, holdout.confirming)
             scores = score_images(
                 job.model, images, task.search.metric, settings.batch_size, hardware.max_bytes_in_graph
             )
             value = float(scores.mean(dtype=np.float64))
+        else:
+            value = float(result.history[task.search.metric].iloc[result.best_epoch - 1])
         state = "COMPLETE"
     except TrialPruned:
         state = "PRUNED"
