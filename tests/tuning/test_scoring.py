@@ -36,5 +36,5 @@ def test_each_image_is_scored_once_the_smaller_last_batch_included(model, max_by
 def test_probabilities_that_are_no_numbers_are_refused(model):
     broken = keras.models.clone_model(model)
     broken.layers[-1].set_weights([np.full((4, 3), np.nan), np.zeros(3)])
-    with pytest.raises(ModelError, match="expected finite probabilities on the images that confirm. Received: nan."):
+    with pytest.raises(ModelError, match=r"expected finite probabilities .*\. Received: nan\."):
         score_images(broken, IMAGES, "val_accuracy", 3, 0)
