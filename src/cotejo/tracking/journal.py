@@ -113,7 +113,7 @@ class Run:
             self._append("model", **_locate(path), input_shape=list(input_shape), num_classes=num_classes)
 
     def log_champion(self, champion: Mapping[str, Any]) -> None:
-        """Records the model that a comparison recommends; what `find_champion` has found."""
+        """Records the model that a comparison serves, as `find_champion` returns it."""
         self._append("champion", **{**champion, "path": str(Path(champion["path"]).resolve())})
 
     def log_dataset(self, name: str, digest: str, folder: Path) -> None:

@@ -22,7 +22,7 @@ REQUIRED = ("mlflow", "keras", "tensorflow")
 
 
 def takes_over(champion: Mapping[str, Any], present: Mapping[str, str] | None) -> bool:
-    """Decides whether the model that a comparison recommends becomes the champion.
+    """Decides whether the model that a comparison serves becomes the champion.
 
     Only a comparison may replace a champion, by what the validation images say: one that it compared and found worse;
     one that it didn't compare where the whole interval of its validation accuracy lies below, or where the data are
@@ -147,7 +147,7 @@ def register_champion(client: Any, model: Any, record: Mapping[str, Any]) -> Non
 
 def _find_or_create_registered(client: Any) -> Any:  # noqa: ANN401 - MLflow's own
     found = client.search_registered_models(f"name = '{REGISTERED}'")
-    description = "The models that Cotejo's reports have recommended for accuracy; the champion is the present one."
+    description = "The best models on the validation images of Cotejo's comparisons; the champion is the present one."
     return client.get_registered_model(REGISTERED) if found else client.create_registered_model(
         REGISTERED, description=description
     )  # fmt: skip
