@@ -132,6 +132,25 @@ def build_dataset(y_true):
     }  # fmt: skip
 
 
+def measure_again(inputs, name):
+    """Brings a model's metrics to its predictions of the test images, after a test has changed them."""
+    arrays = inputs["predictions"][name]
+    found = _measure(name, arrays["y_true"], arrays["y_prob"])
+    # of the validation images nothing has changed
+    for row, before in zip(found["per_seed"], inputs["metrics"][name]["per_seed"], strict=False):
+        row |= {key: value for key, value in before.items() if key.startswith("val_")}
+    inputs["metrics"][name] = found
+
+
+def keep_seeds(inputs, name, num_seeds):
+    """Leaves a model the first of its seeds alone."""
+    arrays = inputs["predictions"][name]
+    for key in ("seeds", "y_prob", "val_correct", "val_losses", "corrupted_correct"):
+        arrays[key] = arrays[key][:num_seeds]
+    del inputs["timings"][STAGES[name]]["per_seed"][num_seeds:]
+    measure_again(inputs, name)
+
+
 def digest_of(name, seed):
     """The SHA-256 of a model that was never saved."""
     return hashlib.sha256(f"{name} {seed}".encode()).hexdigest()

@@ -1,12 +1,13 @@
-"""Which archive the study puts forward: that of the recommended model, its seed chosen without the test images."""
+"""Which archive the study puts forward: model and seed are chosen without the test images."""
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from cotejo.comparison.champion import find_champion
 from cotejo.comparison.verdict import build_comparison
-from synthetic_study import MODELS, build_inputs, digest_of
+from synthetic_study import MODELS, build_inputs, digest_of, measure_again
 
 
 @pytest.fixture(scope="module")
@@ -19,10 +20,23 @@ def comparison(inputs):
     return build_comparison(**inputs)
 
 
-def recommend(comparison, model, tied):
-    accuracy, cost, *_ = comparison.recommendations
-    values = {"model": model, "accuracy": 0.9, "tied": tied, "as_good": []}
-    return replace(comparison, recommendations=(replace(accuracy, values=values), cost))
+def serve(comparison, model, tied):
+    return replace(comparison, served=model, served_ties=tuple(tied))
+
+
+def set_val_accuracies(inputs, **accuracies):
+    """Sets which validation images each model classifies correctly: the same images in the same order of difficulty."""
+    for name, accuracy in accuracies.items():
+        arrays = inputs["predictions"][name]
+        num_images = arrays["val_correct"].shape[1]
+        arrays["val_correct"] = np.tile(np.arange(num_images) < accuracy * num_images, (len(arrays["seeds"]), 1))
+
+
+def shuffle_answers(inputs, name, seed=0):
+    """Destroys a model's answers to the test images: each image gets another one's probabilities."""
+    arrays = inputs["predictions"][name]
+    arrays["y_prob"] = np.random.default_rng(seed).permutation(arrays["y_prob"], axis=1)
+    measure_again(inputs, name)
 
 
 def set_seeds(comparison, name, **columns):
@@ -34,9 +48,9 @@ def set_seeds(comparison, name, **columns):
     return replace(comparison, models=models)
 
 
-def test_it_is_the_model_that_the_report_recommends_for_accuracy(comparison, inputs):
+def test_it_is_the_model_that_the_comparison_serves(comparison, inputs):
     for name in MODELS:
-        champion = find_champion(recommend(comparison, name, []), inputs["metrics"])
+        champion = find_champion(serve(comparison, name, []), inputs["metrics"])
         seed = int(champion["tags"]["seed"])
         assert champion["tags"]["model"] == name
         assert champion["path"] == f"models/{name}/seed-{seed}/model.keras"
@@ -52,12 +66,53 @@ def test_the_seed_is_chosen_by_validation_images_whatever_the_test_images_say(
     comparison, inputs, losses, accuracies, chosen
 ):
     changed = set_seeds(comparison, "resnet", val_cross_entropy=losses, test_accuracy=accuracies)
-    champion = find_champion(recommend(changed, "resnet", []), inputs["metrics"])
+    champion = find_champion(serve(changed, "resnet", []), inputs["metrics"])
     assert (champion["sha256"], champion["tags"]["seed"]) == (digest_of("resnet", chosen), str(chosen))
 
 
-def test_models_that_can_not_be_told_apart_are_its_equals_with_all_their_seeds(comparison, inputs):
-    champion = find_champion(recommend(comparison, "resnet", ["finetune"]), inputs["metrics"])
+@pytest.mark.parametrize("best", MODELS)
+def test_the_best_model_on_the_validation_images_is_served_whatever_the_test_images_say(best):
+    inputs = build_inputs(num_samples=300, num_seeds=3)
+    set_val_accuracies(inputs, **(dict.fromkeys(MODELS, 0.8) | {best: 0.9}))
+    before = build_comparison(**inputs)
+    champion = find_champion(before, inputs["metrics"])
+    assert (before.served, before.served_ties, champion["tags"]["model"]) == (best, (), best)
+    # the test images now speak against it, and then for nothing at all
+    for names in ([best], list(MODELS)):
+        for name in names:
+            shuffle_answers(inputs, name)
+        after = build_comparison(**inputs)
+        assert after.get_model(best).test_accuracy < 0.3
+        assert (after.served, after.served_ties) == (before.served, before.served_ties)
+        again = find_champion(after, inputs["metrics"])
+        for key in ("path", "sha256", "compared", "equals"):
+            assert again[key] == champion[key]
+    assert find_champion(after, inputs["metrics"])["tags"]["test_accuracy"] != champion["tags"]["test_accuracy"]
+
+
+def test_models_that_the_validation_images_do_not_decide_between_are_named():
+    inputs = build_inputs(num_samples=300, num_seeds=3)
+    set_val_accuracies(inputs, lenet=0.60, resnet=0.9, transfer=0.893, finetune=0.75)
+    comparison = build_comparison(**inputs)
+    assert (comparison.served, comparison.served_ties) == ("resnet", ("transfer",))
+    champion = find_champion(comparison, inputs["metrics"])
+    assert champion["tags"]["tied"] == "transfer"
+    assert "On the validation images not decided against: transfer." in champion["description"]
+
+
+def test_of_models_with_as_many_correct_validation_images_the_lower_cross_entropy_is_served():
+    inputs = build_inputs(num_samples=300, num_seeds=2)
+    set_val_accuracies(inputs, **dict.fromkeys(MODELS, 0.9))
+    for lowest in MODELS:
+        for name in MODELS:
+            for row in inputs["metrics"][name]["per_seed"]:
+                row["val_cross_entropy"] = 0.2 if name == lowest else 0.3
+        comparison = build_comparison(**inputs)
+        assert (comparison.served, set(comparison.served_ties)) == (lowest, set(MODELS) - {lowest})
+
+
+def test_models_that_are_not_decided_are_its_equals_with_all_their_seeds(comparison, inputs):
+    champion = find_champion(serve(comparison, "resnet", ["finetune"]), inputs["metrics"])
     assert set(champion["equals"]) == {digest_of(name, seed) for name in ("resnet", "finetune") for seed in range(3)}
     assert set(champion["compared"]) == {digest_of(name, seed) for name in MODELS for seed in range(3)}
     assert champion["tags"]["tied"] == "finetune"
@@ -67,7 +122,8 @@ def test_a_reader_of_the_registry_sees_the_scores_with_their_interval_and_the_co
     champion = find_champion(comparison, inputs["metrics"])
     model = comparison.get_model(champion["tags"]["model"])
     tags = champion["tags"]
-    shown = ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "test_macro_f1")
+    shown = ("val_accuracy", "val_accuracy_low", "val_accuracy_high", "test_accuracy", "test_accuracy_low",
+             "test_accuracy_high", "test_macro_f1")  # fmt: skip
     assert [float(tags[key]) for key in shown] == [getattr(model, key) for key in shown]
     assert (tags["git.commit"], tags["git.dirty"], tags["data.sha256"]) == (
         inputs["facts"]["git_commit"], "false", inputs["dataset"]["digest"])  # fmt: skip

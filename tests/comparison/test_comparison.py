@@ -42,7 +42,7 @@ def test_the_fastest_and_the_slowest_seed_are_those_of_the_whole_training():
 def test_a_models_interval_keeps_the_confidence_that_it_was_computed_with():
     comparison = build_comparison(**build_inputs(num_samples=300) | {"confidence": 0.9})
     assert {model.confidence for model in comparison.models} == {0.95}
-    assert find(comparison.notes, "note.wilson").values["confidence"] == 0.95
+    assert find(comparison.notes, "note.own").values["confidence"] == 0.95
     assert find(comparison.notes, "note.f1").values["confidence"] == 0.9
 
 
@@ -119,7 +119,8 @@ def put(value, *path):
         (drop("count", "reliability", 0), "'count' in"),
         (drop("test_ece", "per_seed", 1), "'test_ece' in"),
         (put([], "risk_coverage"), "no row in risk_coverage"),
-        (put([], "per_seed"), "no row in per_seed"),
+        (drop("test_accuracy_files_low"), "'test_accuracy_files_low' in"),
+        (drop("test_confidence_gap_high"), "'test_confidence_gap_high' in"),
         (put(None, "robustness"), "NoneType"),
         (put([{"corruption": "none", "severity": 0, "accuracy": 0.9, "low": 0.8, "high": 1}], "robustness"),
          "none of corrupted ones"),
@@ -169,10 +170,12 @@ def test_models_of_other_names_are_compared_in_the_order_given():
     assert comparison.get_pair("older lenet", "lenet").value == 0
 
 
-def test_models_tested_on_different_images_are_refused():
+def test_metrics_without_a_seed_have_no_predictions_of_theirs():
     inputs = build_inputs(num_samples=300)
-    inputs["predictions"]["resnet"]["y_true"] = inputs["predictions"]["resnet"]["y_true"][::-1]
-    with pytest.raises(DataError, match="same test images"):
+    inputs["metrics"]["resnet"]["per_seed"] = []
+    with pytest.raises(
+        DataError, match=r"reports/metrics/resnet\.json, with accuracies by seed of .* Received: 0: 0\."
+    ):
         build_comparison(**inputs)
 
 
@@ -184,13 +187,15 @@ def test_a_model_without_numbers_is_named():
 
 
 def test_no_number_is_missing_or_infinite(comparison):
-    for row in (*comparison.models, *comparison.pairs, *comparison.differences):
+    for row in (*comparison.models, *comparison.pairs, *comparison.differences, *comparison.claims.values()):
         assert all(math.isfinite(value) for value in vars(row).values() if isinstance(value, float))
 
 
 def test_confidence_widens_every_interval():
     inputs = build_inputs(num_samples=300)
     narrow, wide = (build_comparison(**inputs | {"confidence": confidence}) for confidence in (0.8, 0.95))
-    assert wide.pairs[0].low < narrow.pairs[0].low
+    for end in ("low", "files_low", "all_low"):
+        assert getattr(wide.pairs[0], end) < getattr(narrow.pairs[0], end)
+    assert all(wide.claims[name].low < claim.low for name, claim in narrow.claims.items())
     by_name = {row.class_name: row for row in wide.differences}
     assert all(by_name[row.class_name].low <= row.low for row in narrow.differences)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cotejo.comparison.inputs import check_tested, load_inputs
+from cotejo.comparison.predictions import build_predictions
 from cotejo.errors import DataError
 from cotejo.schema.groups import MODELS
 from cotejo.tracking.dvcfiles import load_stages
@@ -40,6 +41,13 @@ def test_all_files_are_read(reports):
     resnet = inputs.predictions["resnet"]
     assert set(resnet) == {"seeds", "y_true", "y_prob"}
     np.testing.assert_array_equal(resnet["y_prob"], np.random.default_rng(1).random((2, 20_000, 10), dtype=np.float32))
+
+
+def test_predictions_of_an_older_version_are_refused_in_one_line(reports):
+    predictions = load_inputs(reports).predictions
+    with pytest.raises(DataError, match=r"lenet\.npz: expected what evaluate writes\. .*images_sha256") as caught:
+        build_predictions(predictions, MODELS, "lenet", "resnet", [str(label) for label in range(10)], 0, {})
+    assert "\n" not in str(caught.value)
 
 
 def test_only_the_clocks_that_compare_depends_on_are_read(reports):
