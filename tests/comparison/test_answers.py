@@ -243,7 +243,7 @@ def test_with_one_training_each_nothing_is_said_of_seeds():
     assert {(pair.num_seeds, pair.image_share, len(pair.mcnemar)) for pair in comparison.pairs} == {(1, None, 1)}
     assert {model.seed_spread for model in comparison.models} == {None}
     for pair in comparison.pairs:
-        assert (pair.low, pair.high) == (pair.files_low, pair.files_high)
+        assert (pair.low, pair.high) == pytest.approx((pair.files_low, pair.files_high))
         assert pair.detectable == pair.detectable_high
     for question in ("trained", "trust", "robustness", "classes"):
         assert answer(comparison, question)[0].values["is_one_training"]
