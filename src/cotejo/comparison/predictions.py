@@ -75,7 +75,7 @@ def build_predictions(
     read = {}
     for name in names:
         _check_images(name, arrays[name], baseline, y_true, digest)
-        _check_numbers(name, arrays[name], metrics[name])
+        check_numbers(name, arrays[name], metrics[name])
         read[name] = _read_answers(name, arrays[name], y_true, class_names, gallery_size)
     return Predictions(
         y_true=y_true,
@@ -108,9 +108,22 @@ def _check_images(
         )
 
 
-def _check_numbers(name: str, data: Mapping[str, NDArray[Any]], metrics: Mapping[str, Any]) -> None:
-    """Refuses what isn't a probability, and predictions of other trainings than those of the metrics."""
-    path, advice = f"reports/predictions/{name}.npz", "Run `dvc repro --force --single-item evaluate`."
+def check_numbers(
+    name: str, data: Mapping[str, NDArray[Any]], metrics: Mapping[str, Any], *, revision: str | None = None
+) -> None:
+    """Refuses what isn't a probability, and predictions of other trainings than those of the metrics.
+
+    Args:
+        name: The model.
+        data: `seeds`, `y_true` and `y_prob` of `reports/predictions/<name>.npz`.
+        metrics: `reports/metrics/<name>.json`.
+        revision: Of both files, in messages; None for those of this folder.
+
+    Raises:
+        DataError: One line that names the file.
+    """
+    where, there = (f"{revision}: ", " there") if revision else ("", "")
+    path, advice = f"{where}reports/predictions/{name}.npz", f"Run `dvc repro --force --single-item evaluate`{there}."
     y_true, y_prob = data["y_true"], data["y_prob"]
     if y_prob.ndim != 3 or y_prob.shape[:2] != (len(data["seeds"]), len(y_true)) or not y_prob.size:
         raise DataError(
@@ -127,7 +140,7 @@ def _check_numbers(name: str, data: Mapping[str, NDArray[Any]], metrics: Mapping
             f"with a sum of {sums[seed, image]:.6g}. {advice}"
         )
     accuracies = (y_prob.argmax(axis=2) == y_true).mean(axis=1)
-    with refusing_faults(f"reports/metrics/{name}.json", "evaluate"):
+    with refusing_faults(f"{where}reports/metrics/{name}.json", "evaluate"):
         expected = {int(row["seed"]): float(row["test_accuracy"]) for row in metrics["per_seed"]}
     received = dict(zip(data["seeds"].tolist(), accuracies.tolist(), strict=True))
     is_same = expected.keys() == received.keys()

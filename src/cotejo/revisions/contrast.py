@@ -5,14 +5,16 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cotejo.comparison.comparison import build_pairs, compute_train_time
+from cotejo.comparison.comparison import compute_train_time, estimate_pairs
 from cotejo.comparison.inputs import STAGES_OF_MODEL
-from cotejo.comparison.predictions import build_predictions
+from cotejo.comparison.predictions import check_numbers
 from cotejo.comparison.records import Finding, Pair
 from cotejo.comparison.verdict import DECIDED, judge_pair
 from cotejo.errors import RevisionError
 from cotejo.estimation.estimates import adjust_holm
+from cotejo.evaluation.scores import score_correct
 from cotejo.revisions.results import DATASET, Results
 from cotejo.tracking.dvcfiles import LOCK_FILE, Locked, is_within
 
@@ -210,16 +212,31 @@ def _compare_sources(own: Locked, old: Locked) -> Iterator[str]:
 
 
 def _build_pairs(model: str, found: Sequence[Results], confidence: float, margin: float) -> Iterator[_Tested]:
-    arrays = {results.name: results.predictions[model] for results in found}
-    metrics = {results.name: results.metrics[model] for results in found}
-    class_names = found[0].dataset["class_names"]
-    first, *others = arrays
+    y_true = found[0].predictions[model]["y_true"]
+    predicted = {results.name: _predict(model, results, y_true) for results in found}
+    scores = {name: score_correct(rows == y_true) for name, rows in predicted.items()}
+    first, *others = predicted
     for other in others:
-        both = build_predictions(arrays, (first, other), first, other, class_names, 0, metrics)
-        (pair,) = build_pairs(both, first, other, confidence, margin)
-        is_identical = np.array_equal(both.predicted[first], both.predicted[other])
+        (pair,) = estimate_pairs({name: scores[name] for name in (first, other)}, first, other, confidence, margin)
+        is_identical = np.array_equal(predicted[first], predicted[other])
         yield _Tested(model, replace(pair, low=0.0, high=0.0, p_value=1.0, equivalence_p=0.0) if is_identical else pair,
                       is_identical)  # fmt: skip
+
+
+def _predict(model: str, results: Results, y_true: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Returns a revision's predicted classes, shape (num_seeds, num_samples), after checking that they can be compared.
+
+    Of the predictions only what every version has written is asked for, so that an older revision can be compared too.
+    """
+    arrays = results.predictions[model]
+    if not np.array_equal(arrays["y_true"], y_true):
+        raise RevisionError(
+            f"{results.name}: reports/predictions/{model}.npz: expected the true classes of the first revision. "
+            "Received: others, though the test images are the same. Run `dvc repro --force --single-item evaluate` "
+            "there."
+        )
+    check_numbers(model, arrays, results.metrics[model], revision=results.name)
+    return np.asarray(arrays["y_prob"].argmax(axis=2))
 
 
 def _adjust(pairs: Sequence[_Tested]) -> Iterator[_Tested]:
