@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from statsmodels.stats.multitest import multipletests
 
-from cotejo.errors import RevisionError
-from cotejo.report.wording import LANGUAGES
+from cotejo.errors import DataError, RevisionError
+from cotejo.report.wording import LANGUAGES, Wording
 from cotejo.revisions.contrast import build_side_by_side
 from cotejo.revisions.rendering import load_words, render
 from cotejo.revisions.results import Results
@@ -17,21 +17,22 @@ NUM_SAMPLES = 1000
 STAGES = ("train-lenet", "train-resnet", "evaluate")
 
 
-def build_results(name, wrong, machine="here", test="ab" * 32, **locked):
-    """A revision whose models are wrong on these images, by model."""
+def build_results(name, errors, machine="here", test="ab" * 32, **locked):
+    """A revision whose models err on these images, by model."""
     y_true = np.zeros(NUM_SAMPLES, dtype=np.int64)
-    predictions = {}
+    predictions, metrics = {}, {}
     for model in MODELS:
         predicted = np.zeros((1, NUM_SAMPLES), dtype=int)
-        predicted[0, list(wrong[model])] = 1
+        predicted[0, list(errors[model])] = 1
         predictions[model] = {"seeds": np.zeros(1, int), "y_true": y_true, "y_prob": np.eye(2)[predicted]}
-    metrics = {"test_accuracy": 0.9, "test_accuracy_low": 0.88, "test_accuracy_high": 0.92, "confidence": 0.95,
-               "test_macro_f1": 0.9, "parameters": 10, "per_seed": [{"seed": 0}]}  # fmt: skip
+        seed = {"seed": 0, "test_accuracy": 1 - len(errors[model]) / NUM_SAMPLES}
+        metrics[model] = {"test_accuracy": 0.9, "test_accuracy_low": 0.88, "test_accuracy_high": 0.92,
+                          "confidence": 0.95, "test_macro_f1": 0.9, "parameters": 10, "per_seed": [seed]}  # fmt: skip
     timings = {"machine": machine, "device": "CPU", "threads": 2, "per_seed": [{"train_time_s": 1.0}]}
     return Results(
         name=name, commit=None, locked={stage: Locked("", {}, {}, {}) for stage in STAGES} | locked,
         dataset={"name": "planted", "class_names": ["x", "y"], "splits": {"test": {"digest": test}}},
-        metrics=dict.fromkeys(MODELS, metrics), predictions=predictions,
+        metrics=metrics, predictions=predictions,
         timings=dict.fromkeys(("train-lenet", "train-resnet"), timings),
     )  # fmt: skip
 
@@ -41,33 +42,40 @@ def contrast(*found, models=MODELS, margin=0.001):
 
 
 def test_what_chance_explains_among_several_comparisons_is_not_called_better():
-    # 9 against 22 images that only one has right: McNemar's exact p is 0.029, and twice that is above 0.05
+    # 10 against 22 images that only one classifies correctly: p is 0.039, and twice that is above 0.05
     first = build_results("a", {"lenet": range(22), "resnet": range(22)})
-    other = build_results("b", {"lenet": range(100, 109), "resnet": range(100, 109)})
+    other = build_results("b", {"lenet": range(100, 110), "resnet": range(100, 110)})
     alone, both = contrast(first, other, models=["lenet"]), contrast(first, other)
-    assert alone.contrasts[0].p_value == pytest.approx(0.0294, abs=1e-4)
+    assert alone.contrasts[0].p_value == pytest.approx(0.0394, abs=1e-4)
     assert alone.contrasts[0].winner == "b"
-    assert [found.p_adjusted for found in both.contrasts] == pytest.approx([0.0588] * 2, abs=1e-4)
+    assert [found.p_adjusted for found in both.contrasts] == pytest.approx([0.0789] * 2, abs=1e-4)
     assert [found.winner for found in both.contrasts] == [None, None]
     said = render(both, "table", "en")
-    assert "Cannot tell b and a apart: the 95% interval of the difference is" in said
-    assert "chance could explain one like it (p\u00a0=\u00a00.059, adjusted)" in said
-    assert ", adjusted)" not in render(alone, "table", "en")
+    assert "LeNet: Not decided. b scored 1.20 points more (95% interval 0.06 to" in said
+    assert "among so many comparisons chance could explain that" in said
+    assert "Holm" in said
+    assert "Holm" not in render(alone, "table", "en")
 
 
-def test_a_sentence_says_that_its_p_is_adjusted_where_its_interval_is_not():
+@pytest.mark.parametrize(("language", "word"), [("en", "p, adjusted"), ("es", "p ajustada")])
+def test_the_table_has_both_p_and_names_the_one_that_decides(language, word):
     first = build_results("a", {"lenet": range(40), "resnet": range(22)})
     other = build_results("b", {"lenet": range(100, 109), "resnet": range(100, 109)})
     found = contrast(first, other)
-    expected = multipletests([row.p_value for row in found.contrasts], method="holm")[1][1]
-    assert expected < 0.05
-    for language, word in (("en", "adjusted"), ("es", "ajustada")):
-        number = f"{expected:.3f}".replace(".", "," if language == "es" else ".")
-        said = render(found, "table", language).split("\n\n")[1].splitlines()[1]
-        assert f"p\u00a0=\u00a0{number}, {word}" in said
+    own = [row.p_value for row in found.contrasts]
+    adjusted = multipletests(own, method="holm")[1]
+    assert [row.p_adjusted for row in found.contrasts] == pytest.approx(list(adjusted))
+    assert max(adjusted) < 0.05
+    assert {row.winner for row in found.contrasts} == {"b"}
+    table = render(found, "markdown", language).split("\n\n")[-2].splitlines()
+    assert word in table[0]
+    for line, p_value, p_adjusted in zip(table[2:], own, adjusted, strict=True):
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        say = Wording(language).p_value
+        assert cells[4:6] == [say(p_value), say(p_adjusted)]
 
 
-def test_what_only_the_other_comparisons_keep_from_being_as_good_is_said_so():
+def test_what_only_the_other_comparisons_keep_from_being_as_good_is_not_decided():
     # the interval ends just within the margin, and Holm doubles the two one-sided tests' p
     first = build_results("a", {"lenet": range(9), "resnet": range(9)})
     other = build_results("b", {"lenet": range(100, 110), "resnet": range(100, 110)})
@@ -75,11 +83,10 @@ def test_what_only_the_other_comparisons_keep_from_being_as_good_is_said_so():
     alone, both = contrast(first, other, models=["lenet"], margin=margin), contrast(first, other, margin=margin)
     assert alone.contrasts[0].verdict.key == "verdict.equivalent"
     assert [found.winner for found in both.contrasts] == [None, None]
-    assert "nor call them as good as each other" in render(both, "table", "en")
-    assert "ni que sean igual de buenos" in render(both, "table", "es")
-    assert "(two one-sided tests, p\u00a0=\u00a0" in render(both, "table", "en")
-    assert "which includes 0" not in render(both, "table", "en")
-    assert "| cannot tell |" in render(both, "markdown", "en")
+    assert [found.verdict.key for found in both.contrasts] == ["verdict.unclear"] * 2
+    assert both.contrasts[0].equivalence_p_adjusted == pytest.approx(2 * both.contrasts[0].equivalence_p)
+    assert "| not decided |" in render(both, "markdown", "en")
+    assert "| sin decidir |" in render(both, "markdown", "es")
 
 
 def test_a_comparison_of_equal_predictions_does_not_make_the_others_p_larger():
@@ -110,7 +117,7 @@ def test_a_branch_may_be_called_like_a_model():
     worse = {"lenet": range(100, 140), "resnet": ()}
     found = contrast(build_results("resnet", wrong), build_results("lenet", worse), build_results("finetune", worse))
     assert [(row.revision, row.winner) for row in found.contrasts[:2]] == [("lenet", "resnet"), ("finetune", "resnet")]
-    assert "LeNet: resnet is better than lenet by 3.10 points" in render(found, "table", "en")
+    assert "LeNet: resnet is better than lenet, by 3.10 points" in render(found, "table", "en")
 
 
 def test_times_from_other_machines_are_warned_of():
@@ -150,6 +157,24 @@ def test_metrics_of_another_version_are_one_line(fault):
     found = build_results("a", wrong)
     with pytest.raises(RevisionError, match="a: expected lenet's metrics and timings as this version writes them"):
         contrast(found._replace(metrics={"lenet": fault}), models=["lenet"])
+
+
+def test_predictions_of_other_images_or_trainings_than_their_revisions_are_one_line():
+    first, other = (build_results(name, {"lenet": range(9), "resnet": ()}) for name in "ab")
+    arrays = other.predictions["lenet"]
+    arrays["y_true"] = np.ones(NUM_SAMPLES, dtype=np.int64)
+    with pytest.raises(
+        RevisionError, match=r"^b: reports/predictions/lenet\.npz: expected the true classes of the first"
+    ):
+        contrast(first, other)
+    arrays["y_true"] = np.zeros(NUM_SAMPLES, dtype=np.int64)
+    arrays["y_prob"] = np.roll(arrays["y_prob"], 1, axis=2)
+    with pytest.raises(DataError, match=r"^b: reports/predictions/lenet\.npz: .* Received: 0: 0\.0090\.") as caught:
+        contrast(first, other)
+    assert str(caught.value).endswith("Run `dvc repro --force --single-item evaluate` there.")
+    arrays["y_prob"][0, 0] = np.nan
+    with pytest.raises(DataError, match="sum to 1 for each image"):
+        contrast(first, other)
 
 
 def test_the_training_time_is_the_median_over_the_seeds_of_all_stages_that_a_model_needs():
