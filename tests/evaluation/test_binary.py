@@ -67,7 +67,9 @@ def test_the_scores_in_training_are_those_of_the_saved_model(trained, splits):
 def test_the_model_is_evaluated_like_any_other(trained, splits):
     folder, _ = trained
     test = splits[2]
-    found = evaluate_model(folder, (0,), Splits(DATASET, splits[1], test), declare("evaluate", batch_size=50))
+    found = evaluate_model(
+        folder, (0,), Splits(DATASET, splits[1], test, "ab12" * 16), declare("evaluate", batch_size=50)
+    )
     y_prob = load_model(folder / "seed-0/model.keras").predict(test.images, verbose=0)
     y_pred = (y_prob[:, 1] > 0.5).astype(int)
     assert found.summary["test_accuracy"] == pytest.approx(accuracy_score(test.labels, y_pred))

@@ -1,4 +1,4 @@
-"""How many corrupted images models get right: the same numbers here and on workers, whoever is killed."""
+"""How many corrupted images models classify correctly: the same numbers here and on workers, whoever is killed."""
 
 import json
 import os
@@ -12,11 +12,11 @@ import psutil
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.metrics import accuracy_score
-from statsmodels.stats.proportion import proportion_confint
 
 from cotejo.data.readers import LabelledImages
 from cotejo.data.splits import load_split, save_splits
 from cotejo.errors import ModelError
+from cotejo.estimation.estimates import estimate_mean, summarize_scores
 from cotejo.evaluation.corruptions import CORRUPTIONS, corrupt
 from cotejo.evaluation.metrics import draw_sample
 from cotejo.evaluation.robustness import measure_robustness
@@ -82,11 +82,23 @@ def measured(folders, data):
     return measure(folders, data)
 
 
-def test_each_number_is_the_mean_accuracy_of_the_seeds_with_wilsons_interval(measured, folders, data):
+def list_bytes(found):
+    """What is measured of every model, to be compared to the byte."""
+    return {name: (json.dumps(of.summary), json.dumps(of.accuracies), of.indices.tobytes(), of.counts.tobytes())
+            for name, of in found.items()}  # fmt: skip
+
+
+def find_interval(correct):
+    return estimate_mean(summarize_scores(correct), 0.9).compute_interval(0.9)
+
+
+def test_each_number_is_the_mean_accuracy_of_the_seeds_with_its_interval(measured, folders, data):
     test = load_split(data, "test")
     indices = draw_sample(NUM_TEST, NUM_DRAWN, 3)
     models = [keras.saving.load_model(folders["resnet"] / f"seed-{seed}" / "model.keras") for seed in SEEDS]
-    rows = measured["resnet"]["robustness"]
+    found = measured["resnet"]
+    rows, counts = found.summary["robustness"], np.zeros((len(SEEDS), NUM_DRAWN), dtype=int)
+    np.testing.assert_array_equal(found.indices, indices)
     expected_cells = [("none", 0)] + [(name, severity) for name in CORRUPTIONS for severity in (1, 2, 3, 4, 5)]
     assert [(row["corruption"], row["severity"]) for row in rows] == expected_cells
     for row in rows:
@@ -96,27 +108,35 @@ def test_each_number_is_the_mean_accuracy_of_the_seeds_with_wilsons_interval(mea
         answers = [model.predict(images, verbose=0).argmax(axis=1) for model in models]
         accuracy = np.mean([accuracy_score(test.labels[indices], answer) for answer in answers])
         assert row["accuracy"] == pytest.approx(accuracy)
-        interval = proportion_confint(accuracy * NUM_DRAWN, NUM_DRAWN, alpha=0.1, method="wilson")
-        assert (row["low"], row["high"]) == pytest.approx(interval)
+        correct = np.array(answers) == test.labels[indices]
+        counts += correct * bool(row["severity"])
+        assert (row["low"], row["high"]) == pytest.approx(find_interval(correct))
+        assert row["low"] < row["accuracy"] < row["high"]
+    np.testing.assert_array_equal(found.counts, counts)
     mean = np.mean([row["accuracy"] for row in rows[1:]])
-    assert measured["resnet"]["test_corrupted_accuracy"] == pytest.approx(mean)
+    assert found.summary["test_corrupted_accuracy"] == pytest.approx(mean)
+    ends = (found.summary["test_corrupted_accuracy_low"], found.summary["test_corrupted_accuracy_high"])
+    assert ends == pytest.approx(find_interval(counts / 25))
+    assert ends[0] < mean < ends[1]
     assert rows[0]["accuracy"] > 0.8 > mean  # the models have learned something, and corruption costs them some of it
 
 
 def test_it_is_what_a_metrics_file_may_hold(measured):
     assert list(measured) == ["lenet", "resnet"]
-    assert measured["lenet"] != measured["resnet"]
+    assert measured["lenet"].summary != measured["resnet"].summary
     for found in measured.values():
-        assert list(found) == ["test_corrupted_accuracy", "robustness", "corrupted_accuracies"]
-        assert np.mean(found["corrupted_accuracies"]) == pytest.approx(found["test_corrupted_accuracy"])
-        assert len(set(found["corrupted_accuracies"])) > 1, "one a seed"
-        assert json.loads(json.dumps(found, allow_nan=False)) == found
-        assert all(list(row) == ["corruption", "severity", "accuracy", "low", "high"] for row in found["robustness"])
+        name = "test_corrupted_accuracy"
+        assert list(found.summary) == [name, f"{name}_low", f"{name}_high", "robustness"]
+        assert np.mean(found.accuracies) == pytest.approx(found.summary[name])
+        assert len(set(found.accuracies)) > 1, "one a seed"
+        assert json.loads(json.dumps(found.summary, allow_nan=False)) == found.summary
+        rows = found.summary["robustness"]
+        assert all(list(row) == ["corruption", "severity", "accuracy", "low", "high"] for row in rows)
 
 
 def test_all_test_images_are_taken_where_none_are_drawn(folders, data):
     settings = SETTINGS.model_copy(update={"corruption_samples": 0})
-    rows = measure({"lenet": folders["lenet"]}, data, settings=settings)["lenet"]["robustness"]
+    rows = measure({"lenet": folders["lenet"]}, data, settings=settings)["lenet"].summary["robustness"]
     test = load_split(data, "test")
     answers = [
         keras.saving.load_model(folders["lenet"] / f"seed-{seed}" / "model.keras").predict(test.images, verbose=0)
@@ -128,12 +148,12 @@ def test_all_test_images_are_taken_where_none_are_drawn(folders, data):
 
 def test_images_that_are_corrupted_a_few_at_a_time_give_the_same_to_the_byte(measured, folders, data, monkeypatch):
     monkeypatch.setattr("cotejo.evaluation.robustness.VALUES_AT_ONCE", 7 * 64)  # seven digits of 8x8 pixels
-    assert json.dumps(measure(folders, data)) == json.dumps(measured)
+    assert list_bytes(measure(folders, data)) == list_bytes(measured)
 
 
 def test_two_workers_find_the_same_to_the_byte(measured, folders, data):
     with fork_workers():
-        assert json.dumps(measure(folders, data, workers=2)) == json.dumps(measured)
+        assert list_bytes(measure(folders, data, workers=2)) == list_bytes(measured)
 
 
 @pytest.mark.slow
@@ -145,7 +165,7 @@ def test_a_cluster_that_has_neither_images_nor_models_is_sent_them(measured, fol
         cluster.start_scheduler(is_warm=True)
         cluster.start_worker("alone")
         cluster.wait_for_workers(1)
-        assert json.dumps(measure(folders, data, scheduler=cluster.address)) == json.dumps(measured)
+        assert list_bytes(measure(folders, data, scheduler=cluster.address)) == list_bytes(measured)
 
 
 def test_a_worker_is_killed_in_the_middle_and_the_numbers_are_the_same(measured, folders, data):
@@ -167,7 +187,7 @@ def test_a_worker_is_killed_in_the_middle_and_the_numbers_are_the_same(measured,
         killer.join()
     assert len(killed) == 1
     assert not psutil.pid_exists(killed[0])
-    assert json.dumps(result) == json.dumps(measured)
+    assert list_bytes(result) == list_bytes(measured)
 
 
 def list_busy_trainers():
@@ -187,10 +207,10 @@ def test_a_model_that_is_missing_or_damaged_is_refused_in_one_line(data, tmp_pat
         measure({"lenet": tmp_path}, data)
 
 
-def test_an_answer_that_is_no_number_is_not_right(data, tmp_path):
+def test_an_answer_that_is_no_number_is_not_correct(data, tmp_path):
     model = train(0, *load_split(data, "train"))
     model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
     for seed in SEEDS:
         (tmp_path / f"seed-{seed}").mkdir()
         save_model(model, tmp_path / f"seed-{seed}" / "model.keras")
-    assert {row["accuracy"] for row in measure({"lenet": tmp_path}, data)["lenet"]["robustness"]} == {0.0}
+    assert {row["accuracy"] for row in measure({"lenet": tmp_path}, data)["lenet"].summary["robustness"]} == {0.0}

@@ -8,17 +8,24 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
-from cotejo.evaluation.uncertainty import bootstrap_macro_f1
-from scipy.stats import bootstrap
 from sklearn.datasets import load_digits
 from sklearn.metrics import classification_report, confusion_matrix, log_loss
-from statsmodels.stats.proportion import proportion_confint
 
 from cotejo.data.readers import LabelledImages
 from cotejo.data.splits import Dataset
 from cotejo.errors import ModelError
+from cotejo.estimation.estimates import estimate_mean
 from cotejo.evaluation.metrics import draw_sample
 from cotejo.evaluation.robustness import CELLS, summarize
+from cotejo.evaluation.scores import (
+    compute_all_losses,
+    score_confidence_gap,
+    score_correct,
+    score_losses,
+    score_macro_f1,
+    score_risk,
+    score_temperatures,
+)
 from cotejo.evaluation.summary import Splits, evaluate_model, save_evaluation
 from cotejo.evaluation.trust import compute_trust
 from cotejo.schema.study import Evaluate
@@ -45,7 +52,7 @@ def splits():
     images = np.rint(bundled.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
     labels = bundled.target.astype(np.int64)
     test, val = LabelledImages(images[:203], labels[:203]), LabelledImages(images[300:390], labels[300:390])
-    return Splits(DATASET, val, test)
+    return Splits(DATASET, val, test, "ab12" * 16)
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +75,9 @@ def write(folder, models, splits):
     for path in folders.values():
         path.mkdir(parents=True)
     evaluation = evaluate_model(models, SEEDS, splits, SETTINGS)
-    # 203 right at first, then 5 fewer from cell to cell
-    num_right = np.tile(203 - 5 * np.arange(len(CELLS)), (len(SEEDS), 1))
-    evaluation.add_robustness(summarize(num_right, 203, SETTINGS.confidence))
+    # 203 correct at first, then 5 fewer from cell to cell
+    correct = np.arange(203) < 203 - 5 * np.arange(len(CELLS))[:, None]
+    evaluation.add_robustness(summarize(np.stack([correct] * len(SEEDS)), np.arange(203), SETTINGS.confidence))
     save_evaluation(evaluation, "lenet", NAMES, **folders)
     return folder
 
@@ -128,36 +135,84 @@ def test_the_first_numbers_are_means_over_the_seeds(summary):
     assert (summary["num_seeds"], summary["sample_size"]) == (2, 60)
 
 
-def test_the_interval_is_that_of_the_mean_accuracy_over_the_test_images(summary):
-    expected = proportion_confint(summary["test_accuracy"] * 203, 203, alpha=0.1, method="wilson")
-    assert (summary["test_accuracy_low"], summary["test_accuracy_high"]) == pytest.approx(expected)
+def take_interval(summary, name):
+    return summary[f"{name}_low"], summary[f"{name}_high"]
 
 
-def test_macro_f1_and_loss_have_intervals_over_the_test_images(summary, predictions):
-    y_true, y_prob = predictions["y_true"], predictions["y_prob"].astype(float)
-    y_prob /= y_prob.sum(axis=2, keepdims=True)
-    losses = -np.log(y_prob[:, np.arange(203), y_true]).mean(axis=0)
-    interval = bootstrap((losses,), np.mean, method="percentile", confidence_level=0.9, rng=np.random.default_rng(1))
-    low, high = interval.confidence_interval
-    assert (summary["test_loss_low"], summary["test_loss_high"]) == pytest.approx((low, high), abs=0.08 * (high - low))
-    expected = bootstrap_macro_f1(y_true, y_prob.argmax(axis=2), 10, 0.9)
-    assert (summary["test_macro_f1_low"], summary["test_macro_f1_high"]) == expected
-    assert expected.low < summary["test_macro_f1"] < expected.high
+def test_every_score_has_an_interval_for_new_images_and_seeds(summary, predictions):
+    y_true, y_prob = predictions["y_true"], predictions["y_prob"]
+    accuracy = score_correct(y_prob.argmax(axis=2) == y_true)
+    expected = {
+        "test_accuracy": (accuracy, 0, 1),
+        "test_macro_f1": (score_macro_f1(y_true, y_prob.argmax(axis=2), 10), 0, 1),
+        "test_loss": (score_losses(compute_all_losses(y_true, y_prob)), 0, np.inf),
+        "test_confidence_gap": (score_confidence_gap(y_true, y_prob), -1, 1),
+        "test_selective_risk": (score_risk(y_true, y_prob), 0, 1),
+        "val_accuracy": (score_correct(predictions["val_correct"]), 0, 1),
+    }
+    for name, (scores, least, most) in expected.items():
+        interval = estimate_mean(scores, 0.9, low=least, high=most).compute_interval(0.9)
+        assert take_interval(summary, name) == pytest.approx(interval)
+        if name != "val_accuracy":  # of the history, which is made up here
+            assert summary[name] == pytest.approx(scores.value, abs=1e-6)
+            assert interval[0] < summary[name] < interval[1]
+    of_files = estimate_mean(accuracy, 0.9).on_these_files().compute_interval(0.9)
+    assert take_interval(summary, "test_accuracy_files") == pytest.approx(of_files)
+    low, high = take_interval(summary, "test_accuracy")
+    assert low <= of_files[0] < summary["test_accuracy"] < of_files[1] <= high
 
 
-def test_confidence_is_held_against_accuracy_with_a_temperature_of_the_validation_images(summary, splits, models):
+def test_a_temperature_has_an_interval_in_its_logarithm(summary, splits, models):
+    temperatures = [row["temperature"] for row in summary["per_seed"]]
+    val_prob = np.stack([
+        keras.saving.load_model(models / f"seed-{seed}" / "model.keras").predict(splits.val.images, verbose=0)
+        for seed in SEEDS
+    ])  # fmt: skip
+    scores = score_temperatures(splits.val.labels, val_prob, temperatures)
+    interval = estimate_mean(scores, 0.9, low=-np.inf, high=np.inf).compute_interval(0.9)
+    assert np.log(take_interval(summary, "temperature")) == pytest.approx(np.array(interval), rel=1e-3)
+    low, high = take_interval(summary, "temperature")
+    assert 0 < low < np.exp(scores.value) < high
+
+
+def test_what_compare_needs_of_each_image_is_kept(predictions, splits, models):
+    assert str(predictions["images_sha256"]) == splits.test_digest
+    for place, seed in enumerate(SEEDS):
+        model = keras.saving.load_model(models / f"seed-{seed}" / "model.keras")
+        y_prob = model.predict(splits.val.images, verbose=0)
+        assert (predictions["val_correct"][place] == (y_prob.argmax(axis=1) == splits.val.labels)).all()
+        losses = -np.log(y_prob[np.arange(90), splits.val.labels])
+        np.testing.assert_allclose(predictions["val_losses"][place], losses, rtol=1e-3)
+    np.testing.assert_array_equal(predictions["corrupted_indices"], np.arange(203))
+    # image 0 is correct in each of the 25 corrupted cells, image 202 in none
+    assert predictions["corrupted_correct"].shape == (2, 203)
+    assert predictions["corrupted_correct"][:, [0, 202]].tolist() == [[25, 0], [25, 0]]
+
+
+def test_corrupted_images_have_an_accuracy_a_seed_and_an_interval(summary, predictions):
+    by_seed = predictions["corrupted_correct"].mean(axis=1) / 25
+    assert [row["test_corrupted_accuracy"] for row in summary["per_seed"]] == pytest.approx(list(by_seed))
+    assert summary["test_corrupted_accuracy"] == pytest.approx(by_seed.mean())
+    low, high = take_interval(summary, "test_corrupted_accuracy")
+    assert low < by_seed.mean() < high
+
+
+def test_confidence_is_compared_with_accuracy_by_a_temperature_of_the_validation_images(summary, splits, models):
     for seed, row in zip(SEEDS, summary["per_seed"], strict=True):
         model = keras.saving.load_model(models / f"seed-{seed}" / "model.keras")
         test, val = (model.predict(split.images, verbose=0) for split in (splits.test, splits.val))
         expected = compute_trust(splits.test.labels, test, splits.val.labels, val, 12).scores
         assert {name: row[name] for name in expected} == pytest.approx(expected, rel=1e-3)
         assert row["test_nll_scaled"] < row["test_loss"]  # of random weights: anything is better
-    for name in ("test_ece", "test_ece_scaled", "test_nll_scaled", "temperature", "test_aurc"):
+    for name in ("test_ece", "test_ece_scaled", "test_nll_scaled", "temperature", "test_aurc", "test_confidence_gap",
+                 "test_selective_risk"):  # fmt: skip
         assert summary[name] == pytest.approx(np.mean([row[name] for row in summary["per_seed"]]))
     for name in ("reliability", "reliability_scaled"):
         assert sum(row["count"] for row in summary[name]) == 2 * 203
         assert {round(row["high"] - row["low"], 6) for row in summary[name]} == {round(1 / 12, 6)}
     assert summary["risk_coverage"][-1]["risk"] == pytest.approx(1 - summary["test_accuracy"])
+    risks = {round(row["coverage"], 2): row["risk"] for row in summary["risk_coverage"]}
+    assert summary["test_selective_risk"] == pytest.approx(risks[0.8])
 
 
 def test_classes_and_confusions_agree_with_scikit_learn(summary, predictions):

@@ -163,7 +163,8 @@ def test_filled_dots_are_the_clear_differences(comparison):
 
 def test_filled_dots_are_the_decided_pairs(comparison):
     pairs = tuple(
-        replace(pair, value=0.02, low=0.001, high=0.039, p_value=0.02, p_adjusted=0.12) for pair in comparison.pairs
+        replace(pair, value=0.02, low=0.001, high=0.039, p_value=0.02, p_adjusted=0.12 if place else 0.025)
+        for place, pair in enumerate(comparison.pairs)
     )
     ax = f.figure_pairs(replace(comparison, pairs=pairs)).axes[0]
     dots = [line for line in ax.lines if line.get_marker() == "o"]

@@ -16,14 +16,14 @@ from matplotlib.figure import Figure
 from pages import Page
 from PIL import Image
 
-from cotejo.comparison.verdict import build_comparison, find_recommendations, judge_pair
+from cotejo.comparison.verdict import build_comparison, decide_pair, find_recommendations, judge_pair
 from cotejo.errors import ParamsError
 from cotejo.report import figures
 from cotejo.report.figures.comparison import build_report_figures
 from cotejo.report.render import render_html, render_json, render_markdown
 from cotejo.report.wording import LANGUAGES, Wording, load_locale
 from once import make_once
-from synthetic_study import CLASS_NAMES, MODELS, build_gallery, build_histories, build_inputs
+from synthetic_study import CLASS_NAMES, MODELS, build_gallery, build_histories, build_inputs, measure_again
 
 STUDIES = {
     "clear": {"resnet": 0.93},
@@ -174,18 +174,93 @@ def test_how_many_images_were_corrupted_is_said(number, said):
 
 
 def test_a_dear_model_is_not_said_to_be_the_fastest():
-    dear = render_markdown(build_comparison(**build_inputs(resnet=0.93)), "en")
-    assert "for none that trains faster can a loss of more than 1.00 points be ruled out (95% confidence)." in dear
-    cheap = render_markdown(build_comparison(**build_inputs(num_samples=500, lenet=0.99)), "en")
-    assert "For cost: LeNet as well: none trains faster." in cheap
+    dear = render_markdown(build_comparison(**build_inputs(num_seeds=3, lenet=0.80, transfer=0.80, resnet=0.95)), "en")
+    assert "For cost: ResNet as well: what trains faster is worse by more than the 1.00 points that you allow." in dear
+    cheap = render_markdown(build_comparison(**build_inputs(num_samples=1000, num_seeds=3, lenet=0.99)), "en")
+    assert "For cost: LeNet as well and none trains faster." in cheap
+
+
+def build_costs(comparison, **values):
+    """A comparison whose recommendation for cost has these values."""
+    accuracy, cost, served = comparison.recommendations
+    usual = {"model": "lenet", "best": "resnet", "safe": "lenet", "against": "resnet", "ratio": 14.75, "is_timed": True,
+             "at_most": 0.004, "is_ahead": False, "margin": 0.01, "confidence": 0.95, "is_cheapest": True}  # fmt: skip
+    found = replace(cost, key=f"recommend.{values.pop('key', 'cost')}", values=usual | values)
+    return replace(comparison, recommendations=(accuracy, found, served))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({}, "For cost: LeNet, at most 0.40 points worse than any other (95%); you allow 1.00. None trains faster. "
+             "ResNet has 14.8 times its training time."),
+        ({"is_timed": False}, "None is smaller. ResNet has 14.8 times its parameters."),
+        ({"is_cheapest": False}, "you allow 1.00. What trains faster is worse by more than that. ResNet has"),
+        ({"is_ahead": True, "model": "resnet"}, "For cost: ResNet as well and none trains faster."),
+        ({"is_ahead": True, "model": "resnet", "is_cheapest": False},
+         "For cost: ResNet as well: what trains faster is worse by more than the 1.00 points that you allow."),
+        ({"ratio": None}, "you allow 1.00. None trains faster."),
+        ({"key": "cost_open", "safe": "resnet", "at_most": 0.03},
+         "For cost: not settled. LeNet trains 14.8 times faster than ResNet but may be up to 3.00 points worse than "
+         "the best (95%); you allow 1.00. ResNet is within that for certain."),
+        ({"key": "cost_open", "safe": "resnet", "at_most": 0.03, "ratio": None},
+         "LeNet costs less than ResNet but may be up to 3.00 points worse"),
+        ({"key": "cost_open", "safe": None, "against": "lenet", "at_most": 0.03},
+         "LeNet trains fastest but may be up to 3.00 points worse than the best (95%); you allow 1.00. For no model "
+         "can a larger loss be ruled out."),
+        ({"key": "cost_open", "safe": None, "is_timed": False, "at_most": 0.03},
+         "LeNet has 14.8 times fewer parameters than ResNet but may be"),
+    ],
+)  # fmt: skip
+def test_what_is_recommended_for_cost_is_said_with_its_reason(values, said):
+    comparison = build_costs(build_study("clear"), **values)
+    text = " ".join(render_markdown(comparison, "en").split())
+    assert said in text.replace("\u00a0", " ")
+    spanish = " ".join(render_markdown(comparison, "es").split())
+    sentence = spanish.split("Por coste: ")[1].split(" El que usan predict")[0]
+    assert "None" not in sentence
+    if said.startswith("For cost"):  # the whole of it: as many numbers in either language
+        assert len(re.findall(r"\d+[.,]\d+", sentence)) == len(re.findall(r"\d+[.,]\d+", said))
+
+
+@pytest.mark.parametrize(
+    ("num_seeds", "english", "spanish"),
+    [(1, "on new images, this trained file (95%)", "imágenes nuevas, este archivo"),
+     (2, "on new images and seeds (95%)", "imágenes y semillas nuevas")],
+)  # fmt: skip
+def test_the_headline_numbers_stand_with_what_their_interval_is_for(num_seeds, english, spanish):
+    comparison = build_comparison(**build_inputs(num_samples=300, num_seeds=num_seeds))
+    for language, said in (("en", english), ("es", spanish)):
+        wording = Wording(language)
+        text = " ".join(Page(render_html(comparison, {}, language, gallery={})).text.split())
+        for name in (comparison.baseline, comparison.candidate):
+            model = comparison.get_model(name)
+            ends = [wording.percent(end) for end in (model.test_accuracy_low, model.test_accuracy_high)]
+            to = wording.locale["number"]["to"]
+            assert f"{ends[0]} {to} {ends[1]} ".replace("\u00a0", " ") in text.replace("\u00a0", " ")
+        assert said in text.replace("\u00a0", " ")
+
+
+def test_one_training_of_a_model_withholds_the_recommendations(language):
+    inputs = build_inputs(num_samples=300, num_seeds=1)
+    comparison = build_comparison(**inputs)
+    findings = load_locale(language)["findings"]
+    page = Page(render_html(comparison, {}, language, gallery={})).text
+    for text in (page, render_markdown(comparison, language)):
+        said = " ".join(text.split())
+        assert " ".join(findings["recommend.withheld"].split()) in said
+        assert Wording(language).model(comparison.served) in said
+    # the trained files are all that is known
+    assert {"en": "one training each of", "es": "un solo entrenamiento"}[language] in page.lower()
 
 
 def test_the_decisions_of_the_pairs_follow_the_adjusted_p(comparison):
     for cells, pair in zip(read_pairs(comparison, "en"), comparison.pairs, strict=True):
-        p = pair.p_value if pair is comparison.pairs[0] else pair.p_adjusted
         winner = pair.candidate if pair.value > 0 else pair.baseline
-        is_clear = p < 0.05 and (pair.low > 0 or pair.high < 0)
-        assert cells[-1] == (Wording("en").model(winner) if is_clear else "cannot tell")
+        is_as_good = pair.equivalence_p_adjusted < 0.025
+        is_better = pair.p_adjusted < 0.05
+        expected = Wording("en").model(winner) if is_better else "as good" if is_as_good else "not decided"
+        assert cells[-1] == expected
 
 
 def read_pairs(comparison, language):
@@ -199,21 +274,28 @@ def read_pairs(comparison, language):
 def test_headline_recommendation_and_table_agree_on_a_crowded_p(language):
     comparison = build_comparison(**build_inputs(num_samples=300, resnet=0.93))
     pairs = tuple(
-        replace(pair, value=0.02, low=0.001, high=0.039, p_value=0.02, p_adjusted=0.12) for pair in comparison.pairs
-    )
+        replace(pair, value=0.02, low=0.001, high=0.039, p_value=0.02, p_adjusted=0.12 if place else 0.025,
+                equivalence_p_adjusted=1.0)
+        for place, pair in enumerate(comparison.pairs)
+    )  # fmt: skip
     verdict = judge_pair(pairs[0], 0.95, 0.01)
     crowded = replace(comparison, pairs=pairs, verdict=verdict)
     crowded = replace(crowded, recommendations=find_recommendations(crowded))
     wording, markdown = Wording(language), render_markdown(crowded, language)
-    unclear = load_locale(language)["decisions"]["verdict.unclear"]
+    unclear = load_locale(language)["decisions"]["verdict.unclear_many"]
     assert [cells[-1] for cells in read_pairs(crowded, language)] == ["ResNet"] + [unclear] * 5
-    tied = wording.listing([wording.model(name) for name in ("transfer", "finetune")])
-    assert f" {tied}." in markdown
+    assert crowded.recommendations[0].values["model"] == "resnet"
+    undecided = [
+        name for name in ("transfer", "finetune") if not decide_pair(crowded, crowded.get_pair("resnet", name))
+    ]
+    assert undecided == ["transfer", "finetune"]
+    assert wording.listing([wording.model(name) for name in ("resnet", *undecided)]) in markdown
 
 
 def test_headline_recommendation_and_table_agree_on_two_that_are_as_good(language):
-    inputs = build_inputs(num_samples=4000, num_seeds=3)
+    inputs = build_inputs(num_samples=4000, num_seeds=3, models=PAIR)
     inputs["predictions"]["resnet"] = inputs["predictions"]["lenet"]
+    measure_again(inputs, "resnet")
     comparison = build_comparison(**inputs | {"margin": 0.03})
     as_good = load_locale(language)["decisions"]["verdict.equivalent"]
     assert comparison.verdict.key == "verdict.equivalent"
@@ -235,7 +317,8 @@ def test_every_interval_is_headed_by_its_own_confidence(language):
     drawn = {name: Figure() for name in ("cost", "robustness", "pairs")}
     page = render_html(comparison, drawn, language, gallery={})
     heads = [line for line in markdown.splitlines() if line.startswith("|") and wording.confidence(0.9) in line]
-    assert [line.count(wording.confidence(0.9)) for line in heads] == [1, 2]  # the models, and how sure they are
+    # the models, how sure they are, and how far to trust them
+    assert [line.count(wording.confidence(0.9)) for line in heads] == [1, 2, 1]
     assert not any(wording.confidence(0.995) in line for line in heads)
     assert wording.confidence(0.995) in markdown
     for name, confidence in (("cost", 0.9), ("robustness", 0.9), ("pairs", 0.995)):
@@ -385,7 +468,7 @@ def test_galleries_show_the_images_themselves_and_say_what_they_are(shape):
                 assert picture.mode == "RGB"
                 assert picture.size == (84, 112)  # larger ones would only make the file large
         assert alt.endswith(f"true class {true_class}")
-    only = page.split("<h3>Only ResNet is right</h3>")[1].split("<h3>")[0]
+    only = page.split("<h3>Only ResNet is correct</h3>")[1].split("<h3>")[0]
     for true_class, answers in re.findall(r"<b>([^<]+)</b>(.*?)</span></li>", only):
         assert f"ResNet: {true_class}, " in answers
         assert f"LeNet: {true_class}, " not in answers
@@ -424,7 +507,7 @@ def test_where_the_numbers_come_from_is_said_as_far_as_it_is_known():
         ("signed_points", -0.00001, "0.00", "0,00"),
         ("signed_points", 0.02, "+2.00", "+2,00"),
         ("p_value", 0.00001, "<\u202f0.001", "<\u202f0,001"),
-        ("p_equals", 0.0421, "p\u00a0=\u00a00.042", "p\u00a0=\u00a00,042"),
+        ("p_value", 0.0421, "0.042", "0,042"),
         ("duration", 0.0011, "1.10\u00a0ms", "1,10\u00a0ms"),
         ("duration", 0.0423, "42.3\u00a0ms", "42,3\u00a0ms"),
         ("compact", 87_600_000, "87.6\u00a0M", "87,6\u00a0M"),

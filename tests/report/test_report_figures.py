@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
@@ -34,12 +33,12 @@ def test_every_seed_is_a_dot_beside_both_intervals(comparison):
     for model in comparison.models:
         assert (model.test_accuracy_low, model.test_accuracy_high) in drawn
         assert (model.test_accuracy, model.test_accuracy) in drawn
-        assert any(np.allclose(ends, (model.seeds_low, model.seeds_high)) for ends in drawn)
+        assert (model.test_accuracy_files_low, model.test_accuracy_files_high) in drawn
     assert ax.get_yticklabels()[0].get_text() == "LeNet"
 
 
-def test_an_interval_over_two_seeds_does_not_press_all_else_into_a_dot(comparison):
-    wide = replace(comparison.models[0], seeds_low=0.1, seeds_high=0.999)
+def test_an_interval_of_two_seeds_does_not_press_all_else_into_a_dot(comparison):
+    wide = replace(comparison.models[0], test_accuracy_low=0.1, test_accuracy_high=0.999)
     ax = figure_seeds(replace(comparison, models=(wide, *comparison.models[1:]))).axes[0]
     low, high = ax.get_xlim()
     assert low > 0.7
@@ -48,10 +47,13 @@ def test_an_interval_over_two_seeds_does_not_press_all_else_into_a_dot(compariso
     assert all(low <= line.get_xdata()[0] <= high for line in arrows)
 
 
-def test_models_of_one_seed_have_no_interval_over_seeds():
-    comparison = build_comparison(**build_inputs(num_samples=300, num_seeds=1))
+@pytest.mark.parametrize("num_seeds", [1, 3])
+def test_only_the_interval_of_these_trainings_has_upright_ends(num_seeds):
+    comparison = build_comparison(**build_inputs(num_samples=300, num_seeds=num_seeds))
     ax = figure_seeds(comparison).axes[0]
-    assert not read_lines(ax, "|")
+    assert [tuple(line.get_xdata()) for line in read_lines(ax, "|")] == [
+        (model.test_accuracy_files_low, model.test_accuracy_files_high) for model in comparison.models
+    ]
     assert len(read_lines(ax, "o")) == 4
 
 

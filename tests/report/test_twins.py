@@ -53,19 +53,18 @@ def list_expected(numbers):
             for m in models
         ],
         "certainty": [
-            [[m["test_accuracy"]], [m["test_accuracy_low"], m["test_accuracy_high"]], [m["seeds_low"], m["seeds_high"]],
+            [[m["test_accuracy"]],
+             *([m[f"{key}_low"], m[f"{key}_high"]] for key in ("test_accuracy", "test_accuracy_files")),
              [scale(m["seed_spread"])], [len(m["seeds"])]]
             for m in models
         ],
         "pairs": [
-            [[scale(p[key]) for key in ("value", "low", "high")],
-             [scale(p["bootstrap_low"]), scale(p["bootstrap_high"])],
-             [p["effect_size"]], [p["p_value"]], [p["p_adjusted"]], None]
+            [[scale(p[key]) for key in ("value", "low", "high")], [p["p_adjusted"]], None]
             for p in pairs
         ],
         "more_pairs": [
-            [[p["seeds_p_value"]], [p["image_share"]], [scale(p["detectable"])], [p["equivalence_p"]],
-             [p["equivalence_p_adjusted"]]]
+            [[scale(p["files_low"]), scale(p["files_high"])], [p["image_share"]], [p["p_value"]],
+             [scale(p["detectable"]), scale(p["detectable_high"])], [p["equivalence_p_adjusted"]]]
             for p in pairs
         ],
         "mcnemar": [
@@ -81,8 +80,9 @@ def list_expected(numbers):
             for m in models
         ],
         "trust": [
-            [[m[key]] for key in ("ece", "ece_scaled", "temperature", "nll_scaled", "aurc")]
-            + [[row["risk"] for row in m["risk_coverage"] if row["coverage"] == 0.8], [m["corrupted_accuracy"]]]
+            [[scale(value) for value in take_interval(m, "confidence_gap")],
+             *(take_interval(m, key) for key in ("temperature", "selective_risk", "corrupted_accuracy")),
+             *([m[key]] for key in ("ece", "ece_scaled", "nll_scaled", "aurc"))]
             for m in models
         ],
         "robustness": [
@@ -101,6 +101,10 @@ def list_expected(numbers):
             for d in numbers["differences"]
         ],
     }  # fmt: skip
+
+
+def take_interval(model, key):
+    return [model[key], model[f"{key}_low"], model[f"{key}_high"]]
 
 
 def scale(fraction):

@@ -71,11 +71,9 @@ def refusal(*arguments, **named):
 
 @pytest.mark.parametrize("name", ["lenet", "resnet", "transfer", "finetune"])
 def test_the_champion_is_the_archive_that_compare_registers(study, inputs, comparison, name):
-    accuracy, *others = comparison.recommendations
-    values = {"model": name, "accuracy": 0.9, "tied": [], "as_good": []}
-    recommending = replace(comparison, recommendations=(replace(accuracy, values=values), *others))
-    (study / "reports/comparison.json").write_text(render_json(recommending), encoding="utf-8")
-    champion = find_champion(recommending, inputs["metrics"])
+    serving = replace(comparison, served=name, served_ties=())
+    (study / "reports/comparison.json").write_text(render_json(serving), encoding="utf-8")
+    champion = find_champion(serving, inputs["metrics"])
     found = find()
     assert str(found.path) == champion["path"]
     assert found.data_digest == champion["tags"]["data.sha256"]
