@@ -80,6 +80,6 @@ def test_at_full_coverage_the_risk_is_the_mean_error_rate_of_the_seeds(trusts, t
 
 def test_numbers_alone_need_no_tensorflow():
     """Compare imports some of them, and must start at once."""
-    modules = "calibration, gallery, metrics, selective, trust, uncertainty"
+    modules = "calibration, gallery, metrics, scores, selective, trust"
     code = f"import sys; from cotejo.evaluation import {modules}; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
