@@ -145,7 +145,7 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it(study, removed,
     assert "`dvc " in refusal()
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"recommendations": [], "dataset": {}}'])
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"served": "lenet", "dataset": {}}'])
 def test_a_comparison_of_another_form_is_refused(study, content):
     (study / "reports/comparison.json").write_text(content)
     assert refusal().startswith("reports/comparison.json: expected ")
