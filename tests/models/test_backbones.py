@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from answers import answer
 from cotejo.errors import ModelError
 from cotejo.models.backbones import (
     BACKBONE,
@@ -74,12 +75,12 @@ def test_a_sigmoid_unit_answers_with_the_probabilities_of_no_and_yes():
     assert kernel.shape == (7, 1), "one unit"
     hidden = np.tanh(features @ head.get_layer("dense_1").get_weights()[0])
     yes = 1 / (1 + np.exp(-(hidden @ kernel + bias)))
-    np.testing.assert_allclose(head.predict_on_batch(features), np.hstack([1 - yes, yes]), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(answer(head, features), np.hstack([1 - yes, yes]), rtol=1e-4, atol=1e-6)
     assert np.ptp(yes) > 0.1
 
 
 def train_one_epoch(model, loss, features, labels):
-    model.compile(keras.optimizers.SGD(0.1), loss, metrics=["accuracy"])
+    model.compile(keras.optimizers.SGD(0.1), loss, metrics=["accuracy"], jit_compile=False)
     return model.fit(features, labels, batch_size=20, shuffle=False, verbose=0).history
 
 
@@ -144,8 +145,8 @@ def test_features_are_pooled_as_declared(pooling, pool):
     settings = declare_random(pooling=pooling, input_size=64)
     backbone = calibrate(build_backbone(settings, None))
     images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
-    expected = pool(backbone.predict_on_batch(images / np.float32(127.5) - 1))
-    features = build_extractor(backbone, (64, 64, 3), settings).predict_on_batch(images)
+    expected = pool(answer(backbone, images / np.float32(127.5) - 1))
+    features = answer(build_extractor(backbone, (64, 64, 3), settings), images)
     assert features.shape == (2, {"max": 256, "flatten": 2 * 2 * 256}[pooling])
     np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-4)
 
@@ -165,8 +166,8 @@ def test_a_grey_image_is_seen_as_the_same_image_in_colour():
     grey = np.random.default_rng(0).integers(0, 256, (2, 28, 28, 1), np.uint8)
     colour = np.repeat(grey, 3, axis=-1)
     np.testing.assert_allclose(
-        build_extractor(backbone, (28, 28, 1), settings).predict_on_batch(grey),
-        build_extractor(backbone, (28, 28, 3), settings).predict_on_batch(colour),
+        answer(build_extractor(backbone, (28, 28, 1), settings), grey),
+        answer(build_extractor(backbone, (28, 28, 3), settings), colour),
         rtol=1e-3,
         atol=1e-4,
     )
@@ -174,7 +175,7 @@ def test_a_grey_image_is_seen_as_the_same_image_in_colour():
 
 def test_raw_bytes_go_in_and_probabilities_come_out(small):
     assert (small.input_shape, small.input.dtype) == ((None, 28, 28, 1), "uint8")
-    y_prob = small.predict_on_batch(np.zeros((3, 28, 28, 1), np.uint8))
+    y_prob = answer(small, np.zeros((3, 28, 28, 1), np.uint8))
     assert (y_prob.shape, y_prob.dtype) == ((3, 10), np.float32)
     np.testing.assert_allclose(y_prob.sum(axis=1), 1, rtol=1e-6)
 

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from answers import answer
 from cotejo.errors import ModelError
 from cotejo.models.blocks import open_net
 from cotejo.models.families import FAMILIES
@@ -56,7 +57,8 @@ def test_every_option_is_there_and_the_net_trains(architecture):
     np.testing.assert_allclose(sum(model.losses), penalty, rtol=1e-5)
     assert uses_batch_statistics(model)
 
-    model.compile(keras.optimizers.SGD(0.01), "sparse_categorical_crossentropy")
+    # a graph would take longer to build than this step takes without one
+    model.compile(keras.optimizers.SGD(0.01), "sparse_categorical_crossentropy", run_eagerly=True)
     # a bias in front of batch normalisation changes nothing, so it has no reason to move
     weights = [weight for weight in model.weights if weight.name not in ("bias", "seed_generator_state")]
     before = [weight.numpy() for weight in weights]
@@ -70,9 +72,9 @@ def test_every_activation_stands_behind_convolutions_and_dense_layers(activation
     model = build("basic_cnn", activation=activation)
     slopes = 32 + 64 + 64 if activation == "prelu" else 0  # one a channel or unit
     assert model.count_params() == build("basic_cnn").count_params() + slopes
-    y_prob = model.predict_on_batch(IMAGES)
+    y_prob = answer(model, IMAGES)
     np.testing.assert_allclose(y_prob.sum(axis=1), 1, rtol=1e-6)
-    hidden = keras.Model(model.input, model.get_layer("classify").input).predict_on_batch(IMAGES)
+    hidden = answer(keras.Model(model.input, model.get_layer("classify").input), IMAGES)
     below, above = {"tanh": (-1, 1), "sigmoid": (0, 1), "step": (0, 1), "relu": (0, np.inf)}.get(activation, (-9, 9))
     assert below <= hidden.min() < hidden.max() <= above
 
@@ -87,9 +89,9 @@ def test_in_bfloat16_the_answers_are_float32_and_close(architecture):
         keras.config.set_dtype_policy("float32")
     mixed.set_weights(full.get_weights())
     assert {layer.compute_dtype for layer in find(mixed, keras.layers.Conv2D)} == {"bfloat16"}
-    y_prob = mixed.predict_on_batch(IMAGES)
+    y_prob = answer(mixed, IMAGES)
     assert y_prob.dtype == np.float32
-    np.testing.assert_allclose(y_prob, full.predict_on_batch(IMAGES), atol=0.02)
+    np.testing.assert_allclose(y_prob, answer(full, IMAGES), atol=0.02)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -98,12 +100,12 @@ def test_the_smallest_permitted_input_is_built_or_refused_in_one_line(architectu
         with pytest.raises(ModelError, match=rf"^{architecture}: expected at least \d+ pixels\. .*input_size 8\. .*$"):
             build(architecture, input_size=8)
     else:
-        assert build(architecture, input_size=8).predict_on_batch(IMAGES).shape == (4, 10)
+        assert answer(build(architecture, input_size=8), IMAGES).shape == (4, 10)
 
 
 def test_an_opened_net_has_raw_bytes_and_fitted_pixels_from_0_to_1():
     images, x = open_net(declare("lenet", input_size=32), (16, 16, 3))
     assert (images.shape, images.dtype) == ((None, 16, 16, 3), "uint8")
     assert x.shape == (None, 32, 32, 3)
-    pixels = keras.Model(images, x).predict_on_batch(np.full((1, 16, 16, 3), 255, np.uint8))
+    pixels = answer(keras.Model(images, x), np.full((1, 16, 16, 3), 255, np.uint8))
     np.testing.assert_allclose(pixels, 1, rtol=1e-6)

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from answers import answer
 from cotejo.errors import ModelError
 from cotejo.models.lenet import MIN_INPUT_SIZE, build_model
 from declared import declare
@@ -41,7 +42,7 @@ def test_the_layers_have_the_shapes_of_the_study(lenet):
 
 def test_raw_bytes_go_in_and_probabilities_come_out(lenet):
     assert (lenet.input_shape, lenet.input.dtype) == ((None, 28, 28, 1), "uint8")
-    y_prob = lenet.predict_on_batch(draw_images(5, 28, 28, 1))
+    y_prob = answer(lenet, draw_images(5, 28, 28, 1))
     assert (y_prob.shape, y_prob.dtype) == ((5, 10), np.float32)
     np.testing.assert_allclose(y_prob.sum(axis=1), 1, rtol=1e-6)
     assert y_prob.min() >= 0
@@ -64,7 +65,7 @@ def test_it_answers_as_a_net_built_from_the_description_that_is_given_padded_pix
     plain.set_weights(lenet.get_weights())
     images = draw_images(16, 28, 28, 1)
     padded = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0))).astype(np.float32) / 255
-    np.testing.assert_allclose(lenet.predict_on_batch(images), plain.predict_on_batch(padded), atol=1e-6)
+    np.testing.assert_allclose(answer(lenet, images), answer(plain, padded), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,7 @@ def test_it_answers_as_a_net_built_from_the_description_that_is_given_padded_pix
 def test_images_of_other_sizes_and_colours_are_fitted_inside_the_model(image_shape, num_classes):
     model = build_model(declare("lenet"), image_shape, num_classes)
     assert model.get_layer("c1").input.shape == (None, 32, 32, image_shape[-1])
-    y_prob = model.predict_on_batch(draw_images(2, *image_shape))
+    y_prob = answer(model, draw_images(2, *image_shape))
     assert y_prob.shape == (2, num_classes)
     np.testing.assert_allclose(y_prob.sum(axis=1), 1, rtol=1e-6)
 

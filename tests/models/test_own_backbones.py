@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from answers import answer
 from cotejo.errors import ModelError
 from cotejo.models import lenet, resnet
 from cotejo.models.backbones import (
@@ -44,31 +45,31 @@ def look_into(model, layer):
 def test_lenets_backbone_ends_in_the_maps_that_it_flattens(trained_lenet, images):
     extractor = extract(trained_lenet, pooling="flatten")
     np.testing.assert_allclose(
-        extractor.predict_on_batch(images), look_into(trained_lenet, "flatten").predict_on_batch(images), rtol=1e-5
+        answer(extractor, images), answer(look_into(trained_lenet, "flatten"), images), rtol=1e-5
     )
-    maps = look_into(trained_lenet, "s4").predict_on_batch(images)
+    maps = answer(look_into(trained_lenet, "s4"), images)
     assert maps.shape == (3, 5, 5, 16)
-    np.testing.assert_allclose(extract(trained_lenet).predict_on_batch(images), maps.mean(axis=(1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(answer(extract(trained_lenet), images), maps.mean(axis=(1, 2)), rtol=1e-4)
     assert extractor.trainable_weights == []
 
 
 def test_a_residual_nets_backbone_ends_in_the_maps_that_it_averages(images):
     model = resnet.build_model(declare("resnet"), GREY, 10)
     head = model.layers[-1]
-    features = keras.Model(model.input, head.input).predict_on_batch(images)
+    features = answer(keras.Model(model.input, head.input), images)
     assert features.shape == (3, 64)
-    np.testing.assert_allclose(extract(model).predict_on_batch(images), features, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(answer(extract(model), images), features, rtol=1e-4, atol=1e-6)
 
 
 def test_images_of_another_size_are_resized_and_grey_ones_coloured_for_the_model(trained_lenet):
     large = np.full((2, 56, 56, 1), 77, np.uint8)
     small = np.full((2, *GREY), 77, np.uint8)
-    expected = extract(trained_lenet).predict_on_batch(small)
-    np.testing.assert_allclose(extract(trained_lenet, (56, 56, 1)).predict_on_batch(large), expected, rtol=1e-5)
+    expected = answer(extract(trained_lenet), small)
+    np.testing.assert_allclose(answer(extract(trained_lenet, (56, 56, 1)), large), expected, rtol=1e-5)
 
     of_colours = lenet.build_model(declare("lenet"), (28, 28, 3), 10)
-    in_colour = extract(of_colours, (28, 28, 3)).predict_on_batch(np.repeat(small, 3, axis=-1))
-    np.testing.assert_allclose(extract(of_colours).predict_on_batch(small), in_colour, rtol=1e-5)
+    in_colour = answer(extract(of_colours, (28, 28, 3)), np.repeat(small, 3, axis=-1))
+    np.testing.assert_allclose(answer(extract(of_colours), small), in_colour, rtol=1e-5)
 
 
 def test_colours_are_refused_by_a_model_of_grey_images(trained_lenet):
@@ -121,7 +122,7 @@ def test_it_is_saved_with_its_new_head_loaded_and_unfrozen(trained_lenet, images
     assert names_of_trained(model) == []
     save_model(model, tmp_path / "model.keras")
     loaded = load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(loaded.predict_on_batch(images), model.predict_on_batch(images))
+    np.testing.assert_array_equal(answer(loaded, images), answer(model, images))
     names = names_of_trained(unfreeze(loaded, "all"))
     assert len(names) == 2, "both convolutions"
     assert names_of_trained(unfreeze(loaded, names[1])) == names[1:]
@@ -131,7 +132,7 @@ def test_a_transfer_model_is_a_backbone_too_and_its_own_layers_are_unfrozen(trai
     first = join_with_head(extract(trained_lenet))
     second = join_with_head(extract(first))
     np.testing.assert_allclose(
-        look_into(second, "pool").predict_on_batch(images), look_into(first, "pool").predict_on_batch(images), rtol=1e-5
+        answer(look_into(second, "pool"), images), answer(look_into(first, "pool"), images), rtol=1e-5
     )
     inner = second.get_layer(BACKBONE).get_layer(BACKBONE)
     unfreeze(second, len(inner.layers) - 1)
