@@ -17,6 +17,7 @@ from cotejo.comparison.verdict import (
     judge_in_study,
     judge_pair,
 )
+from cotejo.estimation.estimates import estimate_mean, summarize_scores
 from cotejo.report.render import render_html, render_markdown
 from cotejo.report.wording import LANGUAGES
 from synthetic_study import MODELS, build_inputs, keep_seeds, measure_again
@@ -284,6 +285,20 @@ def test_recommendations_name_the_most_accurate_and_the_fastest(comparison):
     assert cost.values["at_most"] == max(bounds)
     assert cost.values["ratio"] == pytest.approx(624 / 42.3)
     assert (served.key, served.values) == ("recommend.served", {"model": comparison.served})
+
+
+def test_the_interval_of_the_model_that_is_recommended_is_wider_for_having_been_chosen():
+    inputs = build_inputs(num_samples=500, num_seeds=3, resnet=0.97)
+    comparison = build_comparison(**inputs)
+    accuracy = comparison.recommendations[0].values
+    arrays = inputs["predictions"]["resnet"]
+    scores = summarize_scores(arrays["y_prob"].argmax(axis=2) == arrays["y_true"])
+    own = estimate_mean(scores, 0.95).compute_interval(0.95)
+    # the best of four: each may err in 1.25% of the studies
+    chosen = estimate_mean(scores, 0.95).compute_interval(1 - 0.05 / 4)
+    assert (accuracy["model"], accuracy["confidence"]) == ("resnet", 0.95)
+    assert (accuracy["low"], accuracy["high"]) == pytest.approx(chosen)
+    assert chosen[0] < own[0] < accuracy["accuracy"] < own[1] < chosen[1]
 
 
 def test_a_cheap_model_beyond_the_margin_is_not_recommended():
