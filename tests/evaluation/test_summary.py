@@ -169,10 +169,23 @@ def test_a_temperature_has_an_interval_in_its_logarithm(summary, splits, models)
         for seed in SEEDS
     ])  # fmt: skip
     scores = score_temperatures(splits.val.labels, val_prob, temperatures)
-    interval = estimate_mean(scores, 0.9, low=-np.inf, high=np.inf).compute_interval(0.9)
+    interval = estimate_mean(scores, 0.9, low=np.log(0.01), high=np.log(100)).compute_interval(0.9)
     assert np.log(take_interval(summary, "temperature")) == pytest.approx(np.array(interval), rel=1e-3)
     low, high = take_interval(summary, "temperature")
     assert 0 < low < np.exp(scores.value) < high
+
+
+@pytest.mark.parametrize("scale", [0, 1e-3, 1e6])
+def test_a_temperature_that_the_images_hardly_say_stays_within_its_bounds(tmp_path, models, splits, scale):
+    shutil.copytree(models / "seed-0", tmp_path / "seed-0")
+    model = build_model(0)
+    # nearly the same answer whatever the image, or as good as no doubt
+    model.set_weights([scale * weight for weight in model.get_weights()])
+    save_model(model, tmp_path / "seed-0/model.keras")
+    found = evaluate_model(tmp_path, [0], splits, SETTINGS).summary
+    low, high = take_interval(found, "temperature")
+    assert 0.01 * (1 - 1e-9) <= low <= high <= 100 * (1 + 1e-9)
+    assert all(np.isfinite(value) for value in found.values() if isinstance(value, float))
 
 
 def test_what_compare_needs_of_each_image_is_kept(predictions, splits, models):

@@ -15,6 +15,7 @@ from cotejo.data.readers import LabelledImages
 from cotejo.data.splits import Dataset, load_dataset, load_split
 from cotejo.errors import ModelError
 from cotejo.estimation.estimates import Scores, estimate_mean
+from cotejo.evaluation.calibration import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE
 from cotejo.evaluation.metrics import (
     average_scores,
     compute_class_scores,
@@ -42,7 +43,7 @@ from cotejo.training.archive import load_model
 
 CURVES = ("loss", "cross_entropy", "accuracy", "val_loss", "val_cross_entropy", "val_accuracy")
 #: Lowest and highest possible value of a score.
-SHARE, GAP, LOSS, ANY = (0.0, 1.0), (-1.0, 1.0), (0.0, math.inf), (-math.inf, math.inf)
+SHARE, GAP, LOSS = (0.0, 1.0), (-1.0, 1.0), (0.0, math.inf)
 
 
 class Splits(NamedTuple):
@@ -254,7 +255,9 @@ def _compute_intervals(
     }
     intervals["test_accuracy_files"] = estimate_mean(accuracy, confidence).on_these_files().compute_interval(confidence)
     logarithms = score_temperatures(val_true, val_prob, [run.scores["temperature"] for run in runs])
-    low, high = estimate_mean(logarithms, confidence, low=ANY[0], high=ANY[1]).compute_interval(confidence)
+    # images that hardly say what it is would reach beyond every number
+    least, most = math.log(LOWEST_TEMPERATURE), math.log(HIGHEST_TEMPERATURE)
+    low, high = estimate_mean(logarithms, confidence, low=least, high=most).compute_interval(confidence)
     intervals["temperature"] = (math.exp(low), math.exp(high))
     return {
         f"{name}_{end}": value
