@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import ndtri
 
-from cotejo.comparison.comparison import estimate_pairs
+from cotejo.comparison.pairs import estimate_pairs
 from cotejo.comparison.verdict import DECIDED, choose_for_cost, judge_pair
 from cotejo.estimation.estimates import estimate_mean, summarize_scores
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cotejo.comparison.answers import compute_ratio
-from cotejo.comparison.comparison import build_claims
+from cotejo.comparison.pairs import build_claims
 from cotejo.comparison.verdict import build_comparison
 from cotejo.evaluation.scores import score_losses
 from cotejo.report.render import render_html

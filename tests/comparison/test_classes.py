@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from cotejo.comparison.comparison import build_differences
+from cotejo.comparison.pairs import build_differences
 
 
 def predict(generator, y_true, num_seeds, accuracy, num_classes=4):

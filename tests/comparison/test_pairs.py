@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from cotejo.comparison.comparison import estimate_pairs
+from cotejo.comparison.pairs import estimate_pairs
 from cotejo.estimation.estimates import summarize_scores
 from simulated_studies import Cell, draw_study, simulate
 

@@ -34,7 +34,7 @@ def compute_ratio(one: float | None, other: float | None) -> float | None:
 
 
 def _judge_claim(comparison: Comparison, name: str, key: str, *, is_less_better: bool) -> Finding:
-    """Says which model is better by a score other than accuracy, with the interval of the difference."""
+    """Judges which model is better by a score other than accuracy, with the interval of the difference."""
     claim = comparison.claims[name]
     better, other = sorted(
         ((claim.baseline, comparison.baseline), (claim.candidate, comparison.candidate)),
@@ -77,14 +77,13 @@ def _describe_overfitting(model: Model) -> Finding:
     """Says whether training went on after the validation images had nothing more to gain, means over the seeds."""
     values = {"model": model.name, "num_seeds": len(model.seeds),
               "epochs": fmean(seed.epochs for seed in model.seeds),
-              "min_val_epoch": fmean(seed.min_val_epoch for seed in model.seeds),
-              }  # fmt: skip
+              "min_val_epoch": fmean(seed.min_val_epoch for seed in model.seeds)}  # fmt: skip
     is_over = any(seed.min_val_epoch < seed.epochs for seed in model.seeds)
     return Finding("answer.overfits" if is_over else "answer.improves", values)
 
 
 def _describe_trust(model: Model) -> Finding:
-    """Says whether a model is too sure, and what it gains if it may leave out what it is least sure of."""
+    """Judges whether a model is too sure, with its errors if it leaves out what it is least sure of."""
     is_clear = model.confidence_gap_low > 0 or model.confidence_gap_high < 0
     direction = "answer.overconfident" if model.confidence_gap > 0 else "answer.underconfident"
     low, high = sorted((abs(model.confidence_gap_low), abs(model.confidence_gap_high)))

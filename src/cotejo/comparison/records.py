@@ -144,7 +144,7 @@ class Model:
 
 @dataclass(frozen=True)
 class McNemar:
-    """One training of each model on the same test images: how often only one of the two is right."""
+    """One training of each model on the same test images: how often only one of the two is correct."""
 
     seed_baseline: int
     seed_candidate: int
@@ -177,13 +177,9 @@ class Pair:
     mcnemar: tuple[McNemar, ...] = ()  # a row per pair of seeds, in order
 
 
-@dataclass(frozen=True)
-class Claim:
-    """The verdict's pair by another score than accuracy: an exploratory question, candidate minus baseline."""
+class _WithInterval:
+    """What has an interval from `low` to `high`."""
 
-    baseline: float
-    candidate: float
-    value: float
     low: float
     high: float
 
@@ -194,7 +190,18 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class ClassDifference:
+class Claim(_WithInterval):
+    """The verdict's pair by another score than accuracy: an exploratory question, candidate minus baseline."""
+
+    baseline: float
+    candidate: float
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ClassDifference(_WithInterval):
     """The F1 score of a class for baseline and candidate; the difference is candidate minus baseline."""
 
     class_name: str
@@ -204,11 +211,6 @@ class ClassDifference:
     value: float
     low: float
     high: float
-
-    @property
-    def is_clear(self) -> bool:
-        """Whether the interval excludes 0."""
-        return self.low > 0 or self.high < 0
 
 
 @dataclass(frozen=True)
@@ -253,13 +255,13 @@ class Comparison:
     notes: tuple[Finding, ...]
     models: tuple[Model, ...]
     pairs: tuple[Pair, ...]  # the verdict's first
-    claims: Mapping[str, Claim]  # by score: val_cross_entropy, overconfidence, corrupted_accuracy
+    claims: Mapping[str, Claim]  # by score: val_cross_entropy, confidence_gap, corrupted_accuracy
     served: str  # the model that predict, export and the registry serve: the best on the validation images
     served_ties: tuple[str, ...]  # models that those can't tell from it
     differences: tuple[ClassDifference, ...]
     fronts: Mapping[str, tuple[str, ...]]  # by cost, the models that no other beats in both accuracy and cost
     errors: Mapping[str, tuple[Shown, ...]]  # by model, its most confident errors
-    disagreements: tuple[Shown, ...]  # of the verdict's pair: first what only the baseline has right
+    disagreements: tuple[Shown, ...]  # of the verdict's pair: first what only the baseline classifies correctly
     dataset: Mapping[str, Any]
     facts: Mapping[str, Any]
 

@@ -10,17 +10,10 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from cotejo.comparison.answers import SAME_RATIO, compute_ratio, find_answers
-from cotejo.comparison.comparison import (
-    bound_chosen,
-    build_claims,
-    build_differences,
-    build_fronts,
-    build_model,
-    build_pairs,
-    choose_served,
-)
+from cotejo.comparison.comparison import build_fronts, build_model
 from cotejo.comparison.inputs import STAGES_OF_MODEL
 from cotejo.comparison.notes import find_notes, find_warnings
+from cotejo.comparison.pairs import bound_chosen, build_claims, build_differences, build_pairs, choose_served
 from cotejo.comparison.predictions import Arrays, build_predictions
 from cotejo.comparison.records import Comparison, Finding, Model, Pair
 from cotejo.errors import DataError
@@ -114,7 +107,7 @@ def build_comparison(
 
 
 def judge_pair(pair: Pair, confidence: float, margin: float, *, cheaper: str | None = None) -> Finding:
-    """Says which of two models is better, that they are equal for practical purposes, or that it isn't decided.
+    """Judges which of two models is better, that they are equal for practical purposes, or that it isn't decided.
 
     | adjusted p below 1 - confidence | within the margin | verdict |
     |---|---|---|
@@ -176,7 +169,7 @@ def find_cost(comparison: Comparison) -> tuple[Finding, ...]:
 
 
 def find_recommendations(comparison: Comparison) -> tuple[Finding, ...]:
-    """Says what to use for accuracy, what for cost, and which model is served.
+    """Recommends what to use for accuracy, what for cost, and which model is served.
 
     With one training of a model nothing is known about others, so nothing is recommended.
     """

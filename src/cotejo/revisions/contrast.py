@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cotejo.comparison.comparison import compute_train_time, estimate_pairs
+from cotejo.comparison.comparison import compute_train_time
 from cotejo.comparison.inputs import STAGES_OF_MODEL
+from cotejo.comparison.pairs import estimate_pairs
 from cotejo.comparison.predictions import check_numbers
 from cotejo.comparison.records import Finding, Pair
 from cotejo.comparison.verdict import DECIDED, judge_pair
