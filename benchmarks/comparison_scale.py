@@ -36,9 +36,28 @@ def prepare(folder: str, num_models: int, num_samples: int, num_seeds: int) -> d
             rows[np.arange(num_samples), np.where(rank < edge, y_true, other)] += 1
             rows /= rows.sum(axis=1, keepdims=True)
         path = Path(folder) / f"model-{number:02d}.npz"
-        np.savez(path, seeds=np.arange(num_seeds), y_true=y_true, y_prob=y_prob)
+        correct = y_prob.argmax(axis=2) == y_true
+        np.savez(
+            path,
+            seeds=np.arange(num_seeds),
+            y_true=y_true,
+            y_prob=y_prob,
+            images_sha256=np.array("of all models"),
+            val_correct=correct,
+            val_losses=1 - y_prob.max(axis=2),
+            corrupted_indices=np.arange(num_samples),
+            corrupted_correct=correct.astype(np.uint8),
+        )
         sizes.append(path.stat().st_size)
     return {"size_bytes": sum(sizes)}
+
+
+def _measure(path: Path, metrics: dict[str, Any]) -> dict[str, Any]:
+    """Returns metrics with the accuracies of a file's predictions, as those that belong to it have them."""
+    with np.load(path, allow_pickle=False) as arrays:
+        accuracies = (arrays["y_prob"].argmax(axis=2) == arrays["y_true"]).mean(axis=1)
+    rows = zip(metrics["per_seed"], accuracies.tolist(), strict=True)
+    return {**metrics, "per_seed": [{**row, "test_accuracy": accuracy} for row, accuracy in rows]}
 
 
 def compare(folder: str, num_seeds: int) -> dict[str, Any]:
@@ -56,7 +75,7 @@ def compare(folder: str, num_seeds: int) -> dict[str, Any]:
     paths = sorted(Path(folder).glob("*.npz"))
     names = [path.stem for path in paths]
     declared = {
-        "metrics": dict.fromkeys(names, others["metrics"]["lenet"]),
+        "metrics": {path.stem: _measure(path, others["metrics"]["lenet"]) for path in paths},
         "baseline": names[0],
         "candidate": names[1],
         "stages": dict.fromkeys(names, ("train-lenet",)),
