@@ -107,7 +107,10 @@ CASES = {
     "side by side": (ADAM, {"dropout_rate": 0.3, "l2": 0.01}, {"num_parts": 2}),
 }
 
-SLOW = ("adamw, augmentation", "rmsprop, last epoch kept", "bfloat16")
+#: The epoch after which `make test` resumes a case; `make test-all` resumes each case after every epoch.
+RESUMED = {
+    "adam, cosine, dropout": 2, "sgd with momentum, plateau": 3, "nadam, early stopping": 1, "side by side": 1,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -133,15 +136,8 @@ def check_case(name, settings, history, best_epoch):
         assert history["learning_rate"].nunique() == 3
 
 
-@pytest.mark.parametrize(
-    "declared",
-    [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CASES],
-    ids=list(CASES),
-    indirect=True,
-)
-def test_a_training_that_goes_on_after_any_epoch_ends_as_if_it_had_never_stopped(
-    declared, split, build_dense, tmp_path, request
-):
+def check_resumed(name, declared, split, build_dense, tmp_path, epochs=None):
+    """Trains once without a stop, and once resumed after each of these epochs, or after any: the ends are the same."""
     settings, net, hardware = declared
 
     def train(root, on_epoch):
@@ -155,8 +151,8 @@ def test_a_training_that_goes_on_after_any_epoch_ends_as_if_it_had_never_stopped
         tmp_path / "whole", lambda row: shutil.copytree(tmp_path / "whole", tmp_path / str(row["epoch"]))
     )
     num_epochs = len(whole.history)
-    check_case(request.node.callspec.id, settings, whole.history, whole.best_epoch)
-    for epoch in range(1, num_epochs + 1):
+    check_case(name, settings, whole.history, whole.best_epoch)
+    for epoch in epochs or range(1, num_epochs + 1):
         seen = []
         result, received, saved = train(tmp_path / str(epoch), lambda row, seen=seen: seen.append(row["epoch"]))
         assert saved.epoch == epoch
@@ -166,6 +162,59 @@ def test_a_training_that_goes_on_after_any_epoch_ends_as_if_it_had_never_stopped
         assert len(result.times) == num_epochs
         for left, right in zip(received, expected, strict=True):
             np.testing.assert_array_equal(left, right)
+
+
+@pytest.mark.parametrize(("declared", "epoch"), RESUMED.items(), ids=list(RESUMED), indirect=["declared"])
+def test_a_training_that_is_resumed_ends_as_if_it_had_never_stopped(
+    declared, epoch, split, build_dense, tmp_path, request
+):
+    check_resumed(request.node.callspec.id, declared, split, build_dense, tmp_path, [epoch])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("declared", CASES, indirect=True)
+def test_a_training_that_is_resumed_after_any_epoch_ends_as_if_it_had_never_stopped(
+    declared, split, build_dense, tmp_path, request
+):
+    check_resumed(request.node.callspec.id, declared, split, build_dense, tmp_path)
+
+
+def test_a_training_that_had_ended_is_not_trained_again(split, build_dense, hardware, tmp_path):
+    settings = declare("lenet", epochs=1, batch_size=32)
+    seen = []
+
+    def train():
+        places = Checkpoints(tmp_path / "train-net" / "seed-3", "net")
+        model = build_dense()
+        fit(Job.of(model, *split), settings, SEED, "net", lambda row: seen.append(row["epoch"]), hardware, places)
+        return model.get_weights()
+
+    first, again = train(), train()
+    assert seen == [1]
+    for left, right in zip(first, again, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def keep_half(content):
+    return content[: len(content) // 2]
+
+
+def flip_a_byte(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize("damage", [keep_half, flip_a_byte])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_loaded(checkpoints, capsys, damage):
+    for epoch in (1, 2):
+        checkpoints.save(build_saved(epoch))
+    file = checkpoints.folder / "epoch-00002.ckpt"
+    file.write_bytes(damage(file.read_bytes()))
+    assert Checkpoints(checkpoints.folder, "train-net seed 0").last.epoch == 1
+    assert capsys.readouterr().err == (
+        f"train-net seed 0: {file} can't be gone on from (it is damaged: its checksum is another); "
+        "trying the one before.\n"
+    )
 
 
 def test_an_epoch_that_is_trained_again_since_its_checkpoint_was_lost_is_tracked_once(

@@ -11,12 +11,13 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
+from answers import answer
 from cotejo.data.readers import LabelledImages
 from cotejo.errors import ModelError
 from cotejo.models import lenet
-from cotejo.models.backbones import BACKBONE, build_backbone, build_extractor, build_head, join
+from cotejo.models.backbones import BACKBONE, build_backbone, build_extractor, build_head, join, take_backbone
 from cotejo.training import features
-from cotejo.training.archive import save_model
+from cotejo.training.archive import load_model, save_model
 from cotejo.training.features import compute_features, load_features, prepare_transfer
 from cotejo.training.fit import Job, fit
 from cotejo.training.hardware import Hardware
@@ -171,20 +172,20 @@ def test_large_images_go_through_the_backbone_a_few_at_a_time(input_size, batch_
 def test_features_and_head_give_the_probabilities_of_the_joined_model(extractor, digits, cache):
     images = digits[1].images
     head = build_head(256, 10, SETTINGS)
-    joined = join(extractor, head).predict_on_batch(images)
+    joined = answer(join(extractor, head), images)
     loaded = load_features(SETTINGS, extractor, images, "val", cache, HARDWARE)
-    np.testing.assert_allclose(head.predict_on_batch(loaded), joined, atol=1e-6)
+    np.testing.assert_allclose(answer(head, loaded), joined, atol=1e-6)
 
 
 def test_training_the_head_trains_the_saved_model_and_leaves_the_backbone_alone(weights_file, digits, dataset, cache):
     job = prepare_transfer(SETTINGS, weights_file, dataset, *digits, cache, HARDWARE)(0)
     backbone = job.model.get_layer(BACKBONE)
     before = [np.copy(weight) for weight in backbone.get_weights()]
-    answers = job.model.predict_on_batch(digits[1].images)
+    answers = answer(job.model, digits[1].images)
     result = fit(job, SETTINGS, 0, "transfer", lambda _: None, HARDWARE)
     for old, new in zip(before, backbone.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
-    after = job.model.predict_on_batch(digits[1].images)
+    after = answer(job.model, digits[1].images)
     assert not np.allclose(answers, after)
     # what was validated on features is what the saved model does on images
     accuracy = (after.argmax(axis=1) == digits[1].labels).mean()
@@ -214,8 +215,9 @@ def test_training_on_cached_features_is_training_through_the_frozen_backbone(req
     assert computed["loss"].iloc[-1] < 0.9 * computed["loss"].iloc[0], "nothing learned, nothing compared"
 
 
-def test_features_are_mapped_from_a_file_that_numpy_reads(weights_file, digits, dataset, cache, extractor):
-    train = prepare_transfer(SETTINGS, weights_file, dataset, *digits, cache, HARDWARE)(0).train
+def test_features_are_mapped_from_a_file_that_numpy_reads(own_settings, own_file, digits, dataset, cache):
+    train = prepare_transfer(own_settings, own_file, dataset, *digits, cache, HARDWARE)(0).train
+    extractor = build_extractor(take_backbone(load_model(own_file), own_file), (8, 8, 1), own_settings)
     assert isinstance(train.images, np.memmap)
     assert not train.images.flags.writeable
     np.testing.assert_array_equal(train.labels, digits[0].labels)
@@ -451,7 +453,7 @@ def test_a_model_trained_here_is_the_frozen_backbone_of_another(own_settings, di
     for layer in job.model.get_layer(BACKBONE).layers:
         for before, after in zip(own.get_layer(layer.name).get_weights(), layer.get_weights(), strict=True):
             np.testing.assert_array_equal(before, after)
-    accuracy = (job.model.predict_on_batch(digits[1].images).argmax(axis=1) == digits[1].labels).mean()
+    accuracy = (answer(job.model, digits[1].images).argmax(axis=1) == digits[1].labels).mean()
     assert accuracy == pytest.approx(result.history["val_accuracy"].iloc[result.best_epoch - 1])
 
     capsys.readouterr()

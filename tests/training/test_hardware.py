@@ -82,6 +82,7 @@ def test_weights_are_the_same_while_another_thread_draws_random_numbers(hardware
 #: Two devices that a machine without GPUs has as well; everything else is as with two GPUs.
 MIRRORED = """
 import json
+import sys
 from pathlib import Path
 import keras
 import numpy as np
@@ -124,40 +125,50 @@ def attempt(**sizes):
         return {"error": str(error)}
 
 FOLDER = Path("net/seed-0")
-told = {"replicas": mirrored.strategy.num_replicas_in_sync, "alone": run(alone)}
-told["whole"] = run(mirrored, has_checkpoints=True)
-(FOLDER / "epoch-00004.ckpt").unlink()
-told["resumed"] = run(mirrored, has_checkpoints=True)
-told["odd batches"] = attempt(batch_size=33, num_val=31)  # of training 3 of 33 and 1 of 1, of validation 1 of 31
+told = {"replicas": mirrored.strategy.num_replicas_in_sync}
+if sys.argv[1] == "once":
+    told |= {"alone": run(alone), "whole": run(mirrored)}
+else:
+    told["whole"] = run(mirrored, has_checkpoints=True)
+    (FOLDER / "epoch-00004.ckpt").unlink()
+    told["resumed"] = run(mirrored, has_checkpoints=True)
+    told["odd batches"] = attempt(batch_size=33, num_val=31)  # of training 3 of 33 and 1 of 1, of validation 1 of 31
 print(json.dumps(told))
 """
 
 
 @pytest.fixture(scope="module")
 def mirrored(run_script):
-    """What trainings on two devices have given."""
+    """Returns a function that trains on two devices, `once` or `resumed`, and returns what it has measured."""
 
-    def make(folder):
-        (folder / "told.json").write_text(run_script(MIRRORED, cwd=folder)[0])
+    def train(how):
+        def make(folder):
+            (folder / "told.json").write_text(run_script(MIRRORED, how, cwd=folder)[0])
 
-    return json.loads((make_once("mirrored", make) / "told.json").read_text())
+        return json.loads((make_once(f"mirrored-{how}", make) / "told.json").read_text())
+
+    return train
 
 
 def test_a_batch_spread_over_two_devices_trains_as_on_one(mirrored):
-    assert mirrored["replicas"] == 2
-    whole, alone = mirrored["whole"], mirrored["alone"]
+    told = mirrored("once")
+    assert told["replicas"] == 2
+    whole, alone = told["whole"], told["alone"]
     assert whole["losses"][-1] < 0.8 * whole["losses"][0]
     np.testing.assert_allclose(whole["losses"], alone["losses"], rtol=1e-5)
     for left, right in zip(whole["weights"], alone["weights"], strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow  # on one device each case of test_checkpoint.py is resumed
 def test_a_training_on_two_devices_goes_on_from_a_checkpoint(mirrored):
-    assert mirrored["resumed"] == mirrored["whole"]
+    told = mirrored("resumed")
+    assert told["resumed"] == told["whole"]
 
 
+@pytest.mark.slow  # on one device test_fit.py has batches of every size
 def test_batches_that_two_devices_cannot_share_evenly_are_trained_on_too(mirrored):
-    told = mirrored["odd batches"]
+    told = mirrored("resumed")["odd batches"]
     assert "error" not in told, told["error"]
     assert told["losses"][-1] < 0.8 * told["losses"][0]
 

@@ -34,8 +34,9 @@ SETTINGS = {
     "data": {"name": "digits"},
     "preprocess": {"validation_fraction": 0.3, "test_fraction": 0.8},
     "base": {"seeds": [0, 1]},
+    # of few layers: building TensorFlow's graph takes longer than the training
     "lenet": {
-        "input_size": 16, "batch_size": 64, "epochs": 12, "dropout_rate": 0.2,
+        "architecture": "basic_cnn", "input_size": 10, "batch_size": 64, "epochs": 12, "dropout_rate": 0.2,
         "optimizer": {"name": "sgd", "momentum": 0.9},
         "augmentation": {"translation": 0.1},
     },
@@ -183,11 +184,8 @@ def test_a_killed_stage_says_where_it_goes_on_and_ends_with_the_same_bytes(study
     check_tracked(study, "train-lenet", ended.stderr)
 
 
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
-    ids=["SIGTERM", "SIGINT"],
-)
+@pytest.mark.slow  # tests/test_stage.py sends a stage both signals; a killed training is resumed above
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"])
 def test_a_stopped_stage_has_its_last_epoch_and_a_killed_run_and_goes_on(study, whole, environment, number, code):
     process = start(study, environment, "train-lenet")
     wait_for_epoch(process, 2)
@@ -275,9 +273,8 @@ def damage_byte(file: Path) -> None:
     file.write_bytes(content)
 
 
-@pytest.mark.parametrize(
-    "damage", [damage_half, pytest.param(damage_byte, marks=pytest.mark.slow)], ids=["half", "byte"]
-)
+@pytest.mark.slow  # test_checkpoint.py damages a checkpoint that no process has written
+@pytest.mark.parametrize("damage", [damage_half, damage_byte], ids=["half", "byte"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_serves(study, whole, environment, damage):
     switch_tracking_off(study)
     last, before = interrupt(study, environment, 3)
