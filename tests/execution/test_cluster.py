@@ -81,7 +81,7 @@ def test_images_are_sent_to_workers_that_have_no_such_folder(cluster, tmp_path, 
     assert 1 <= len(copies) <= 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL])
 def test_a_stopped_driver_has_its_tasks_stopped_and_the_workers_stay(cluster, data, tmp_path, number):
     script = tmp_path / "driver.py"
     script.write_text(DRIVER)

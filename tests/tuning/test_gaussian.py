@@ -92,7 +92,7 @@ def test_pruned_trials_teach_it(tmp_path):
     assert min(late) > 0.85
 
 
-@pytest.mark.parametrize("limit", [3e-3, 2e-4])
+@pytest.mark.parametrize("limit", [3e-3, pytest.param(2e-4, marks=pytest.mark.slow)])
 def test_it_keeps_away_from_values_that_fail(tmp_path, limit):
     search = declare_search(sampler="gp", num_trials=40, space=SPACE)
 

@@ -87,7 +87,11 @@ def test_a_study_killed_between_or_within_any_two_records_has_the_same_trials(
         assert len(killed.read_bytes().splitlines()) == len(lines), "nothing is written down twice"
 
 
-@pytest.mark.parametrize(("sampler", "pruner"), KINDS)
+# the test above stops each kind at the borders of batches too
+@pytest.mark.parametrize(
+    ("sampler", "pruner"),
+    [pytest.param(*kind, marks=() if kind == ("tpe", "hyperband") else pytest.mark.slow) for kind in KINDS],
+)
 def test_a_study_stopped_after_every_batch_has_the_same_trials(tmp_path, sampler, pruner):
     search = declare_search(sampler=sampler, pruner=pruner, parallel_trials=3)
     expected = search_whole(search, tmp_path / "whole.log")
