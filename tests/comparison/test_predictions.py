@@ -144,10 +144,18 @@ def rename_seed(inputs):
         (put("y_prob", lambda y_prob: y_prob[:, :-1]), r"y_prob of shape .* Received: \(2, 299, 10\)"),
         (put("y_prob", lambda y_prob: y_prob[:1]), r"Received: \(1, 300, 10\) for 2 seeds and 300 images"),
         (put("y_prob", lambda y_prob: y_prob[0]), r"Received: \(300, 10\)"),
+        (put("val_losses", write(np.nan, (1, 3))), r"val_losses .* 0 or more nats\. Received: .* 1 of which aren't"),
+        (put("val_losses", write(-0.5, (0, slice(2)))), "val_losses .* 2 of which aren't"),
+        (put("val_losses", lambda losses: losses[:, 1:]), r"val_losses of shape \(2, 300\).* \(2, 299\)\."),
+        (put("val_correct", lambda correct: correct[:1]), r"val_correct of shape \(2, 300\).* \(1, 300\)\."),
+        (put("val_correct", lambda correct: correct.astype(float)), "val_correct .* each true or false"),
+        (put("corrupted_correct", write(26, (0, 1))), "corrupted_correct .* each 0 to 25. Received: .* 1 of which"),
+        (put("corrupted_correct", lambda counts: counts[:, 1:]), "corrupted_correct of shape"),
         (train_again, r"predictions of reports/metrics/resnet\.json, with accuracies by seed of 0: 0\..*, 1: 0\."),
         (rename_seed, r"by seed of 0: 0\.\d+, 7: 0\.\d+\. Received: 0: 0\.\d+, 1: 0\.\d+\."),
     ],
     ids=["other-classes", "other-digest", "nan", "infinite", "sum", "negative", "images", "seeds", "shape",
+         "loss-nan", "loss-negative", "loss-images", "val-seeds", "val-numbers", "corrupted-count", "corrupted-images",
          "other-trainings", "other-seeds"],
 )  # fmt: skip
 def test_predictions_that_can_not_be_compared_are_refused_in_one_line(damage, received):

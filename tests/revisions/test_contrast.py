@@ -17,17 +17,17 @@ NUM_SAMPLES = 1000
 STAGES = ("train-lenet", "train-resnet", "evaluate")
 
 
-def build_results(name, errors, machine="here", test="ab" * 32, **locked):
+def build_results(name, errors, machine="here", test="ab" * 32, num_seeds=1, **locked):
     """A revision whose models err on these images, by model."""
     y_true = np.zeros(NUM_SAMPLES, dtype=np.int64)
     predictions, metrics = {}, {}
     for model in MODELS:
-        predicted = np.zeros((1, NUM_SAMPLES), dtype=int)
-        predicted[0, list(errors[model])] = 1
-        predictions[model] = {"seeds": np.zeros(1, int), "y_true": y_true, "y_prob": np.eye(2)[predicted]}
-        seed = {"seed": 0, "test_accuracy": 1 - len(errors[model]) / NUM_SAMPLES}
+        predicted = np.zeros((num_seeds, NUM_SAMPLES), dtype=int)
+        predicted[:, list(errors[model])] = 1
+        predictions[model] = {"seeds": np.arange(num_seeds), "y_true": y_true, "y_prob": np.eye(2)[predicted]}
+        rows = [{"seed": seed, "test_accuracy": 1 - len(errors[model]) / NUM_SAMPLES} for seed in range(num_seeds)]
         metrics[model] = {"test_accuracy": 0.9, "test_accuracy_low": 0.88, "test_accuracy_high": 0.92,
-                          "confidence": 0.95, "test_macro_f1": 0.9, "parameters": 10, "per_seed": [seed]}  # fmt: skip
+                          "confidence": 0.95, "test_macro_f1": 0.9, "parameters": 10, "per_seed": rows}  # fmt: skip
     timings = {"machine": machine, "device": "CPU", "threads": 2, "per_seed": [{"train_time_s": 1.0}]}
     return Results(
         name=name, commit=None, locked={stage: Locked("", {}, {}, {}) for stage in STAGES} | locked,
@@ -126,6 +126,13 @@ def test_times_from_other_machines_are_warned_of():
     other = contrast(build_results("a", wrong), build_results("b", wrong, machine="there"))
     assert [row.key for row in same.warnings] == ["warning.single_seed"]
     assert [row.key for row in other.warnings] == ["warning.single_seed", "warning.machines"]
+
+
+def test_revisions_of_one_and_of_two_seeds_are_warned_of():
+    wrong = {"lenet": range(9), "resnet": ()}
+    rows = [build_results(name, wrong, num_seeds=count) for name, count in (("a", 1), ("b", 2), ("c", 3), ("d", 2))]
+    found = [(row.key, row.values["models"]) for row in contrast(*rows).warnings]
+    assert found == [("warning.single_seed", ["a"]), ("warning.two_seeds", ["b", "d"])]
 
 
 def test_parameters_of_a_stage_before_count_where_it_has_made_something_else_to_read():

@@ -56,15 +56,15 @@ def build_predictions(
     Args:
         arrays: By model; a mapping that reads a model's file when asked for it keeps memory small.
         names: The models in order.
-        baseline: Of the pair whose disagreements are shown.
-        candidate: Likewise.
+        baseline: The first model of the pair whose disagreements are shown.
+        candidate: The second model of that pair.
         class_names: One name per label.
         gallery_size: Most errors to show of each model, and most disagreements each way.
         metrics: `reports/metrics/<model>.json` by model, which the predictions must belong to.
 
     Raises:
-        DataError: Two models were evaluated on different images, probabilities are none, or a model's predictions
-            aren't those of its metrics.
+        DataError: Two models were evaluated on different images, numbers aren't what they should be, or a model's
+            predictions aren't those of its metrics.
     """
     y_true, digest = np.asarray(arrays[baseline]["y_true"]), str(arrays[baseline]["images_sha256"])
     if len(y_true) < MIN_IMAGES:
@@ -76,6 +76,7 @@ def build_predictions(
     for name in names:
         _check_images(name, arrays[name], baseline, y_true, digest)
         check_numbers(name, arrays[name], metrics[name])
+        _check_scores(name, arrays[name], arrays[baseline])
         read[name] = _read_answers(name, arrays[name], y_true, class_names, gallery_size)
     return Predictions(
         y_true=y_true,
@@ -149,6 +150,33 @@ def check_numbers(
             f"{path}: expected the predictions of reports/metrics/{name}.json, with accuracies by seed of "
             f"{_list_accuracies(expected)}. Received: {_list_accuracies(received)}. {advice}"
         )
+
+
+def _check_scores(name: str, data: Mapping[str, NDArray[Any]], baseline: Mapping[str, NDArray[Any]]) -> None:
+    """Refuses scores of validation and corrupted images that evaluate can't have written."""
+    num_val = baseline["val_correct"].shape[-1:]
+    num_corrupted = baseline["corrupted_indices"].shape
+    correct, losses, counts = data["val_correct"], data["val_losses"], data["corrupted_correct"]
+    checks = (
+        ("val_correct", "true or false", correct, num_val, correct.dtype == bool),
+        ("val_losses", "0 or more nats", losses, num_val, np.isfinite(losses) & (losses >= 0)),
+        (
+            "corrupted_correct",
+            f"0 to {NUM_CORRUPTED}",
+            counts,
+            num_corrupted,
+            (counts >= 0) & (counts <= NUM_CORRUPTED),
+        ),
+    )
+    for key, kind, values, of_images, is_sound in checks:
+        expected = (len(data["seeds"]), *of_images)
+        num_bad = np.count_nonzero(~np.asarray(is_sound))
+        if values.shape != expected or num_bad:
+            bad = f", {num_bad:,} of which aren't" if num_bad else ""
+            raise DataError(
+                f"reports/predictions/{name}.npz: expected {key} of shape {expected}, each {kind}. Received: numbers "
+                f"of shape {values.shape}{bad}. Run `dvc repro --force --single-item evaluate`."
+            )
 
 
 def _list_accuracies(by_seed: Mapping[int, float]) -> str:

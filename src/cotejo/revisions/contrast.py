@@ -271,8 +271,9 @@ def _judge(tested: _Tested, confidence: float, margin: float) -> Contrast:
 
 
 def _find_warnings(rows: Sequence[Row], found: Sequence[Results]) -> Iterator[Finding]:
-    if single := list(dict.fromkeys(row.revision for row in rows if row.num_seeds == 1)):
-        yield Finding("warning.single_seed", {"models": single})
+    for key, num_seeds in (("warning.single_seed", 1), ("warning.two_seeds", 2)):
+        if names := list(dict.fromkeys(row.revision for row in rows if row.num_seeds == num_seeds)):
+            yield Finding(key, {"models": names})
     timed = [timings for results in found for timings in results.timings.values()]
     settings = {(timings.get("device"), timings.get("threads")) for timings in timed}
     if len(settings) > 1 or len({timings.get("machine") for timings in timed} - {None}) > 1:
