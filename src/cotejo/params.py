@@ -5,7 +5,8 @@ depends on a section that DVC doesn't track fails instead of going stale.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import reduce
+from copy import deepcopy
+from functools import lru_cache, reduce
 from operator import getitem
 from pathlib import Path
 from typing import Any, TypeVar
@@ -155,14 +156,31 @@ def _surround(search: Search, key: str, value: object) -> dict[str, Any]:
     return {**({"epochs": search.epochs} if search.epochs else {}), **values}
 
 
+def parse_yaml(text: str | bytes) -> Any:  # noqa: ANN401 - whatever the text holds
+    """Parses YAML 1.2, the dialect of DVC, in which `1e-3` is a number.
+
+    A stage reads the same files several times, and ruamel.yaml takes most of a second for a `dvc.lock`, so the same
+    text again is a copy of the first result.
+
+    Raises:
+        YAMLError: It can't be parsed.
+    """
+    return deepcopy(_parse_once(text))
+
+
+@lru_cache(maxsize=16)
+def _parse_once(text: str | bytes) -> Any:  # noqa: ANN401 - whatever the text holds
+    return YAML(typ="safe", pure=True).load(text)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Reads a YAML 1.2 mapping, the dialect of DVC (`1e-3` is a number).
+    """Reads a YAML mapping.
 
     Raises:
         ParamsError: The file is missing, unreadable, empty, or not a mapping.
     """
     try:
-        tree = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        tree = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError(
             f"{path} not found in {Path.cwd()}. Expected: the study's parameters. "

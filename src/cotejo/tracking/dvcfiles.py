@@ -8,11 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from cotejo.errors import ParamsError
-from cotejo.params import PARAMS_FILE, read_yaml
+from cotejo.params import PARAMS_FILE, parse_yaml, read_yaml
 
 PIPELINE_FILE = Path("dvc.yaml")
 LOCK_FILE = Path("dvc.lock")
@@ -85,7 +84,7 @@ def parse_lock(text: str | bytes, name: str = str(LOCK_FILE), advice: str = REST
     """
     found = {}
     try:
-        for stage, entry in ((YAML(typ="safe", pure=True).load(text) or {}).get("stages") or {}).items():
+        for stage, entry in ((parse_yaml(text) or {}).get("stages") or {}).items():
             values = {key: value for file in (entry.get("params") or {}).values() for key, value in file.items()}
             found[stage] = Locked(
                 str(entry["cmd"]), dict(_flatten(values)), _read_digests(entry, "deps"), _read_digests(entry, "outs")
