@@ -18,7 +18,6 @@ import onnx
 import pytest
 from filelock import FileLock
 from mlflow import MlflowClient
-from ruamel.yaml import YAML
 from sklearn.metrics import accuracy_score
 
 from command import run_cotejo
@@ -33,6 +32,7 @@ from cotejo.serving.parity import compute_parity
 from cotejo.serving.runtimes import OPENERS
 from cotejo.training.archive import save_model
 from declared import declare
+from edited_params import edit_params
 from once import make_once
 from warm import WarmProcess
 
@@ -111,7 +111,14 @@ def build_convnext_block():
     return build_classifier(build_maps)
 
 
-BUILDERS = {"lenet": build_lenet, "resnet": build_resnet, "transfer": build_transfer, "sigmoid": build_sigmoid}
+def build_small():
+    """As few layers as a net may have, for tests of what happens to its files."""
+    images = keras.Input(SHAPE, dtype="uint8")
+    pixels = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(images))
+    return keras.Model(images, keras.layers.Dense(len(CLASS_NAMES), activation="softmax")(pixels))
+
+
+BUILDERS = {"lenet": build_lenet, "resnet": build_resnet, "sigmoid": build_sigmoid, "small": build_small}
 
 
 def save(build, path):
@@ -134,24 +141,29 @@ def write_study(root, images, class_names=CLASS_NAMES):
     np.save(processed / "test_labels.npy", np.arange(len(images)) % len(class_names))
     described = {"name": "noise", "class_names": class_names, "image_shape": list(SHAPE), "digest": "0" * 64}
     (processed / "dataset.json").write_text(json.dumps(described))
-    declared = YAML().load(ROOT / "params.yaml")
-    declared["runtime"]["tracking"] = "off"
-    YAML().dump(declared, root / "params.yaml")
+    shutil.copy(ROOT / "params.yaml", root)
+    edit_params(root / "params.yaml", "runtime", tracking="off")
 
 
 @pytest.fixture(scope="module")
 def study(images):
     """A study with trained models and what Keras answers with each; only to be read, or copied."""
+    return make_once("study-to-export", partial(make_study, images, BUILDERS))
 
-    def make(root):
-        write_study(root, images)
-        for name, build in BUILDERS.items():
-            archive = root / f"models/{name}/seed-0/model.keras"
-            save(build, archive)
-            model = keras.saving.load_model(archive, safe_mode=True)
-            np.save(root / f"expected-{name}.npy", model(images, training=False))
 
-    return make_once("study-to-export", make)
+@pytest.fixture(scope="module")
+def transfer_study(images):
+    """The same with a MobileNet, which takes longer than all the others."""
+    return make_once("transfer-to-export", partial(make_study, images, {"transfer": build_transfer}))
+
+
+def make_study(images, builders, root):
+    write_study(root, images)
+    for name, build in builders.items():
+        archive = root / f"models/{name}/seed-0/model.keras"
+        save(build, archive)
+        model = keras.saving.load_model(archive, safe_mode=True)
+        np.save(root / f"expected-{name}.npy", model(images, training=False))
 
 
 @pytest.fixture
@@ -198,20 +210,21 @@ assert not absent & {{name.partition(".")[0] for name in sys.modules}}
 """
 
 
-SMALL = ("lenet", "resnet")
-
-
 @pytest.mark.usefixtures("without_xla")
-@pytest.mark.parametrize(
-    ("target", "names"),
-    [
-        *((target, SMALL) for target in FORMATS),
-        ("onnx", ("transfer",)),
-        pytest.param("saved_model", ("transfer",), marks=pytest.mark.slow),
-        pytest.param("tflite", ("transfer",), marks=pytest.mark.slow),
-    ],
-)
-def test_another_runtime_answers_as_keras_does(study, images, environment, tmp_path, target, names):
+@pytest.mark.parametrize("target", FORMATS)
+def test_another_runtime_answers_as_keras_does(study, images, environment, tmp_path, target):
+    check_runtime(study, images, environment, tmp_path, target, ("lenet", "resnet"))
+
+
+@pytest.mark.slow  # what a backbone is made of is tested without one
+@pytest.mark.usefixtures("without_xla")
+@pytest.mark.parametrize("target", FORMATS)
+def test_another_runtime_answers_as_keras_does_with_a_backbone(transfer_study, images, environment, tmp_path, target):
+    check_runtime(transfer_study, images, environment, tmp_path, target, ("transfer",))
+
+
+def check_runtime(study, images, environment, tmp_path, target, names):
+    """Exports models, and asks the format's own runtime, in a process without Cotejo, what Keras was asked."""
     files = [str(study / "data/processed/test_images.npy")]
     exports = {}
     for name in names:
@@ -238,8 +251,9 @@ def test_another_runtime_answers_as_keras_does(study, images, environment, tmp_p
         assert "on 120 test images" in exported.lines[1]
 
 
+@pytest.mark.usefixtures("without_xla")
 def test_an_onnx_file_says_what_it_takes_and_names_the_classes(study, tmp_path):
-    export_model(ask("onnx", study / "models/lenet/seed-0/model.keras", output=tmp_path / "net.onnx"), study)
+    export_model(ask("onnx", study / "models/small/seed-0/model.keras", output=tmp_path / "net.onnx"), study)
     model = onnx.load(tmp_path / "net.onnx")
     shape = [dim.dim_param or dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim]
     assert shape == ["batch", *SHAPE]
@@ -347,7 +361,7 @@ def test_a_bfloat16_net_is_exported_as_float32_and_both_differences_are_told(stu
 
 
 def build_not_a_number():
-    model = build_lenet()
+    model = build_small()
     model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
     return model
 
@@ -359,6 +373,7 @@ def build_inexpressible():
     return keras.Model(images, keras.layers.Dense(3, activation="softmax")(keras.ops.erfinv(x)))
 
 
+@pytest.mark.usefixtures("without_xla")
 @pytest.mark.parametrize(
     ("build", "target", "said"),
     [
@@ -387,8 +402,9 @@ def test_what_a_converter_says_in_a_sentence_ends_in_one_full_stop(study, tmp_pa
         export_model(ask("onnx", study / "models/lenet/seed-0/model.keras", output=tmp_path / "net.onnx"), study)
 
 
+@pytest.mark.usefixtures("without_xla")
 def test_an_older_export_is_replaced_and_another_file_is_not(study, tmp_path):
-    archive = study / "models/lenet/seed-0/model.keras"
+    archive = study / "models/small/seed-0/model.keras"
     output = tmp_path / "served"
     export_model(ask("saved_model", archive, output=output), study)
     (output / "assets/left.txt").write_text("of the older one")
@@ -405,8 +421,9 @@ def test_an_older_export_is_replaced_and_another_file_is_not(study, tmp_path):
             export_model(ask("onnx", archive, output=output), study)
 
 
+@pytest.mark.usefixtures("without_xla")
 def test_what_a_user_keeps_beside_a_saved_model_is_not_deleted(study, tmp_path):
-    archive, output = study / "models/lenet/seed-0/model.keras", tmp_path / "served"
+    archive, output = study / "models/small/seed-0/model.keras", tmp_path / "served"
     export_model(ask("saved_model", archive, output=output), study)
     (output / "README.md").write_text("how we serve it")
     with pytest.raises(CotejoError, match=r"holds a SavedModel and nothing else. Received: .*served"):
@@ -414,9 +431,10 @@ def test_what_a_user_keeps_beside_a_saved_model_is_not_deleted(study, tmp_path):
     assert (output / "README.md").read_text() == "how we serve it"
 
 
+@pytest.mark.usefixtures("without_xla")
 def test_a_saved_model_that_a_killed_export_had_set_aside_is_back_at_the_next(study, tmp_path):
     output = tmp_path / "served"
-    export_model(ask("saved_model", study / "models/lenet/seed-0/model.keras", output=output), study)
+    export_model(ask("saved_model", study / "models/small/seed-0/model.keras", output=output), study)
     before = list_files(output)
     output.rename(tmp_path / ".served.replaced")
     save(build_not_a_number, tmp_path / "odd/model.keras")
@@ -426,6 +444,7 @@ def test_a_saved_model_that_a_killed_export_had_set_aside_is_back_at_the_next(st
     assert not (tmp_path / ".served.replaced").exists()
 
 
+@pytest.mark.usefixtures("without_xla")
 def test_what_killed_exports_have_left_is_removed_and_what_another_one_works_on_is_not(study, tmp_path):
     left, used = tmp_path / ".cotejo-export-left", tmp_path / ".cotejo-export-used"
     for folder in (left, used):
@@ -433,7 +452,7 @@ def test_what_killed_exports_have_left_is_removed_and_what_another_one_works_on_
         (folder / "lock").touch()
         (folder / "model.onnx").write_bytes(b"half")
     with FileLock(used / "lock"):
-        export_model(ask("onnx", study / "models/lenet/seed-0/model.keras", output=tmp_path / "net.onnx"), study)
+        export_model(ask("onnx", study / "models/small/seed-0/model.keras", output=tmp_path / "net.onnx"), study)
         assert (used / "model.onnx").read_bytes() == b"half"
     assert not left.exists()
 
@@ -449,6 +468,7 @@ def link_to_nothing(folder):
     return folder / "link.onnx"
 
 
+@pytest.mark.usefixtures("without_xla")
 @pytest.mark.parametrize(
     ("target", "place", "said"),
     [
@@ -468,7 +488,7 @@ def test_a_place_that_cannot_be_written_is_said_in_one_line_and_nothing_is_left(
     output = place(tmp_path)
     before = list_files(tmp_path)
     with pytest.raises(CotejoError, match=said) as caught:
-        export_model(ask(target, study / "models/lenet/seed-0/model.keras", output=output), study)
+        export_model(ask(target, study / "models/small/seed-0/model.keras", output=output), study)
     assert len(str(caught.value).splitlines()) == 1
     assert list_files(tmp_path) == before
 
@@ -520,9 +540,7 @@ def tracked(study, tmp_path):
     root = tmp_path / "study"
     shutil.copytree(study, root)
     copy_database(root)
-    declared = YAML().load(root / "params.yaml")
-    declared["runtime"].update(tracking="on", tracking_timeout_s=60)
-    YAML().dump(declared, root / "params.yaml")
+    edit_params(root / "params.yaml", "runtime", tracking="on", tracking_timeout_s=60)
     return root
 
 
@@ -586,6 +604,7 @@ def test_a_stopped_export_leaves_nothing_but_a_killed_run(tracked, environment, 
     assert find_run(tracked)[0].info.status == "KILLED"
 
 
+@pytest.mark.usefixtures("without_xla")
 def test_an_export_that_cannot_be_written_ends_its_run(tracked, environment):
     options = ("--format", "onnx", "--model", "lenet", "--seed", "0", "--output", "/proc/x.onnx")
     done = run_cotejo("export", *options, cwd=tracked, env=environment)

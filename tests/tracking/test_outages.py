@@ -7,13 +7,14 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 
 import mlflow
 import pytest
 import requests
-from ruamel.yaml import YAML
 
 from command import run_cotejo
+from edited_params import edit_params
 from mlflow_faults import FAULTS, start_epochs, wait_for_end, write_epochs
 from warm import WarmProcess
 
@@ -24,14 +25,7 @@ TIMEOUT_S, EXIT_S = 3, 8
 
 @pytest.fixture
 def configure(study):
-    def configure(**values):
-        yaml = YAML()
-        params = study / "params.yaml"
-        tree = yaml.load(params)
-        tree["runtime"].update(values)
-        yaml.dump(tree, params)
-
-    return configure
+    return partial(edit_params, study / "params.yaml", "runtime")
 
 
 @pytest.fixture
