@@ -11,21 +11,32 @@ def find_warnings(comparison: Comparison) -> tuple[Finding, ...]:
     """Lists what a reader must know before believing the numbers."""
     models, facts = comparison.models, comparison.facts
     pretrained = [model.name for model in models if model.name in ("transfer", "finetune")]
-    by_count = {count: [model.name for model in models if len(model.seeds) == count] for count in (1, 2)}
     timed = [model for model in models if model.train_time_s is not None]
     settings = {(model.device, model.threads) for model in timed}
     machines = {model.machine for model in timed if model.machine is not None}
     untimed = [model.name for model in models if model.train_time_s is None]
     checks = (
-        (bool(by_count[1]), Finding("warning.single_seed", {"models": by_count[1]})),
-        (bool(by_count[2]), Finding("warning.two_seeds", {"models": by_count[2]})),
         (bool(pretrained) and facts["weights"] == "random",
          Finding("warning.random_weights", {"models": pretrained, "backbone": facts["backbone"]})),
         (len(settings) > 1 or len(machines) > 1, Finding("warning.machines", {})),
         (bool(untimed), Finding("warning.untimed", {"models": untimed})),
         (bool(facts.get("dirty")), Finding("warning.dirty", {})),
     )  # fmt: skip
-    return tuple(finding for applies, finding in checks if applies)
+    few_seeds = warn_of_few_seeds([(model.name, len(model.seeds)) for model in models])
+    return (*few_seeds, *(finding for applies, finding in checks if applies))
+
+
+def warn_of_few_seeds(trained: Sequence[tuple[str, int]]) -> tuple[Finding, ...]:
+    """Warns of models, or revisions, with one seed and of those with two.
+
+    Args:
+        trained: Names, each with a number of seeds; a name that comes again is listed once.
+    """
+    by_key = {
+        key: list(dict.fromkeys(name for name, count in trained if count == num_seeds))
+        for key, num_seeds in (("warning.single_seed", 1), ("warning.two_seeds", 2))
+    }
+    return tuple(Finding(key, {"models": names}) for key, names in by_key.items() if names)
 
 
 def find_notes(comparison: Comparison) -> tuple[Finding, ...]:

@@ -158,24 +158,17 @@ def _check_scores(name: str, data: Mapping[str, NDArray[Any]], baseline: Mapping
     num_corrupted = baseline["corrupted_indices"].shape
     correct, losses, counts = data["val_correct"], data["val_losses"], data["corrupted_correct"]
     checks = (
-        ("val_correct", "true or false", correct, num_val, correct.dtype == bool),
-        ("val_losses", "0 or more nats", losses, num_val, np.isfinite(losses) & (losses >= 0)),
-        (
-            "corrupted_correct",
-            f"0 to {NUM_CORRUPTED}",
-            counts,
-            num_corrupted,
-            (counts >= 0) & (counts <= NUM_CORRUPTED),
-        ),
+        ("val_correct", "true or false", num_val, np.full(correct.shape, correct.dtype == bool)),
+        ("val_losses", "0 or more nats", num_val, np.isfinite(losses) & (losses >= 0)),
+        ("corrupted_correct", f"0 to {NUM_CORRUPTED}", num_corrupted, (counts >= 0) & (counts <= NUM_CORRUPTED)),
     )
-    for key, kind, values, of_images, is_sound in checks:
+    for key, kind, of_images, is_sound in checks:
         expected = (len(data["seeds"]), *of_images)
-        num_bad = np.count_nonzero(~np.asarray(is_sound))
-        if values.shape != expected or num_bad:
-            bad = f", {num_bad:,} of which aren't" if num_bad else ""
+        if is_sound.shape != expected or not is_sound.all():
+            bad = "" if is_sound.all() else f", {np.count_nonzero(~is_sound):,} of which aren't"
             raise DataError(
                 f"reports/predictions/{name}.npz: expected {key} of shape {expected}, each {kind}. Received: numbers "
-                f"of shape {values.shape}{bad}. Run `dvc repro --force --single-item evaluate`."
+                f"of shape {is_sound.shape}{bad}. Run `dvc repro --force --single-item evaluate`."
             )
 
 

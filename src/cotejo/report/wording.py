@@ -7,9 +7,9 @@ from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
-from ruamel.yaml import YAML
 
 from cotejo.errors import ParamsError
+from cotejo.params import parse_yaml
 
 MINUS = "\u2212"
 #: Stands for a number that isn't there, in every language.
@@ -30,7 +30,7 @@ def load_locale(language: str) -> dict[str, Any]:
     if language not in LANGUAGES:
         raise ParamsError(f"compare.language: expected one of {', '.join(LANGUAGES)}. Received: {language!r}.")
     text = files("cotejo.report").joinpath("locales", f"{language}.yaml").read_text(encoding="utf-8")
-    locale: dict[str, Any] = YAML(typ="safe", pure=True).load(text)
+    locale: dict[str, Any] = parse_yaml(text)
     return locale
 
 

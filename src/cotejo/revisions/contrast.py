@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cotejo.comparison.comparison import compute_train_time
 from cotejo.comparison.inputs import STAGES_OF_MODEL
+from cotejo.comparison.notes import warn_of_few_seeds
 from cotejo.comparison.pairs import estimate_pairs
 from cotejo.comparison.predictions import check_numbers
 from cotejo.comparison.records import Finding, Pair
@@ -271,9 +272,7 @@ def _judge(tested: _Tested, confidence: float, margin: float) -> Contrast:
 
 
 def _find_warnings(rows: Sequence[Row], found: Sequence[Results]) -> Iterator[Finding]:
-    for key, num_seeds in (("warning.single_seed", 1), ("warning.two_seeds", 2)):
-        if names := list(dict.fromkeys(row.revision for row in rows if row.num_seeds == num_seeds)):
-            yield Finding(key, {"models": names})
+    yield from warn_of_few_seeds([(row.revision, row.num_seeds) for row in rows])
     timed = [timings for results in found for timings in results.timings.values()]
     settings = {(timings.get("device"), timings.get("threads")) for timings in timed}
     if len(settings) > 1 or len({timings.get("machine") for timings in timed} - {None}) > 1:

@@ -8,9 +8,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from cotejo.comparison.records import Finding
+from cotejo.params import parse_yaml
 from cotejo.report.wording import MISSING, build_environment, load_locale, write_value
 from cotejo.revisions.contrast import SAME, Change, Contrast, Row, SideBySide
 from cotejo.tracking.dvcfiles import SHORT
@@ -30,7 +29,7 @@ def load_words(language: str) -> dict[str, Any]:
         language: en or es.
     """
     text = files("cotejo.revisions").joinpath("locales", f"{language}.yaml").read_text(encoding="utf-8")
-    words: dict[str, Any] = YAML(typ="safe", pure=True).load(text)
+    words: dict[str, Any] = parse_yaml(text)
     return {**{key: load_locale(language)[key] for key in ("models", "findings", "decisions")}, **words}
 
 
