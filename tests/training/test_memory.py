@@ -12,7 +12,7 @@ from cotejo.params import read_yaml
 from cotejo.schema.study import MIN_MEMORY
 from peak_memory import run_and_measure_peak
 
-#: 400 MB of training images, large ones so that the net needs little for each.
+#: 400 MB of training images, large ones so that the net needs little for each, few in a batch.
 NUM_IMAGES, SHAPE = 4_000, (182, 183, 3)
 
 TRAIN = """
@@ -36,7 +36,7 @@ x = keras.layers.AveragePooling2D(30)(keras.layers.Rescaling(1 / 255)(images))
 model = keras.Model(images, keras.layers.Dense(10, activation="softmax")(keras.layers.Flatten()(x)))
 hardware = Hardware("CPU", 2, 1, "float32", tf.distribute.get_strategy(), memory_bytes)
 before = measure_peak()
-settings = declare("lenet", epochs=2, batch_size=32)
+settings = declare("lenet", epochs=2, batch_size=8)
 result = fit(Job.of(model, data.train, data.val), settings, 0, "dense", lambda _: None, hardware)
 weights = hashlib.sha256(b"".join(weight.tobytes() for weight in model.get_weights())).hexdigest()
 print(json.dumps([measure_peak() - before, weights, result.history.to_csv()]))
@@ -69,7 +69,8 @@ def test_a_set_that_does_not_fit_stays_on_the_disk_and_trains_to_the_same_bytes(
         for memory_bytes in (None, MIN_MEMORY)
     )
     assert found == expected
-    assert limited < size_bytes < without
+    assert without > size_bytes, "without a limit the images are in memory"
+    assert limited < size_bytes / 2
 
 
 @pytest.mark.slow
