@@ -14,7 +14,6 @@ import pytest
 from hypothesis import settings
 
 from copied_study import copy_study
-from mlflow_faults import absent
 from once import VARIABLE, make_once
 from small_pipeline import Pipeline, make_pipeline
 
@@ -77,12 +76,7 @@ def made(environment: dict[str, str]) -> Pipeline:
     """The small pipeline after one `dvc repro`; only to be read, or copied."""
 
     def make(folder: Path) -> None:
-        pipeline = make_pipeline(folder / "study", environment)
-        # to import MLflow takes each stage two seconds; it is sent all at the end
-        with absent(folder) as variables:
-            paths = os.pathsep.join([pipeline.environment["PYTHONPATH"], variables["PYTHONPATH"]])
-            pipeline.run("dvc", "repro", PYTHONPATH=paths)
-        pipeline.send_left()
+        make_pipeline(folder / "study", environment).run_without_mlflow("dvc", "repro")
 
     return Pipeline(make_once("small-pipeline", make) / "study", environment)
 

@@ -20,3 +20,8 @@ def edit_params(path: Path, section: str, **values: object) -> None:
         body, count = re.subn(rf"^  {key}: [^ #\n]+", f"  {key}: {value}", body, flags=re.MULTILINE)
         assert count == 1, f"{section}.{key} isn't in {path}"
     path.write_text(text[: found.start(1)] + body + text[found.end(1) :], encoding="utf-8")
+
+
+def switch_tracking_off(study: Path) -> None:
+    """Spares a stage MLflow, which isn't what the test is about."""
+    edit_params(study / "params.yaml", "runtime", tracking="off")

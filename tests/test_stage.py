@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from copied_study import copy_study
+from edited_params import switch_tracking_off
 from once import make_once
 from warm import WarmProcess
 
@@ -64,14 +65,6 @@ def start(folder, environment):
     for process in started:
         process.kill()
         process.communicate()
-
-
-def switch_tracking_off(folder: Path) -> None:
-    """Spares a stage MLflow, which isn't what the test is about."""
-    params = folder / "params.yaml"
-    text = params.read_text()
-    assert "  tracking: on " in text
-    params.write_text(text.replace("  tracking: on ", "  tracking: off "))
 
 
 def find_run(folder: Path, name: str = "trial") -> mlflow.entities.Run:

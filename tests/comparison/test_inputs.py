@@ -12,6 +12,7 @@ from cotejo.comparison.predictions import build_predictions
 from cotejo.errors import DataError
 from cotejo.schema.groups import MODELS
 from cotejo.tracking.dvcfiles import load_stages
+from damage import damage_byte
 from synthetic_study import build_dataset
 
 
@@ -94,10 +95,7 @@ def test_a_damaged_file_is_refused_at_the_start(reports, name, content):
 
 
 def test_damage_within_a_file_is_refused_when_it_is_read(reports):
-    path = reports / "predictions/lenet.npz"
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    path.write_bytes(content)
+    damage_byte(reports / "predictions/lenet.npz")
     inputs = load_inputs(reports)
     with pytest.raises(DataError, match=r"lenet\.npz: expected what evaluate writes\. .* Run `dvc repro evaluate`\.$"):
         inputs.predictions["lenet"]["y_prob"]

@@ -32,7 +32,7 @@ from cotejo.serving.parity import compute_parity
 from cotejo.serving.runtimes import OPENERS
 from cotejo.training.archive import save_model
 from declared import declare
-from edited_params import edit_params
+from edited_params import edit_params, switch_tracking_off
 from once import make_once
 from warm import WarmProcess
 
@@ -142,7 +142,7 @@ def write_study(root, images, class_names=CLASS_NAMES):
     described = {"name": "noise", "class_names": class_names, "image_shape": list(SHAPE), "digest": "0" * 64}
     (processed / "dataset.json").write_text(json.dumps(described))
     shutil.copy(ROOT / "params.yaml", root)
-    edit_params(root / "params.yaml", "runtime", tracking="off")
+    switch_tracking_off(root)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from cotejo.tracking.sender import Tracker
 from cotejo.training.checkpoint import Checkpoints, Saved
 from cotejo.training.fit import Job, fit
 from cotejo.training.seeds import train_seeds
+from damage import damage_byte, damage_half
 from declared import declare
 
 SEED = 3
@@ -195,21 +196,12 @@ def test_a_training_that_had_ended_is_not_trained_again(split, build_dense, hard
         np.testing.assert_array_equal(left, right)
 
 
-def keep_half(content):
-    return content[: len(content) // 2]
-
-
-def flip_a_byte(content):
-    middle = len(content) // 2
-    return content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :]
-
-
-@pytest.mark.parametrize("damage", [keep_half, flip_a_byte])
+@pytest.mark.parametrize("damage", [damage_half, damage_byte])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_loaded(checkpoints, capsys, damage):
     for epoch in (1, 2):
         checkpoints.save(build_saved(epoch))
     file = checkpoints.folder / "epoch-00002.ckpt"
-    file.write_bytes(damage(file.read_bytes()))
+    damage(file)
     assert Checkpoints(checkpoints.folder, "train-net seed 0").last.epoch == 1
     assert capsys.readouterr().err == (
         f"train-net seed 0: {file} can't be gone on from (it is damaged: its checksum is another); "

@@ -4,7 +4,9 @@ import json
 import os
 import platform
 import random
+import shutil
 import threading
+from functools import partial
 
 import keras
 import numpy as np
@@ -127,9 +129,8 @@ def attempt(**sizes):
 FOLDER = Path("net/seed-0")
 told = {"replicas": mirrored.strategy.num_replicas_in_sync}
 if sys.argv[1] == "once":
-    told |= {"alone": run(alone), "whole": run(mirrored)}
+    told |= {"alone": run(alone), "whole": run(mirrored, has_checkpoints=True)}
 else:
-    told["whole"] = run(mirrored, has_checkpoints=True)
     (FOLDER / "epoch-00004.ckpt").unlink()
     told["resumed"] = run(mirrored, has_checkpoints=True)
     told["odd batches"] = attempt(batch_size=33, num_val=31)  # of training 3 of 33 and 1 of 1, of validation 1 of 31
@@ -138,20 +139,32 @@ print(json.dumps(told))
 
 
 @pytest.fixture(scope="module")
-def mirrored(run_script):
-    """Returns a function that trains on two devices, `once` or `resumed`, and returns what it has measured."""
-
-    def train(how):
-        def make(folder):
-            (folder / "told.json").write_text(run_script(MIRRORED, how, cwd=folder)[0])
-
-        return json.loads((make_once(f"mirrored-{how}", make) / "told.json").read_text())
-
-    return train
+def once(run_script):
+    """Folder of a training on one device and one on two, which leaves its checkpoints."""
+    return make_once("mirrored-once", partial(train_mirrored, run_script, "once"))
 
 
-def test_a_batch_spread_over_two_devices_trains_as_on_one(mirrored):
-    told = mirrored("once")
+@pytest.fixture(scope="module")
+def resumed(run_script, once):
+    """Folder of a training on two devices that has lost its last checkpoint, and of one in odd batches."""
+
+    def make(folder):
+        shutil.copytree(once / "net", folder / "net")
+        train_mirrored(run_script, "resumed", folder)
+
+    return make_once("mirrored-resumed", make)
+
+
+def train_mirrored(run_script, how, folder):
+    (folder / "told.json").write_text(run_script(MIRRORED, how, cwd=folder)[0])
+
+
+def read_told(folder):
+    return json.loads((folder / "told.json").read_text())
+
+
+def test_a_batch_spread_over_two_devices_trains_as_on_one(once):
+    told = read_told(once)
     assert told["replicas"] == 2
     whole, alone = told["whole"], told["alone"]
     assert whole["losses"][-1] < 0.8 * whole["losses"][0]
@@ -161,14 +174,13 @@ def test_a_batch_spread_over_two_devices_trains_as_on_one(mirrored):
 
 
 @pytest.mark.slow  # on one device each case of test_checkpoint.py is resumed
-def test_a_training_on_two_devices_goes_on_from_a_checkpoint(mirrored):
-    told = mirrored("resumed")
-    assert told["resumed"] == told["whole"]
+def test_a_training_on_two_devices_goes_on_from_a_checkpoint(once, resumed):
+    assert read_told(resumed)["resumed"] == read_told(once)["whole"]
 
 
 @pytest.mark.slow  # on one device test_fit.py has batches of every size
-def test_batches_that_two_devices_cannot_share_evenly_are_trained_on_too(mirrored):
-    told = mirrored("resumed")["odd batches"]
+def test_batches_that_two_devices_cannot_share_evenly_are_trained_on_too(resumed):
+    told = read_told(resumed)["odd batches"]
     assert "error" not in told, told["error"]
     assert told["losses"][-1] < 0.8 * told["losses"][0]
 

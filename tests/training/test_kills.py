@@ -25,6 +25,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from copied_study import prepare_study
+from damage import damage_byte, damage_half
+from edited_params import switch_tracking_off
 from once import make_once
 from warm import WarmProcess
 
@@ -253,24 +255,6 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 def read_epoch(checkpoint: Path) -> int:
     return int(checkpoint.stem.removeprefix("epoch-"))
-
-
-def switch_tracking_off(folder: Path) -> None:
-    """Spares a stage MLflow, which isn't what the test is about."""
-    params = folder / "params.yaml"
-    text = params.read_text()
-    assert "  tracking: on " in text
-    params.write_text(text.replace("  tracking: on ", "  tracking: off "))
-
-
-def damage_half(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-
-
-def damage_byte(file: Path) -> None:
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    file.write_bytes(content)
 
 
 @pytest.mark.slow  # test_checkpoint.py damages a checkpoint that no process has written

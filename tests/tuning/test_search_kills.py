@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -20,6 +19,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from copied_study import prepare_study
+from edited_params import edit_params
 from once import make_once
 from warm import WarmProcess
 from warm_workers import start_warm_driver
@@ -66,8 +66,7 @@ def configure(folder: Path, **changes: object) -> None:
 
 
 def set_workers(folder: Path, workers: int) -> None:
-    path = folder / "params.yaml"
-    path.write_text(re.sub(r"^  workers: \d+", f"  workers: {workers}", path.read_text(), flags=re.MULTILINE))
+    edit_params(folder / "params.yaml", "runtime", workers=workers)
 
 
 def start(folder: Path, environment: dict[str, str], *, is_warm: bool = True) -> Driver:
