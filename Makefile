@@ -65,7 +65,7 @@ reproduce: $(READY)  ## the study as params.yaml declares it; what is up to date
 	@$(RUN) dvc repro
 	@echo "The report: reports/comparison.html"
 
-test: $(READY)  ## the tests, without a network: nine minutes on two fast cores, up to twenty on slow ones
+test: $(READY)  ## the tests, without a network: nine minutes on two fast cores, about twenty on slow ones
 	@echo "Testing: the first dot appears when every worker has imported TensorFlow ..."
 	@$(PYTEST); code=$$?; $(call SAY_TIME,make test); exit $$code
 
