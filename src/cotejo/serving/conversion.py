@@ -1,7 +1,6 @@
 """Turns a saved Keras model into another format, by Keras's own exporters. Imports TensorFlow, which takes seconds."""
 
 import logging
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -63,21 +62,15 @@ def convert(model: keras.Model, target: str, path: Path, facts: Mapping[str, str
         path: Where to write it.
         facts: What is written into the file, where the format has a place for it (onnx).
     """
-    frozen = _freeze(model)
     signature = [tf.TensorSpec((None, *model.input_shape[1:]), model.input.dtype, IMAGES)]
     if target == "saved_model":
-        frozen.export(path, verbose=False, input_signature=signature)
+        _freeze(model).export(path, verbose=False, input_signature=signature)
     elif target == "tflite":
         # of TFLite's own operations only: others would need TensorFlow wherever the file is used
         builtins = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}
-        frozen.export(path, format="litert", verbose=False, input_signature=signature, target_spec=builtins)
+        _freeze(model).export(path, format="litert", verbose=False, input_signature=signature, target_spec=builtins)
     else:
-        logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
-        with warnings.catch_warnings(), _calling_as_tf2onnx_reads(model):
-            # Keras 3.15 looks for a name that NumPy has taken back, to lend it to tf2onnx
-            warnings.simplefilter("ignore", FutureWarning)
-            frozen.export(path, format="onnx", verbose=False, input_signature=signature)
-        _finish_onnx(path, facts)
+        _convert_to_onnx(model, signature, path, facts)
 
 
 def _freeze(model: keras.Model) -> keras.Model:
@@ -88,6 +81,25 @@ def _freeze(model: keras.Model) -> keras.Model:
     """
     images = keras.Input(model.input_shape[1:], dtype=model.input.dtype, name=IMAGES)
     return keras.Model(images, {PROBABILITIES: model(images, training=False)}, name=model.name)
+
+
+def _convert_to_onnx(model: keras.Model, signature: list[tf.TensorSpec], path: Path, facts: Mapping[str, str]) -> None:
+    """Has tf2onnx convert the model as a function, traced once; Keras's `export` traces it for a SavedModel first."""
+    import onnx
+    import tf2onnx
+
+    def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {PROBABILITIES: model(images, training=False)}
+
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
+    with _calling_as_tf2onnx_reads(model):
+        converted, _ = tf2onnx.convert.from_function(tf.function(predict, autograph=False), signature)
+    for value in (*converted.graph.input, *converted.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"  # tf2onnx gives it a number
+    _replace_erfc(converted.graph)
+    onnx.helper.set_model_props(converted, dict(facts))
+    onnx.checker.check_model(converted)
+    onnx.save(converted, path)
 
 
 @contextmanager
@@ -119,19 +131,6 @@ def _convolve_in_groups(layer: layers.Conv2D, inputs: tf.Tensor, kernel: tf.Tens
     return tf.nn.convolution(
         inputs, kernel, list(layer.strides), layer.padding.upper(), dilations=list(layer.dilation_rate)
     )
-
-
-def _finish_onnx(path: Path, facts: Mapping[str, str]) -> None:
-    """Ends what tf2onnx begins: names the first dimension, which it numbers, and writes what is known of the model."""
-    import onnx
-
-    model = onnx.load(path)
-    for value in (*model.graph.input, *model.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"
-    _replace_erfc(model.graph)
-    onnx.helper.set_model_props(model, dict(facts))
-    onnx.checker.check_model(model)
-    onnx.save(model, path)
 
 
 def _replace_erfc(graph: "onnx.GraphProto") -> None:
