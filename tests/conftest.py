@@ -33,8 +33,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the longest tests first, so that no worker waits at the end for another one's."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """Puts the longest tests first, so that no worker waits at the end for another one's.
+
+    First of all comes a test that makes the whole study. The others that read it come when it has been made: they
+    would wait for it.
+    """
+    readers = [item for item in items if "finished" in getattr(item, "fixturenames", ())]
+
+    def rank(item: pytest.Item) -> int:
+        if item in readers:
+            return 0 if item is readers[0] else 2
+        return 1 if item.get_closest_marker("slow") else 3
+
+    items.sort(key=rank)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

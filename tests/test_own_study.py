@@ -1,4 +1,7 @@
-"""The whole study on a folder of pictures, from the first refusal to a new picture's class."""
+"""The whole study on a folder of pictures, from the first refusal to a new picture's class.
+
+Its transfer learning is on the first LeNet, which DVC therefore trains before.
+"""
 
 import json
 import shutil
@@ -16,9 +19,13 @@ from small_pipeline import Pipeline
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 NAMES = ("0 zéro", "1 – uno", "2 & två", "3 drei!", "4 (yon)", "5 «пять»", "6 #six", "7 % sept", "8 '八'", "9 $nueve")
+OWN_BACKBONE = "models/lenet/seed-0/model.keras"
 DECLARED = {
     **TINY,
     "resnet.architecture": "resnet_small",
+    "transfer.weights": f"model:{OWN_BACKBONE}",
+    "transfer.weights_path": OWN_BACKBONE,
+    "finetune.unfreeze": "2",
     "data.name": "directory",
     "data.path": "my digits",
     "preprocess.operations": "[{name: resize, height: 16, width: 16, interpolation: cubic, keep_aspect: true,"

@@ -19,18 +19,24 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import keras
 import mlflow
 import psutil
 import pytest
 from ruamel.yaml import YAML
 
 from copied_study import prepare_study
+from cotejo.models import resnet
+from cotejo.training.archive import save_model
 from damage import damage_byte, damage_half
+from declared import declare
 from edited_params import switch_tracking_off
 from once import make_once
 from warm import WarmProcess
 
 MODELS = {"train-lenet": "lenet", "train-resnet": "resnet", "transfer-learn": "transfer", "finetune": "finetune"}
+#: A net with batch normalisation, of which the backbone is made.
+BACKBONE = "own.keras"
 #: Random layers, callbacks with a state and an optimizer with one in each stage, on few images.
 SETTINGS = {
     "data": {"name": "digits"},
@@ -48,8 +54,10 @@ SETTINGS = {
         "early_stopping": {"patience": 6},
         "augmentation": {"translation": 0.1, "rotation": 5.0, "erasing": 0.2},
     },
-    "transfer": {"weights": "random", "input_size": 32, "batch_size": 32, "epochs": 40, "dropout_rate": 0.5},
-    "finetune": {"unfreeze": 12, "batch_size": 128, "epochs": 8, "schedule": {"name": "cosine", "warmup_epochs": 2}},
+    "transfer": {
+        "weights": f"model:{BACKBONE}", "weights_path": BACKBONE, "batch_size": 32, "epochs": 40, "dropout_rate": 0.5,
+    },
+    "finetune": {"unfreeze": 5, "batch_size": 128, "epochs": 8, "schedule": {"name": "cosine", "warmup_epochs": 2}},
 }  # fmt: skip
 STAGES = {
     "train-lenet": ["stages/train.py", "lenet"],
@@ -75,6 +83,8 @@ def configure(folder: Path) -> None:
         for key, value in values.items():
             tree[section][key].update(value) if isinstance(value, dict) else tree[section].update({key: value})
     yaml.dump(tree, params)
+    keras.utils.set_random_seed(0)
+    save_model(resnet.build_model(declare("resnet", input_size=8), (8, 8, 1), 10), folder / BACKBONE)
 
 
 def start(folder: Path, environment: dict[str, str], stage: str) -> WarmProcess:
