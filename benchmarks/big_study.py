@@ -1,4 +1,4 @@
-"""A search of many trials: what its file costs to open, to go on with, and to draw.
+"""A search of many trials: what its file costs to open, to resume, and to draw.
 
 Its trials are made up: curves that rise to what the proposed values are worth, a third of them cut short.
 """
@@ -44,7 +44,7 @@ def write(path: str, num_trials: int, sampler: str) -> dict[str, Any]:
 
 
 def resume(path: str, num_trials: int, sampler: str, num_batches: int) -> dict[str, Any]:
-    """Opens a study and goes on with it, on a copy.
+    """Opens and resumes a study, on a copy.
 
     Returns:
         The seconds until the first batch is proposed, and those of each further batch: written down, told, proposed.

@@ -53,7 +53,7 @@ class Sizes(NamedTuple):
         search_val: Images that tell which trial is the best.
         search_trials: Trials of the plain search.
         search_epochs: Of each trial.
-        big_trials: Trials of the study that is opened, gone on with and drawn.
+        big_trials: Trials of the study that is opened, resumed and drawn.
         scaling_trials: Of a search on one worker and on two.
         scaling_samples: Images of its trials; a tenth as many validate them.
         scaling_epochs: Of each trial, at most.

@@ -16,7 +16,7 @@ from images import draw_images
 from cotejo.data.readers import LabelledImages
 from cotejo.data.splits import TrainingData, load_dataset, save_splits
 from cotejo.execution.executor import Executor, open_executor
-from cotejo.execution.words import Data
+from cotejo.execution.messages import PreparedData
 from cotejo.params import load_params
 from cotejo.schema.searches import Search
 from cotejo.tracking.journal import Run
@@ -25,7 +25,7 @@ from cotejo.tuning.outcome import Outcome
 from cotejo.tuning.progress import open_board
 from cotejo.tuning.pruning import Judge
 from cotejo.tuning.search import Searcher
-from cotejo.tuning.tasks import Task, run_trial
+from cotejo.tuning.tasks import TrialTask, run_trial
 
 #: How much longer an epoch takes with small batches, about as LeNet's does.
 SLOWNESS = {32: 1.8, 64: 1.3, 128: 1.0, 256: 0.9}
@@ -57,7 +57,7 @@ class _Sleep:
     def __init__(self, epoch_s: float) -> None:
         self.epoch_s = epoch_s
 
-    def __call__(self, task: Task, _loaded: TrainingData, report: Callable[[Any], None]) -> Outcome:
+    def __call__(self, task: TrialTask, _loaded: TrainingData, report: Callable[[Any], None]) -> Outcome:
         began_s, rows, state = time.time(), [], "COMPLETE"
         judge = Judge(task.search, task.max_epochs, task.number, task.known or [])
         quality = 0.9 - abs(task.values.get("learning_rate", 1e-3) - 3e-3) * 20
@@ -123,9 +123,9 @@ def _get_ready(module: str, _loaded: TrainingData, _report: Callable[[Any], None
     time.sleep(2)  # so that every worker gets one
 
 
-def _prepare(folder: Path, num_samples: int) -> Data:
+def _prepare(folder: Path, num_samples: int) -> PreparedData:
     folder.mkdir()
     train, val = LabelledImages(*draw_images(num_samples)), LabelledImages(*draw_images(num_samples // 10))
     names = tuple(f"class {number}" for number in range(10))
     save_splits({"train": train, "val": val, "test": val}, folder, "generated", names, {})
-    return Data(str(folder), load_dataset(folder).digest)
+    return PreparedData(str(folder), load_dataset(folder).digest)

@@ -10,7 +10,7 @@ from cotejo.tuning.gaussian import NUM_EVEN
 
 #: How many times as fast the search is to be: the promise.
 AT_LEAST = 3.0
-#: The most that a study of 10,000 trials may take to be opened, gone on with and drawn.
+#: The most that a study of 10,000 trials may take to be opened, resumed and drawn.
 MOST_S, MOST_BYTES = 20.0, 2**30
 
 

@@ -17,7 +17,7 @@ from cotejo.data.readers import LabelledImages, read_published
 from cotejo.data.sources import SOURCES, Fetcher
 from cotejo.data.splits import load_dataset, save_splits
 from cotejo.execution.executor import open_executor
-from cotejo.execution.words import Data
+from cotejo.execution.messages import PreparedData
 from cotejo.params import load_params, override_group
 from cotejo.schema.searches import Search
 from cotejo.schema.study import Base, Runtime
@@ -103,7 +103,7 @@ def search(
     """
     declared = declare(num_trials, epochs, seed, timeout_s=timeout_s, **changes)
     board = Board(target)
-    data = Data(folder, load_dataset(Path(folder)).digest)
+    data = PreparedData(folder, load_dataset(Path(folder)).digest)
     num_tasks = count_tasks(declared.search)
     with (
         TemporaryDirectory() as place,

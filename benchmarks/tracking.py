@@ -16,7 +16,7 @@ from images import draw_images
 from with_cotejo import build_net
 
 from cotejo.data.readers import LabelledImages
-from cotejo.execution.words import Setup
+from cotejo.execution.messages import Setup
 from cotejo.params import load_params
 from cotejo.tracking import lineage
 from cotejo.tracking.journal import Run
@@ -37,7 +37,7 @@ def train(num_samples: int, epochs: int, *, is_tracked: bool) -> dict[str, Any]:
     """Trains LeNet for some epochs, tracked or not; returns the seconds in all."""
     params = load_params(["base", "lenet"])
     settings = params.lenet.model_copy(update={"epochs": epochs})
-    hardware = configure_hardware(Setup.of(params.base, side_by_side=True))
+    hardware = configure_hardware(Setup.of(params.base, split_batch=True))
     keras.utils.set_random_seed(0)
     split, val = LabelledImages(*draw_images(num_samples)), LabelledImages(*draw_images(num_samples // 10))
     job = Job.of(build_net(settings), split, val)

@@ -12,7 +12,7 @@ from images import IMAGE_SHAPE, NUM_CLASSES, draw_images
 
 from cotejo.data.readers import LabelledImages
 from cotejo.data.splits import Dataset
-from cotejo.execution.words import Setup
+from cotejo.execution.messages import Setup
 from cotejo.models.families import load_family
 from cotejo.params import load_params
 from cotejo.schema.trainings import Net
@@ -64,7 +64,7 @@ def transfer(num_samples: int, num_val: int, epochs: int, *, is_cached: bool) ->
     """
     params = load_params(["base", "transfer"])
     settings = params.transfer.model_copy(update={"epochs": epochs})
-    hardware = configure_hardware(Setup.of(params.base, side_by_side=True))
+    hardware = configure_hardware(Setup.of(params.base, split_batch=True))
     train_split, val = LabelledImages(*draw_images(num_samples)), LabelledImages(*draw_images(num_val))
     dataset = Dataset("generated", [str(label) for label in range(NUM_CLASSES)], IMAGE_SHAPE, "")
 

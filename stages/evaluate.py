@@ -7,7 +7,7 @@ from cotejo.evaluation.gallery import save_gallery, select_gallery
 from cotejo.evaluation.latency import measure_latencies, save_latencies
 from cotejo.evaluation.robustness import measure_robustness
 from cotejo.evaluation.summary import Splits, evaluate_model, save_evaluation
-from cotejo.execution.words import Setup
+from cotejo.execution.messages import Setup
 from cotejo.report.figures.evaluation import save_evaluation_figures
 from cotejo.schema.groups import MODELS
 from cotejo.stage import Stage, run_stage

@@ -6,7 +6,7 @@ from pathlib import Path
 import _source  # noqa: F401
 from cotejo.data.splits import load_dataset, load_split
 from cotejo.execution.executor import open_executor
-from cotejo.execution.words import Data
+from cotejo.execution.messages import PreparedData
 from cotejo.report.search_page import save_search_report
 from cotejo.stage import Stage, run_stage
 from cotejo.tuning.holdout import draw_holdout
@@ -20,7 +20,7 @@ OUTPUTS = ("reports/search", "reports/timings/search.json", "reports/search.html
 def search(stage: Stage) -> None:
     """Writes reports/search/, its page and its figures, and reports/timings/search.json."""
     settings, dataset = stage.params.search, load_dataset(DATA)
-    present, data = getattr(stage.params, settings.model), Data.of(DATA, dataset.digest)
+    present, data = getattr(stage.params, settings.model), PreparedData.of(DATA, dataset.digest)
     holdout = draw_holdout(load_split(DATA, "val").labels, settings.holdout, settings.seed)
     stage.run.log_dataset(dataset.name, dataset.digest, DATA)
     with stage.checkpoint(dataset.digest) as folder, open_board(settings, present.epochs) as board:

@@ -9,7 +9,7 @@ import numpy as np
 
 from cotejo.data.readers import LabelledImages
 from cotejo.data.splits import load_dataset, save_splits
-from cotejo.execution.words import Data
+from cotejo.execution.messages import PreparedData
 
 
 def prepare_data(folder):
@@ -18,7 +18,7 @@ def prepare_data(folder):
     images = np.arange(40 * 4, dtype=np.uint8).reshape(40, 2, 2, 1)
     split = LabelledImages(images, np.arange(40) % 2)
     save_splits(dict.fromkeys(("train", "val", "test"), split), folder, "cheap", ("a", "b"), {})
-    return Data(str(folder), load_dataset(folder).digest)
+    return PreparedData(str(folder), load_dataset(folder).digest)
 
 
 def add(task, loaded, report):

@@ -9,7 +9,7 @@ import pytest
 from cotejo.tracking.children import Children
 from cotejo.tracking.journal import Run
 from cotejo.tracking.sender import Tracker
-from cotejo.training.checkpoint import Checkpoints, Saved
+from cotejo.training.checkpoint import Checkpoints, SavedEpoch
 from cotejo.training.features import _save
 
 
@@ -72,7 +72,7 @@ def test_a_checkpoint_is_on_the_disk_when_training_goes_on(disk, tmp_path):
     checkpoints = Checkpoints(tmp_path / "train-lenet-1234" / "seed-0", "train-lenet seed 0")
     for epoch in (1, 2, 3):
         arrays = {"model": [np.full(100, epoch, np.float32)]}
-        checkpoints.save(Saved(epoch, {"rows": [], "callbacks": [], "has_stopped": False}, arrays))
+        checkpoints.save(SavedEpoch(epoch, {"rows": [], "callbacks": [], "has_stopped": False}, arrays))
         path = checkpoints.folder / f"epoch-{epoch:05}.ckpt"
         assert disk.renamed[path] == disk.read(path) == path.read_bytes()
 

@@ -246,7 +246,7 @@ def test_what_was_checkpointed_with_other_inputs_is_named_only_where_it_holds_so
     said = checkpoint()
     assert unfinished in said
     assert finished not in said
-    assert finished not in list_checkpoints(folder), "the study has gone on with other inputs"
+    assert finished not in list_checkpoints(folder), "the study has continued with other inputs"
 
 
 FAIL = 'import cotejo.data.splits, cotejo.report.style; raise DataError("no")'

@@ -100,10 +100,10 @@ class Stage:
 
     @contextmanager
     def checkpoint(self, *inputs: str | Path | None) -> Iterator[Path]:
-        """Gives a folder that outlives a kill and is gone on from by the next run with the same inputs.
+        """Yields a folder that outlives a kill, from which the next run with the same inputs resumes.
 
         It is outside DVC's outputs, which DVC deletes before a stage starts, and is named after everything that the
-        result depends on, so that nothing of another study is ever gone on from. When the block succeeds it is marked
+        result depends on, so that nothing of another study is ever resumed. When the block succeeds it is marked
         as done and stays: were `dvc` killed before it has recorded the outputs, the stage would be run again, and is
         restored from it in seconds. The next run of another stage removes it.
 
@@ -212,11 +212,11 @@ def finishing(run: Run, tracker: Tracker, timeout_s: float) -> Iterator[None]:
 
 @contextmanager
 def _only_watching(what: str) -> Iterator[None]:
-    """Has the run go on, whatever goes wrong in telling where it came from."""
+    """Lets the run continue, whatever goes wrong in recording where it came from."""
     try:
         yield
     except Exception as error:  # noqa: BLE001 - none of them is the study's
-        print(f"warning: {what} can't be recorded ({say_first_line(error)}). The run goes on.", file=sys.stderr)
+        print(f"warning: {what} can't be recorded ({say_first_line(error)}). The run continues.", file=sys.stderr)
 
 
 def _leave(code: int) -> NoReturn:

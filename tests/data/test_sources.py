@@ -164,7 +164,7 @@ def test_wrong_bytes_everywhere_are_refused_with_both_checksums(host, file, fetc
     host.answers["/first"] = host.answers["/second"] = [give(wrong)]
     message = refusal(fetcher, file, target)
     assert message.count(f"expected SHA-256 {file.sha256}, received {hashlib.sha256(wrong).hexdigest()}") == 2
-    assert list(fetcher.partial_folder.iterdir()) == [], "wrong bytes would be gone on from"
+    assert list(fetcher.partial_folder.iterdir()) == [], "wrong bytes would be resumed from"
 
 
 def test_a_broken_connection_is_gone_on_from_where_it_broke(host, file, fetcher, target, capsys):

@@ -20,7 +20,7 @@ from cotejo.estimation.estimates import estimate_mean, summarize_scores
 from cotejo.evaluation.corruptions import CORRUPTIONS, corrupt
 from cotejo.evaluation.metrics import draw_sample
 from cotejo.evaluation.robustness import measure_robustness
-from cotejo.execution.words import Data
+from cotejo.execution.messages import PreparedData
 from cotejo.schema.study import Base
 from cotejo.training.archive import save_model
 from dask_cluster import open_cluster
@@ -160,7 +160,7 @@ def test_two_workers_find_the_same_to_the_byte(measured, folders, data):
 def test_a_cluster_that_has_neither_images_nor_models_is_sent_them(measured, folders, data, tmp_path, monkeypatch):
     monkeypatch.chdir(data)
     here = "/proc/self/cwd"  # a folder with the images for this process only
-    monkeypatch.setattr(Data, "of", lambda _, digest: Data(here, digest))
+    monkeypatch.setattr(PreparedData, "of", lambda _, digest: PreparedData(here, digest))
     with open_cluster(tmp_path) as cluster:
         cluster.start_scheduler(is_warm=True)
         cluster.start_worker("alone")

@@ -222,7 +222,7 @@ def test_a_record_that_a_power_failure_tore_keeps_no_other_run_from_being_sent(
         raise ConnectionError("down")
 
     offline = Waiting(tracker.folder, fail)
-    Run(offline, "seed 0", None, {}, stopped)  # gone on with, and then the power failed
+    Run(offline, "seed 0", None, {}, stopped)  # resumed, and then the power failed
     with (tracker.folder / f"{stopped}.jsonl").open("ab") as journal:
         journal.write(b'{"kind": "metrics", "time_ms": 17')
     names = ["a", "b", "c", "d"]  # before and behind it in the order of their files
@@ -293,7 +293,7 @@ def test_a_journal_that_can_not_be_sent_keeps_no_other_from_being_sent(tracker, 
     first, second = capsys.readouterr().err.splitlines()
     assert first == (
         f"warning: not all of {bad} can be sent to MLflow: it has lost its start, which names its run; remove it. "
-        "The run goes on."
+        "The run continues."
     )
     assert "1.jsonl can be sent to MLflow: [Errno 21] Is a directory" in second
     assert list_states(client) == dict.fromkeys(names, "FINISHED")

@@ -268,7 +268,7 @@ def test_a_model_whose_sending_was_killed_is_sent_once_and_what_comes_after_it_t
     killed.communicate()
     assert killed.returncode == -signal.SIGKILL
     delivery(run.path)
-    run.log_model(archives["lenet"], (8, 8, 1), 10)  # by the stage that goes on, which can't know
+    run.log_model(archives["lenet"], (8, 8, 1), 10)  # by the stage that resumes, which can't know
     run.finish("FINISHED")
     delivery(run.path)
     (sent,) = client.search_runs([client.get_experiment_by_name("cotejo").experiment_id])

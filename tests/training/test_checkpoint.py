@@ -1,4 +1,4 @@
-"""Checkpoints: what is saved comes back, and a training that goes on ends as if it had never stopped."""
+"""Checkpoints: what is saved comes back, and a resumed training ends as if it had never stopped."""
 
 import json
 import shutil
@@ -13,9 +13,9 @@ import pytest
 from cotejo.data.readers import LabelledImages
 from cotejo.tracking.journal import Run
 from cotejo.tracking.sender import Tracker
-from cotejo.training.checkpoint import Checkpoints, Saved
+from cotejo.training.checkpoint import Checkpoints, SavedEpoch
 from cotejo.training.fit import Job, fit
-from cotejo.training.seeds import train_seeds
+from cotejo.training.seeds import SeedTrainings
 from damage import damage_byte, damage_half
 from declared import declare
 
@@ -43,7 +43,7 @@ def build_saved(epoch):
     record = {"rows": rows, "callbacks": [{"wait": 0, "best": None}, {}], "has_stopped": True}
     model = [rng.normal(size=(3, number)).astype(np.float32) for number in range(12)]
     optimizer = [np.array(7, np.int64), np.array([2**40, -1]), np.array([np.nan, np.inf], np.float32)]
-    return Saved(epoch, record, {"model": model, "optimizer": optimizer, "best": model[::-1]})
+    return SavedEpoch(epoch, record, {"model": model, "optimizer": optimizer, "best": model[::-1]})
 
 
 def test_what_is_saved_comes_back(checkpoints):
@@ -204,7 +204,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_loaded(checkpoints,
     damage(file)
     assert Checkpoints(checkpoints.folder, "train-net seed 0").last.epoch == 1
     assert capsys.readouterr().err == (
-        f"train-net seed 0: {file} can't be gone on from (it is damaged: its checksum is another); "
+        f"train-net seed 0: {file} can't be resumed from (it is damaged: its checksum is another); "
         "trying the one before.\n"
     )
 
@@ -222,15 +222,14 @@ def test_an_epoch_that_is_trained_again_since_its_checkpoint_was_lost_is_tracked
     def train(folder, kind):
         folder.mkdir()
         run = Run(kind(tmp_path / "journal", lambda _: None), "train-net", None, {})
-        train_seeds(
-            lambda _: Job.of(build_dense(), *split), settings, [SEED], hardware, run, tmp_path / "checkpoints", folder
-        )
+        trainings = SeedTrainings(settings, [SEED], run, tmp_path / "checkpoints", folder)
+        trainings.train_here(lambda _: Job.of(build_dense(), *split), hardware)
 
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "stopped", Stopping)
     (tmp_path / f"checkpoints/seed-{SEED}/epoch-00002.ckpt").unlink()
     train(tmp_path / "models", Tracker)
-    assert "train-net seed 3 goes on from epoch 2: found the checkpoint of epoch 1" in capsys.readouterr().err
+    assert "train-net seed 3 resumed from epoch 2: loaded the checkpoint of epoch 1" in capsys.readouterr().err
 
     journals = [file.read_text().splitlines() for file in (tmp_path / "journal").iterdir()]
     (records,) = [[json.loads(line) for line in lines] for lines in journals if "seed 3" in lines[0]]

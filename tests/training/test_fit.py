@@ -25,7 +25,7 @@ from cotejo.schema.study import MIN_MEMORY
 from cotejo.training.archive import load_model
 from cotejo.training.callbacks import draw_order
 from cotejo.training.fit import Job, fit
-from cotejo.training.seeds import log_trained, save_timings, train_seeds
+from cotejo.training.seeds import SeedTrainings, log_trained, save_timings
 from declared import declare
 from once import make_once
 
@@ -276,14 +276,8 @@ def test_a_loss_that_is_no_number_stops_training_with_model_epoch_and_value(digi
     settings = declare_lenet(epochs=3, learning_rate=10.0, optimizer={"name": "sgd"})
     said = r"train-lenet seed 3: expected a finite training loss. Received: (nan|inf) in epoch 1, by step \d+"
     with pytest.raises(ModelError, match=said) as caught:
-        train_seeds(
-            lambda _: build_job(digits, build_explosive()),
-            settings,
-            [3],
-            hardware,
-            run,
-            tmp_path / "checkpoints",
-            tmp_path,
+        SeedTrainings(settings, [3], run, tmp_path / "checkpoints", tmp_path).train_here(
+            lambda _: build_job(digits, build_explosive()), hardware
         )
     assert "Lower the learning rate in params.yaml" in str(caught.value)
     assert not (tmp_path / "seed-3").exists()
@@ -305,7 +299,8 @@ def test_a_trained_seed_leaves_a_model_a_history_timings_and_a_tracked_run(
 ):
     settings = declare_lenet(epochs=2, augmentation=AUGMENTATION)
     prepare = lambda _: build_job(digits, build_dense())  # noqa: E731
-    trained = train_seeds(prepare, settings, [0, 4], hardware, run, tmp_path / "checkpoints", tmp_path)
+    trainings = SeedTrainings(settings, [0, 4], run, tmp_path / "checkpoints", tmp_path)
+    trained = trainings.train_here(prepare, hardware)
     log_trained(trained, tmp_path)
     save_timings(trained, "train-lenet", tmp_path / "timings.json")
 
@@ -355,17 +350,17 @@ import numpy as np
 from sklearn.datasets import load_digits
 from cotejo.data.readers import LabelledImages
 from cotejo.data.splits import Dataset
-from cotejo.execution.words import Setup
+from cotejo.execution.messages import Setup
 from cotejo.models.lenet import build_model
 from cotejo.tracking.journal import Run
 from cotejo.tracking.sender import Tracker
 from cotejo.training.features import prepare_transfer
 from cotejo.training.fit import Job
-from cotejo.training.seeds import train_seeds
+from cotejo.training.seeds import SeedTrainings
 from cotejo.training.hardware import configure_hardware
 from declared import declare
 
-hardware = configure_hardware(Setup(2, "float32", side_by_side=True))
+hardware = configure_hardware(Setup(2, "float32", split_batch=True))
 bundled = load_digits()
 images = np.rint(bundled.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
 train, val = (LabelledImages(images[part], bundled.target[part]) for part in (slice(300), slice(300, 400)))
@@ -381,7 +376,8 @@ for name in sys.argv[1].split(","):
     Path(name).mkdir()
     run = Run(Tracker(Path("journal"), lambda _: None), name, None, {})
     seeds = [int(seed) for seed in sys.argv[2].split(",")]
-    train_seeds(*jobs[name], seeds, hardware, run, Path("checkpoints") / name, Path(name))
+    prepare, settings = jobs[name]
+    SeedTrainings(settings, seeds, run, Path("checkpoints") / name, Path(name)).train_here(prepare, hardware)
 """
 
 

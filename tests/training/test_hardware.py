@@ -14,7 +14,7 @@ import pytest
 
 from cotejo.training.fit import Job
 from cotejo.training.hardware import building, check_memory, measure_peak_memory
-from cotejo.training.seeds import save_timings, train_seeds
+from cotejo.training.seeds import SeedTrainings, save_timings
 from declared import declare
 from once import make_once
 from peak_memory import measure_peak
@@ -23,11 +23,11 @@ CONFIGURE = """
 import json
 import keras
 import tensorflow as tf
-from cotejo.execution.words import Setup
+from cotejo.execution.messages import Setup
 from cotejo.training.hardware import configure_hardware
 
-def configure(threads, precision, side_by_side):
-    hardware = configure_hardware(Setup(threads, precision, side_by_side))
+def configure(threads, precision, split_batch):
+    hardware = configure_hardware(Setup(threads, precision, split_batch))
     threading = tf.config.threading
     told = [threading.get_intra_op_parallelism_threads(), threading.get_inter_op_parallelism_threads()]
     return [*hardware[:4], hardware.strategy.num_replicas_in_sync, *told]
@@ -188,9 +188,8 @@ def test_batches_that_two_devices_cannot_share_evenly_are_trained_on_too(resumed
 def test_timings_say_what_they_were_measured_on(digits, build_dense, hardware, run, tmp_path):
     settings = declare("lenet", epochs=3, batch_size=32)
     told = hardware._replace(device="2 GPUs")
-    trained = train_seeds(
-        lambda _: Job.of(build_dense(), *digits), settings, [7], told, run, tmp_path / "checkpoints", tmp_path
-    )
+    trainings = SeedTrainings(settings, [7], run, tmp_path / "checkpoints", tmp_path)
+    trained = trainings.train_here(lambda _: Job.of(build_dense(), *digits), told)
     save_timings(trained, "train-lenet", tmp_path / "timings.json")
     timings = json.loads((tmp_path / "timings.json").read_text())
     assert timings["stage"] == "train-lenet"

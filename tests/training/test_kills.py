@@ -1,4 +1,4 @@
-"""A training that is killed: it goes on where it was, and ends with the bytes of one that wasn't.
+"""A training that is killed is resumed where it was, and ends with the bytes of one that wasn't.
 
 What nobody kills runs in new interpreters, and most of what is killed in forks of a warm one (see `warm.py`): their
 bytes are compared.
@@ -174,12 +174,12 @@ def check_tracked(folder: Path, stage: str, said: str) -> None:
         steps = [point.step for point in client.get_metric_history(run.info.run_id, "val_loss")]
         num_epochs = len((folder / f"models/{MODELS[stage]}/seed-{seed}/history.csv").read_text().splitlines()) - 1
         assert steps == list(range(1, num_epochs + 1))
-        # whoever has gone on with it stands above it, not who was killed
+        # whoever has resumed it stands above it, not who was killed
         parent = client.get_run(run.data.tags["mlflow.parentRunId"])
         assert parent.info.status == "FINISHED", said
 
 
-def test_a_killed_stage_says_where_it_goes_on_and_ends_with_the_same_bytes(study, whole, environment):
+def test_a_killed_stage_says_where_it_resumes_and_ends_with_the_same_bytes(study, whole, environment):
     process = start(study, environment, "train-lenet")
     wait_for_epoch(process, 3)
     process.kill()
@@ -188,7 +188,7 @@ def test_a_killed_stage_says_where_it_goes_on_and_ends_with_the_same_bytes(study
     assert last >= 3
     ended = finish(start(study, environment, "train-lenet"))
     assert ended.code == 0, ended.stderr
-    assert f"train-lenet seed 0 goes on from epoch {last + 1}: found the checkpoint of epoch {last}\n" in ended.stderr
+    assert f"train-lenet seed 0 resumed from epoch {last + 1}: loaded the checkpoint of epoch {last}\n" in ended.stderr
     assert "train-lenet seed 0  epoch 3/" not in ended.stderr
     assert digest_outputs(study, "train-lenet") == digest_outputs(whole("train-lenet"), "train-lenet")
     (folder,) = (study / ".cotejo/checkpoints").iterdir()
@@ -198,7 +198,7 @@ def test_a_killed_stage_says_where_it_goes_on_and_ends_with_the_same_bytes(study
 
 @pytest.mark.slow  # tests/test_stage.py sends a stage both signals; a killed training is resumed above
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"])
-def test_a_stopped_stage_has_its_last_epoch_and_a_killed_run_and_goes_on(study, whole, environment, number, code):
+def test_a_stopped_stage_has_its_last_epoch_and_a_killed_run_and_is_resumed(study, whole, environment, number, code):
     process = start(study, environment, "train-lenet")
     wait_for_epoch(process, 2)
     process.send_signal(number)
@@ -209,7 +209,7 @@ def test_a_stopped_stage_has_its_last_epoch_and_a_killed_run_and_goes_on(study, 
         (run,) = find_runs(study, name)
         assert run.info.status == "KILLED"
     ended = finish(start(study, environment, "train-lenet"))
-    assert "train-lenet seed 0 goes on from epoch" in ended.stderr
+    assert "train-lenet seed 0 resumed from epoch" in ended.stderr
     assert digest_outputs(study, "train-lenet") == digest_outputs(whole("train-lenet"), "train-lenet")
     check_tracked(study, "train-lenet", ended.stderr)
 
@@ -244,7 +244,7 @@ def test_seeds_side_by_side_whose_trainers_are_killed_end_with_the_same_bytes(st
         trainer.kill()
     ended = finish(process)
     assert ended.code == 0, ended.stderr
-    assert re.search(r"train-lenet seed [01] goes on from epoch \d+: found the checkpoint", ended.stderr)
+    assert re.search(r"train-lenet seed [01] resumed from epoch \d+: loaded the checkpoint", ended.stderr)
     assert digest_outputs(study, "train-lenet") == digest_outputs(whole, "train-lenet")
     check_tracked(study, "train-lenet", ended.stderr)
 
@@ -274,13 +274,13 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_serves(study, whole, e
     last, before = interrupt(study, environment, 3)
     damage(last)
     ended = finish(start(study, environment, "train-lenet"))
-    assert f"{last.relative_to(study)} can't be gone on from" in ended.stderr
+    assert f"{last.relative_to(study)} can't be resumed from" in ended.stderr
     assert f"found the checkpoint of epoch {read_epoch(before)}" in ended.stderr
     assert digest_outputs(study, "train-lenet") == digest_outputs(whole("train-lenet"), "train-lenet")
 
 
 @pytest.mark.slow
-def test_a_checkpoint_of_other_inputs_is_never_gone_on_from(study, whole, environment):
+def test_a_checkpoint_of_other_inputs_is_never_resumed_from(study, whole, environment):
     files = interrupt(study, environment, 2)
     other = files[0].parents[1]
     params = study / "params.yaml"
@@ -298,11 +298,11 @@ def test_a_checkpoint_of_other_inputs_is_never_gone_on_from(study, whole, enviro
     for file in files:
         shutil.copy(file, mine / "seed-0" / "epoch-00007.ckpt")
     ended = finish(start(study, environment, "train-lenet"))
-    assert "epoch-00007.ckpt can't be gone on from (it was made with other inputs)" in ended.stderr
+    assert "epoch-00007.ckpt can't be resumed from (it was made with other inputs)" in ended.stderr
     # and back with the first values, their own checkpoint serves
     params.write_text(declared)
     ended = finish(start(study, environment, "train-lenet"))
-    assert "train-lenet seed 0 goes on from epoch" in ended.stderr
+    assert "train-lenet seed 0 resumed from epoch" in ended.stderr
     assert digest_outputs(study, "train-lenet") == digest_outputs(whole("train-lenet"), "train-lenet")
 
 
@@ -332,7 +332,7 @@ def test_kills_at_random_moments_change_no_byte(stage, prepared, whole, tmp_path
                 process.kill()
                 kills += 1
         ended = finish(process)
-        resumed += "goes on from epoch" in ended.stderr or "had ended" in ended.stderr
+        resumed += "resumed from epoch" in ended.stderr or "had ended" in ended.stderr
         if ended.code == 0:
             assert digest_outputs(folder, stage) == expected
             check_tracked(folder, stage, ended.stderr)

@@ -108,7 +108,7 @@ def test_a_trial_that_goes_on_after_a_kill_is_judged_as_if_there_had_been_none(p
     for number in range(12):
         told.append(judge_trial(search, number, told))
     whole = judge_trial(search, 12, told)
-    for _ in range(3):  # whoever goes on reports from the first epoch anew
+    for _ in range(3):  # whoever resumes reports from the first epoch anew
         again = judge_trial(search, 12, told)
         assert (again.intermediate_values, again.system_attrs) == (whole.intermediate_values, whole.system_attrs)
 

@@ -199,7 +199,7 @@ def test_the_budget_is_met_exactly(journal, num_trials, parallel_trials):
     assert ended.by == "num_trials"
     assert len(ended.study.trials) == sum(sizes) == num_trials
     assert max(sizes) <= parallel_trials
-    # a study that has ended isn't gone on with
+    # a study that has ended isn't resumed
     run_study(search, PRESENT, run_batch, journal)
     assert sum(sizes) == num_trials
 

@@ -10,7 +10,7 @@ from filelock import FileLock
 from optuna.trial import TrialState, create_trial
 
 from cheap_search import declare_search
-from cotejo.tuning.tasks import Setup, Task
+from cotejo.tuning.tasks import Setup, TrialTask
 from declared import declare
 
 #: Of the worker's 300 validation images, by class.
@@ -80,8 +80,8 @@ def describe(folder, *, known=None, confirms=False, **changes):
     """Returns a task; `values` are what the trial changes."""
     values = changes.pop("values", {"learning_rate": 2e-3})
     search = declare_search(**{"pruner": "successive_halving" if known is not None else "none", **changes})
-    setup = Setup(1, "float32", side_by_side=True)
-    return Task("trial 4", 4, search, LENET, values, 0, 3, known, str(folder), setup, confirms)
+    setup = Setup(1, "float32", split_batch=True)
+    return TrialTask("trial 4", 4, search, LENET, values, 0, 3, known, str(folder), setup, confirms)
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +183,7 @@ def test_a_stopped_trial_goes_on_at_its_last_epoch_and_ends_as_if_it_had_not_bee
     dates = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.ckpt")}
     outcome, reported = run(describe(tmp_path))
     assert without_times(outcome) == without_times(whole[0])
-    assert reported == outcome.rows, "all of them, once: whoever goes on knows nothing of what was reported"
+    assert reported == outcome.rows, "all of them, once: whoever resumes knows nothing of what was reported"
     assert reported[:stopped_after] == before
     trained_again = [path for path, date in dates.items() if path.exists() and path.stat().st_mtime_ns != date]
     assert trained_again == []

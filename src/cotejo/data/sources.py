@@ -305,7 +305,7 @@ class Fetcher:
             resumed = partial.exists()
             try:
                 self._download(place, file.name, partial)
-            except DataError:  # too much: nothing to go on from
+            except DataError:  # too much: nothing to resume from
                 partial.unlink(missing_ok=True)
                 raise
         else:
@@ -325,7 +325,7 @@ class Fetcher:
         shutil.move(partial, target)
 
     def _download(self, address: str, name: str, partial: Path) -> None:
-        """Downloads to the partial file, going on from what an earlier try left there."""
+        """Downloads to the partial file, resuming after what an earlier try left there."""
         partial.parent.mkdir(parents=True, exist_ok=True)
         for wait_s in (*RETRY_WAITS_S, None):
             try:

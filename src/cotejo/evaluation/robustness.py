@@ -20,7 +20,7 @@ from cotejo.evaluation.metrics import draw_sample
 from cotejo.evaluation.predict import predict_probabilities
 from cotejo.evaluation.scores import score_correct, score_share
 from cotejo.execution.executor import Died, Executor, count_workers, open_executor
-from cotejo.execution.words import Data, Setup
+from cotejo.execution.messages import PreparedData, Setup
 from cotejo.schema.groups import ModelName
 from cotejo.schema.study import Base, Evaluate, Runtime
 from cotejo.training.archive import load_model
@@ -59,7 +59,7 @@ class Robustness(NamedTuple):
     counts: NDArray[np.uint8]
 
 
-class Task(NamedTuple):
+class CorruptionTask(NamedTuple):
     """A seed of a model on all corrupted images, as another process is given it.
 
     Attributes:
@@ -77,7 +77,7 @@ class Task(NamedTuple):
     name: str
     path: str
     sha256: str
-    data: Data
+    data: PreparedData
     indices: NDArray[np.int64]
     batch_size: int
     seed: int
@@ -109,7 +109,7 @@ def measure_robustness(
         ModelError: A model is missing, damaged or can't be run.
         StageError: The cluster can't be reached.
     """
-    data, setup = Data.of(images, load_dataset(images).digest), Setup.of(base)
+    data, setup = PreparedData.of(images, load_dataset(images).digest), Setup.of(base)
     num_samples = len(load_split(images, "test").labels)
     indices = draw_sample(num_samples, settings.corruption_samples or num_samples, settings.sample_seed)
     places = [(name, seed) for name in folders for seed in base.seeds]
@@ -150,12 +150,18 @@ def summarize(correct: NDArray[np.bool_], indices: NDArray[np.int64], confidence
     return Robustness(summary, scores.by_seed.tolist(), indices, counts)
 
 
-def _describe(name: str, path: Path, data: Data, indices: NDArray[np.int64], settings: Evaluate, setup: Setup) -> Task:
+def _describe(
+    name: str, path: Path, data: PreparedData, indices: NDArray[np.int64], settings: Evaluate, setup: Setup
+) -> CorruptionTask:
     digest = _digest(path)
-    return Task(name, str(path.resolve()), digest, data, indices, settings.batch_size, settings.sample_seed, setup)
+    return CorruptionTask(
+        name, str(path.resolve()), digest, data, indices, settings.batch_size, settings.sample_seed, setup
+    )
 
 
-def _run(tasks: Sequence[Task], setup: Setup, data: Data, runtime: Runtime) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+def _run(
+    tasks: Sequence[CorruptionTask], setup: Setup, data: PreparedData, runtime: Runtime
+) -> Iterator[tuple[int, NDArray[np.bool_]]]:
     """Yields each task's place and answers as they end."""
     threads = setup.threads
     if runtime.scheduler == "local" and count_workers(runtime, threads, len(tasks)) == 1:
@@ -174,7 +180,7 @@ def _run(tasks: Sequence[Task], setup: Setup, data: Data, runtime: Runtime) -> I
 
 
 def _send(
-    executor: Executor, tasks: Mapping[int, Task], setup: Setup
+    executor: Executor, tasks: Mapping[int, CorruptionTask], setup: Setup
 ) -> Iterator[tuple[int, NDArray[np.bool_] | None]]:
     places = list(tasks)
     for number, result in executor.run(score_task, list(tasks.values()), setup, lambda *_: None):
@@ -187,7 +193,7 @@ def _send(
         yield place, result
 
 
-def score_task(task: Task, _: TrainingData, report: Callable[[Any], None]) -> NDArray[np.bool_] | None:
+def score_task(task: CorruptionTask, _: TrainingData, report: Callable[[Any], None]) -> NDArray[np.bool_] | None:
     """Scores a seed, on a worker.
 
     Returns:
@@ -198,7 +204,7 @@ def score_task(task: Task, _: TrainingData, report: Callable[[Any], None]) -> ND
     return _score(task) if task.carried or _is_readable(task) else None
 
 
-def _score(task: Task) -> NDArray[np.bool_]:
+def _score(task: CorruptionTask) -> NDArray[np.bool_]:
     model, (images, labels), rows = _open(task)
     correct = np.zeros((len(CELLS), len(rows)), dtype=np.bool_)
     # a batch at a time: not all of the sample need fit into memory
@@ -214,7 +220,7 @@ def _score(task: Task) -> NDArray[np.bool_]:
 
 
 def _corrupt(
-    images: NDArray[np.uint8], corruption: str, severity: int, task: Task, indices: NDArray[np.int64]
+    images: NDArray[np.uint8], corruption: str, severity: int, task: CorruptionTask, indices: NDArray[np.int64]
 ) -> NDArray[np.uint8]:
     """Corrupts a few images after another; no image depends on others."""
     count = max(1, VALUES_AT_ONCE // images[0].size)
@@ -222,7 +228,7 @@ def _corrupt(
     return np.concatenate([corrupt(images[part], corruption, severity, task.seed, indices[part]) for part in pieces])
 
 
-def _open(task: Task) -> tuple[keras.Model, LabelledImages, NDArray[np.int64]]:
+def _open(task: CorruptionTask) -> tuple[keras.Model, LabelledImages, NDArray[np.int64]]:
     """Returns the model, and images of which the rows, also given, are the sample."""
     if task.carried is None:
         return load_model(Path(task.path)), load_split(Path(task.data.folder), "test"), task.indices
@@ -231,7 +237,7 @@ def _open(task: Task) -> tuple[keras.Model, LabelledImages, NDArray[np.int64]]:
         return load_model(path), task.carried.sample, np.arange(len(task.indices))
 
 
-def _is_readable(task: Task) -> bool:
+def _is_readable(task: CorruptionTask) -> bool:
     """Whether this machine has the very files that the driver has."""
     folder = Path(task.data.folder)
     try:
@@ -242,12 +248,12 @@ def _is_readable(task: Task) -> bool:
     return is_same
 
 
-def _load_sample(task: Task) -> LabelledImages:
+def _load_sample(task: CorruptionTask) -> LabelledImages:
     test = load_split(Path(task.data.folder), "test")
     return LabelledImages(test.images[task.indices], test.labels[task.indices])
 
 
-def _carry(task: Task) -> Task:
+def _carry(task: CorruptionTask) -> CorruptionTask:
     return task._replace(carried=Carried(_read(Path(task.path)), _load_sample(task)))
 
 

@@ -27,8 +27,8 @@ from distributed.system import MEMORY_LIMIT
 from distributed.versions import VersionMismatchWarning
 
 from cotejo.errors import StageError
+from cotejo.execution.messages import DATA_FILES, DIED, RAISED, REFUSED, RESULT, SEND_DATA, Order, PreparedData, Reply
 from cotejo.execution.trainer import Function, describe_code
-from cotejo.execution.words import DATA_FILES, DIED, RAISED, REFUSED, RESULT, SEND_DATA, Answer, Data, Order
 from cotejo.execution.worker import store_data, work
 from cotejo.schema.study import Runtime
 from cotejo.tracking.records import say_first_line
@@ -76,7 +76,7 @@ class Executor:
         memory_bytes: What a task's process may take, for its `Setup`; None for any.
     """
 
-    def __init__(self, client: Client, data: Data, gpus_per_task: int, memory_bytes: int | None = None) -> None:
+    def __init__(self, client: Client, data: PreparedData, gpus_per_task: int, memory_bytes: int | None = None) -> None:
         self.client = client
         self.data = data
         self.gpus_per_task = gpus_per_task
@@ -134,7 +134,7 @@ class Executor:
                     if answer.word == RESULT:
                         yield task.place, pickle.loads(answer.content)  # noqa: S301
                         continue
-                    self._see_to(answer, task)
+                    self._handle_reply(answer, task)
                     if task.deaths < MOST_DEATHS:
                         self._send(task, settled)
                 if task.deaths >= MOST_DEATHS:
@@ -182,11 +182,11 @@ class Executor:
                 print(f"waiting for workers{slots}: {_name(self.client)} has none", file=sys.stderr, flush=True)
                 self._looked_s += DROUGHT_AGAIN_S
 
-    def _read(self, future: Future) -> Answer:
+    def _read(self, future: Future) -> Reply:
         try:
-            answer: Answer = future.result()
+            answer: Reply = future.result()
         except KilledWorker as error:
-            return Answer(DIED, reason=f"the worker at {error.last_worker.address} has gone")
+            return Reply(DIED, reason=f"the worker at {error.last_worker.address} has gone")
         except CancelledError:
             raise _gone(self.client) from None
         except Exception as error:  # noqa: BLE001 - dask on a worker can't even read what it is to do
@@ -197,7 +197,7 @@ class Executor:
             ) from None
         return answer
 
-    def _see_to(self, answer: Answer, task: _Task) -> None:
+    def _handle_reply(self, answer: Reply, task: _Task) -> None:
         """Does what has to be done before a task can be sent again."""
         if answer.word == RAISED:
             raise pickle.loads(answer.content)  # noqa: S301
@@ -240,7 +240,7 @@ class Executor:
 
 
 @contextmanager
-def open_executor(runtime: Runtime, threads: int, num_tasks: int, data: Data) -> Iterator[Executor]:
+def open_executor(runtime: Runtime, threads: int, num_tasks: int, data: PreparedData) -> Iterator[Executor]:
     """Connects to the declared cluster, or starts workers on this machine and stops them at the end.
 
     Args:

@@ -16,7 +16,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from cotejo.data.splits import TrainingData, load_training_data
-from cotejo.execution.words import RAISED, REPORT, RESULT
+from cotejo.execution.messages import RAISED, REPORT, RESULT
 
 #: Packages whose version a result depends on.
 PACKAGES = ("cotejo", "distributed", "keras", "numpy", "optuna", "tensorflow")

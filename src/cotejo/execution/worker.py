@@ -21,7 +21,7 @@ import psutil
 from distributed import Worker, get_worker
 from distributed.core import Status
 
-from cotejo.execution.words import DATA_FILES, DIED, REFUSED, REPORT, SEND_DATA, UNWANTED, Answer, Data, Order
+from cotejo.execution.messages import DATA_FILES, DIED, REFUSED, REPORT, SEND_DATA, UNWANTED, Order, PreparedData, Reply
 
 #: What a trainer may grow by before it is started anew: each training leaves some 15 MB behind in TensorFlow.
 MOST_GROWTH_BYTES = 2**30
@@ -92,26 +92,26 @@ _idle: list[_Trainer] = []
 _lock = threading.Lock()
 
 
-def work(order: Order) -> Answer:
+def work(order: Order) -> Reply:
     """Does a task."""
     worker = get_worker()
     key = worker.get_current_task()
     if (folder := _find_folder(order.data, worker)) is None:
-        return Answer(SEND_DATA, address=worker.address)
+        return Reply(SEND_DATA, address=worker.address)
     worker.log_event(order.topic, (order.token, None))
     try:
         trainer = _take_trainer(order)
     except OSError as error:  # no process, no space for its log
-        return Answer(DIED, reason=f"no trainer can be started: {error}", address=worker.address)
+        return Reply(DIED, reason=f"no trainer can be started: {error}", address=worker.address)
     is_well = False
     try:
         if not (answer := _greet(trainer, order, worker, key)):
             answer = _train(trainer, order, folder, worker, key)
             is_well = not trainer.has_grown()
     except (EOFError, OSError):
-        return Answer(DIED, reason=trainer.explain_death()[0], address=worker.address)
+        return Reply(DIED, reason=trainer.explain_death()[0], address=worker.address)
     except _Unwanted:
-        return Answer(UNWANTED)
+        return Reply(UNWANTED)
     finally:
         if is_well:
             _leave_idle(trainer)
@@ -132,7 +132,7 @@ def _name_copy(digest: str, worker: Worker) -> Path:
     return Path(worker.local_directory) / f"cotejo-{digest[:16]}"
 
 
-def _find_folder(data: Data, worker: Worker) -> str | None:
+def _find_folder(data: PreparedData, worker: Worker) -> str | None:
     """Returns the folder with these very images on this machine."""
     for folder in (Path(data.folder), _name_copy(data.digest, worker)):
         try:
@@ -176,7 +176,7 @@ def _leave_idle(trainer: _Trainer) -> None:
     timer.start()
 
 
-def _greet(trainer: _Trainer, order: Order, worker: Worker, key: str) -> Answer | None:
+def _greet(trainer: _Trainer, order: Order, worker: Worker, key: str) -> Reply | None:
     """Hears what a trainer that has just been started is; returns an answer if the driver can't use it."""
     if trainer.num_tasks:
         return None
@@ -184,19 +184,19 @@ def _greet(trainer: _Trainer, order: Order, worker: Worker, key: str) -> Answer 
         code = _hear(trainer, worker, key)
     except EOFError:
         how, was_killed = trainer.explain_death()
-        return Answer(DIED if was_killed else REFUSED, reason=how, address=worker.address)
+        return Reply(DIED if was_killed else REFUSED, reason=how, address=worker.address)
     if code != order.code:
-        return Answer(REFUSED, reason=code, address=worker.address)
+        return Reply(REFUSED, reason=code, address=worker.address)
     return None
 
 
-def _train(trainer: _Trainer, order: Order, folder: str, worker: Worker, key: str) -> Answer:
+def _train(trainer: _Trainer, order: Order, folder: str, worker: Worker, key: str) -> Reply:
     trainer.num_tasks += 1
     trainer.pipe.send((order.content, folder))
     while True:
         word, content = _hear(trainer, worker, key)
         if word != REPORT:
-            return Answer(word, content)
+            return Reply(word, content)
         worker.log_event(order.topic, (order.token, content))
 
 

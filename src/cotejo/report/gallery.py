@@ -16,7 +16,7 @@ Pixels = NDArray[np.uint8]
 LONGEST_SIDE = 112
 
 
-class Picture(NamedTuple):
+class GalleryPicture(NamedTuple):
     """A test image as the page shows it.
 
     Attributes:
@@ -43,7 +43,7 @@ class Gallery(NamedTuple):
 
     kind: str
     model: str
-    pictures: tuple[Picture, ...]
+    pictures: tuple[GalleryPicture, ...]
 
 
 def build_galleries(comparison: Comparison, images: Mapping[int, Pixels]) -> list[Gallery]:
@@ -66,10 +66,10 @@ def build_galleries(comparison: Comparison, images: Mapping[int, Pixels]) -> lis
     ]
 
 
-def _draw(shown: Shown, pixels: Pixels) -> Picture:
+def _draw(shown: Shown, pixels: Pixels) -> GalleryPicture:
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", optimize=True)
     code = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return Picture(shown, f"data:image/png;base64,{code}", image.width, image.height)
+    return GalleryPicture(shown, f"data:image/png;base64,{code}", image.width, image.height)

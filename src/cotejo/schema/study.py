@@ -63,8 +63,8 @@ class Runtime(Group):
     """How fast and where the study runs: never tracked, changes no result."""
 
     @property
-    def at_home(self) -> "Runtime":
-        """The same without a cluster, for what reads files that only this machine is sure to have."""
+    def without_cluster(self) -> "Runtime":
+        """The same on this machine alone, for what reads files that only this machine is sure to have."""
         return self.model_copy(update={"scheduler": "local"})
 
     download_timeout_s: Seconds

@@ -103,6 +103,14 @@ class Training(Group):
     class_weights: Literal["none", "balanced"]
     augmentation: Augmentation
 
+    @property
+    def uses_batch_statistics(self) -> bool:
+        """Whether the training normalises by the statistics of the whole batch, which therefore can't be split.
+
+        A backbone's batch normalisation is held in inference mode.
+        """
+        return False
+
     @model_validator(mode="after")
     def _check_warmup(self) -> "Training":
         if self.schedule.name == "cosine" and self.schedule.warmup_epochs >= self.epochs:
@@ -127,6 +135,11 @@ class Architecture(Group):
 
 class Net(Training, Architecture):
     """What every network that is trained from scratch declares."""
+
+    @property
+    def uses_batch_statistics(self) -> bool:
+        """Whether a layer normalises by the statistics of the whole batch, which therefore can't be split."""
+        return self.batch_normalization
 
     @model_validator(mode="after")
     def _check_buildable(self) -> "Net":

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cotejo.data.decoding import show_path
 from cotejo.errors import ModelError
 from cotejo.evaluation.predict import predict_probabilities
-from cotejo.execution.words import Setup
+from cotejo.execution.messages import Setup
 from cotejo.serving.archives import Archive
 from cotejo.serving.facts import Facts
 from cotejo.serving.pictures import Fault, Picture

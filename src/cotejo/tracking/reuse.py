@@ -56,7 +56,7 @@ def log_reused(run: Run, stage: str, session: Mapping[str, Any] | None) -> None:
         reused = find_reused(run.tracker.folder, Path(), stage, session["uid"])
     except (CotejoError, OSError, LookupError, TypeError, AttributeError) as error:
         reason = say_first_line(error)
-        print(f"warning: what {stage} reuses can't be told ({reason}). The run goes on.", file=sys.stderr)
+        print(f"warning: what {stage} reuses can't be told ({reason}). The run continues.", file=sys.stderr)
         return
     if reused:
         run.log_reused(reused)

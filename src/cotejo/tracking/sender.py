@@ -91,7 +91,7 @@ class Tracker:
         if journal not in self._warned_of:
             self._warned_of.add(journal)
             reason = say_first_line(error)[:200]
-            print(f"warning: not all of {journal} can be sent to MLflow: {reason}. The run goes on.", file=sys.stderr)
+            print(f"warning: not all of {journal} can be sent to MLflow: {reason}. The run continues.", file=sys.stderr)
 
     def _ask(self, what: Path) -> None:
         if self._deliver is None:

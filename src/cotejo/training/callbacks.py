@@ -105,7 +105,7 @@ class RecordEpochs(keras.callbacks.Callback):
 
 
 class ReportEpochs(keras.callbacks.Callback):
-    """Hands over each epoch when all that it needs to be gone on from is on the disk.
+    """Reports each epoch when its checkpoint is on the disk.
 
     Args:
         rows: What `RecordEpochs` has written down.

@@ -27,7 +27,7 @@ DIGEST_BYTES = hashlib.sha256().digest_size
 CALLBACK_STATE = ("wait", "best", "best_epoch", "stopped_epoch", "cooldown_counter")
 
 
-class Saved(NamedTuple):
+class SavedEpoch(NamedTuple):
     """What a checkpoint holds.
 
     Attributes:
@@ -52,18 +52,18 @@ class Checkpoints:
         name: The training, for messages.
 
     Attributes:
-        last: The last checkpoint at the start that is whole and this training's own, to go on from.
+        last: The last checkpoint at the start that is whole and this training's own; None if there is none.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder = folder
         self.name = name
-        # a folder that was copied or renamed would have another study go on from it
+        # another study would resume from a folder that was copied or renamed
         self.identity = f"{folder.parent.name}/{folder.name}"
         self.last = self._load_last()
 
-    def save(self, saved: Saved) -> None:
-        """Writes a checkpoint; on a full disk says so, and the training goes on without it."""
+    def save(self, saved: SavedEpoch) -> None:
+        """Writes a checkpoint; on a full disk prints that, and the training continues without it."""
         path = self._path(saved.epoch)
         partial = path.with_name(f".part-{path.name}")
         content = self._pack(saved)
@@ -83,19 +83,19 @@ class Checkpoints:
                     partial.unlink(missing_ok=True)
                 self._say(
                     f"expected to write the checkpoint of epoch {saved.epoch} to {path}. Received: {error.strerror}. "
-                    "Training goes on; until one is written, a kill costs the epochs since the last. Free some space."
+                    "Training continues; until one is written, a kill costs the epochs since the last. Free some space."
                 )
 
-    def _load_last(self) -> Saved | None:
-        """Reads the last checkpoint; names each one that can't be gone on from."""
+    def _load_last(self) -> SavedEpoch | None:
+        """Loads the last checkpoint that can be resumed from; prints which ones can't."""
         for epoch in self._epochs():
             try:
                 return self._load(self._path(epoch))
             except (OSError, ValueError) as error:
-                self._say(f"{self._path(epoch)} can't be gone on from ({error}); trying the one before.")
+                self._say(f"{self._path(epoch)} can't be resumed from ({error}); trying the one before.")
         return None
 
-    def _pack(self, saved: Saved) -> bytes:
+    def _pack(self, saved: SavedEpoch) -> bytes:
         record = {**saved.record, "epoch": saved.epoch, "identity": self.identity}
         members = {f"{group}/{i}": array for group, arrays in saved.arrays.items() for i, array in enumerate(arrays)}
         members["record"] = np.frombuffer(json.dumps(record).encode(), np.uint8)
@@ -103,7 +103,7 @@ class Checkpoints:
         np.savez(archive, allow_pickle=False, **members)
         return archive.getvalue()
 
-    def _load(self, path: Path) -> Saved:
+    def _load(self, path: Path) -> SavedEpoch:
         content = path.read_bytes()
         digest, archive = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
         if hashlib.sha256(archive).digest() != digest:
@@ -116,7 +116,7 @@ class Checkpoints:
         arrays: dict[str, Arrays] = {}
         for name, array in members.items():  # in the order in which they were written
             arrays.setdefault(name.partition("/")[0], []).append(array)
-        return Saved(record.pop("epoch"), record, arrays)
+        return SavedEpoch(record.pop("epoch"), record, arrays)
 
     def _epochs(self) -> list[int]:
         return sorted(
@@ -170,7 +170,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
         }
         has_ended = self.model.stop_training or epoch + 1 == self.params["epochs"]
         record = {**self.record, "callbacks": state, "has_ended": has_ended}
-        self.checkpoints.save(Saved(epoch + 1, record, arrays))
+        self.checkpoints.save(SavedEpoch(epoch + 1, record, arrays))
 
 
 def _assign(variables: Sequence[keras.Variable], values: Arrays) -> None:

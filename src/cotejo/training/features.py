@@ -37,7 +37,7 @@ from cotejo.tracking.lineage import list_versions
 from cotejo.training.archive import load_model
 from cotejo.training.fit import Job, Prepare
 from cotejo.training.hardware import Hardware
-from cotejo.training.side_by_side import join_parts, split_batch
+from cotejo.training.split_batch import join_parts, split_batch
 
 #: Images whose features are computed at once, and the least of them, where images are large.
 BATCH_SIZE, LEAST_BATCH_SIZE = 256, 8

@@ -1,4 +1,4 @@
-"""Networks that go on from trained ones."""
+"""Prepares trained networks for fine-tuning."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def prepare_finetune(settings: Finetune, start: Path, data: TrainingData, _: Har
 
     Args:
         settings: The `finetune` section.
-        start: The folder of the models to go on from.
+        start: The folder of the models to start from.
         data: The images.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Fits a model: its best epoch kept, every epoch a place to go on from."""
+"""Fits a model and keeps its best epoch; a training that was killed is resumed from its last checkpoint."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from cotejo.training.checkpoint import Checkpoints, SaveCheckpoints
 from cotejo.training.hardware import Hardware
 from cotejo.training.optimizers import build_loss, build_optimizer, build_plateau, weigh_classes
 from cotejo.training.progress import show_progress
-from cotejo.training.side_by_side import Mirrored, SideBySide
+from cotejo.training.split_batch import Mirrored, SplitBatchModel
 
 #: Training steps per call from Python into TensorFlow: fewer calls, the same bits.
 STEPS_PER_EXECUTION = 32
@@ -88,7 +88,7 @@ def fit(
         name: Names the training in an error and on the terminal.
         on_epoch: Called after each epoch; what it raises ends the training.
         hardware: What to train on.
-        checkpoints: Where to save each epoch and what to go on from, if anything.
+        checkpoints: Where to save each epoch, and what to resume from; None for no checkpoints.
 
     Raises:
         ModelError: The loss is no longer finite, or the model can't be trained.
@@ -140,7 +140,7 @@ def _compile(job: Job, settings: Training, hardware: Hardware) -> keras.Model:
         output = job.trained(augmentation(images))
     is_mirrored = hardware.strategy.num_replicas_in_sync > 1
     if hardware.num_parts > 1 and not uses_batch_statistics(job.trained):
-        trained = SideBySide(images, output)
+        trained = SplitBatchModel(images, output)
         trained.num_parts = hardware.num_parts
     else:
         trained = (Mirrored if is_mirrored else keras.Model)(images, output)

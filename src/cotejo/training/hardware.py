@@ -11,7 +11,7 @@ import psutil
 import tensorflow as tf
 from keras.src.random import seed_generator
 
-from cotejo.execution.words import Setup
+from cotejo.execution.messages import Setup
 from cotejo.schema.study import MIN_MEMORY
 from cotejo.tracking.lineage import find_cpu_name
 
@@ -62,7 +62,7 @@ def configure_hardware(setup: Setup) -> Hardware:
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
-    num_parts = setup.threads if setup.side_by_side and not gpus else 1
+    num_parts = setup.threads if setup.split_batch and not gpus else 1
     tf.config.threading.set_intra_op_parallelism_threads(1 if num_parts > 1 else setup.threads)
     tf.config.threading.set_inter_op_parallelism_threads(setup.threads)
     tf.config.experimental.enable_op_determinism()

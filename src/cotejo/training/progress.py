@@ -14,7 +14,7 @@ from cotejo.training.callbacks import Logs
 
 
 def open_board(folder: Path) -> Callable[[Logs], None]:
-    """Returns a function that writes an epoch's row for TensorBoard; a training that goes on adds to what is there.
+    """Returns a function that writes an epoch's row for TensorBoard; a resumed training adds to what is there.
 
     Args:
         folder: The training's own; `tensorboard --logdir` takes the one above.

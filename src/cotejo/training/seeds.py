@@ -1,8 +1,8 @@
-"""One training per seed: side by side where there is room, resumed where a kill has left it, saved, timed, tracked."""
+"""Trains a model once per seed: in parallel where there is room, resumed after a kill, saved, timed and tracked."""
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,10 +12,10 @@ import pandas as pd
 
 from cotejo.data.splits import TrainingData, load_training_data
 from cotejo.errors import ModelError
-from cotejo.execution.executor import Died, count_workers, open_executor
-from cotejo.execution.words import Data, Setup
+from cotejo.execution.executor import Died, Executor, count_workers, open_executor
+from cotejo.execution.messages import PreparedData, Setup
 from cotejo.models.layers import find_precision
-from cotejo.schema.study import Runtime
+from cotejo.schema.study import Base, Runtime
 from cotejo.schema.trainings import Training
 from cotejo.tracking.children import Child, Children
 from cotejo.tracking.journal import Run
@@ -61,8 +61,8 @@ class Trained(NamedTuple):
     machine: dict[str, Any]
 
 
-class Task(NamedTuple):
-    """A seed's training, as another process is given it."""
+class SeedTask(NamedTuple):
+    """A seed's training, as another process receives it."""
 
     seed: int
     name: str
@@ -72,161 +72,134 @@ class Task(NamedTuple):
     checkpoints: str
 
 
-#: Runs all seeds, tells the watch of each one's beginning and epochs, and gives its place and result when it ends.
-RunAll = Callable[["Watch"], Iterator[tuple[int, Trained]]]
-
-
-class Saved(NamedTuple):
-    """A trained seed that is in its folder, and its run."""
+class SavedSeed(NamedTuple):
+    """A trained seed whose files are in its folder, and its run."""
 
     run: Run
     trained: Trained
 
 
-def spread_seeds(
-    build: Build,
-    settings: Training,
-    setup: Setup,
-    seeds: Sequence[int],
-    run: Run,
-    checkpoints: Path,
-    folder: Path,
-    data: Data,
-    runtime: Runtime,
-) -> list[Saved]:
-    """Does what `train_seeds` does: here, or side by side in other processes, with the same bits.
+class SeedTrainings:
+    """Trainings of a model, one per seed; each has a run in MLflow and a page in TensorBoard.
 
-    Others are used where a cluster is declared, or where this machine has room for more than one.
+    Each writes `seed-<s>/model.keras` and `seed-<s>/history.csv`.
 
     Args:
-        build: See `Build`.
-        settings: The stage's section of `params.yaml`.
-        setup: What a process that trains is configured for.
-        seeds: One training each.
-        run: The stage's run.
-        checkpoints: See `train_seeds`.
-        folder: An existing folder.
-        data: The images.
-        runtime: The `runtime` section.
-
-    Raises:
-        ModelError: The loss is no longer finite, or the model can't be trained.
-        StageError: The cluster can't be reached.
-    """
-    if runtime.scheduler == "local" and count_workers(runtime, setup.threads, len(seeds)) == 1:
-        hardware = configure_hardware(setup._replace(memory_bytes=runtime.memory_limit))
-        loaded = load_training_data(Path(data.folder))
-        serving = describe_serving(loaded.dataset)
-        return train_seeds(build(loaded, hardware), settings, seeds, hardware, run, checkpoints, folder, serving)
-    names = [f"{run.name} seed {seed}" for seed in seeds]
-    with open_executor(runtime, setup.threads, len(seeds), data) as executor:
-        setup = setup._replace(memory_bytes=executor.memory_bytes)
-        tasks = [
-            Task(seed, name, build, settings, setup, str(checkpoints.resolve()))
-            for seed, name in zip(seeds, names, strict=True)
-        ]
-
-        def run_all(watch: Watch) -> Iterator[tuple[int, Trained]]:
-            def show(place: int, said: Logs | str) -> None:
-                if isinstance(said, str):
-                    _say(said)
-                else:
-                    _say(say_epoch(names[place], settings.epochs, said))
-                    watch.show(place, said)
-
-            for place in range(len(tasks)):
-                watch.begin(place)
-            for place, result in executor.run(run_task, tasks, setup, show):
-                if isinstance(result, Died):
-                    raise ModelError(
-                        f"{names[place]}: expected a worker to live through it. Received: {result.reason}. It may need "
-                        "more memory: set runtime.workers lower in params.yaml."
-                    )
-                yield place, result
-
-        return _save(run_all, Watch(names, seeds, settings, run, checkpoints), folder)
-
-
-def train_seeds(
-    prepare: Prepare,
-    settings: Training,
-    seeds: Sequence[int],
-    hardware: Hardware,
-    run: Run,
-    checkpoints: Path,
-    folder: Path,
-    serving: Mapping[str, Any] | None = None,
-) -> list[Saved]:
-    """Trains once per seed; writes `seed-<s>/model.keras` and `seed-<s>/history.csv`, and a tracked run for each.
-
-    Args:
-        prepare: See `Prepare`.
-        settings: The stage's section of `params.yaml`.
-        seeds: One training each.
-        hardware: What to train on.
+        settings: The model's section of `params.yaml`.
+        seeds: The seeds.
         run: The stage's run; each seed gets a run below it.
         checkpoints: A folder that outlives a kill, of this stage with these inputs.
-        folder: An existing folder.
-        serving: See `save_model`.
-
-    Raises:
-        ModelError: The loss is no longer finite, or the model can't be trained.
-    """
-    names = [f"{run.name} seed {seed}" for seed in seeds]
-
-    def run_all(watch: Watch) -> Iterator[tuple[int, Trained]]:
-        for place, seed in enumerate(seeds):
-            watch.begin(place)
-            places = Checkpoints(checkpoints / f"seed-{seed}", names[place])
-            show = partial(watch.show, place)
-            yield place, _train(prepare, settings, seed, hardware, places, serving, show, _say)
-
-    return _save(run_all, Watch(names, seeds, settings, run, checkpoints), folder)
-
-
-def run_task(task: Task, data: TrainingData, report: Callable[[Logs | str], None]) -> Trained:
-    """Trains a seed, on a worker; reports its epochs, and what it has to say to a person."""
-    hardware = configure_hardware(task.setup)
-    places = Checkpoints(Path(task.checkpoints) / f"seed-{task.seed}", task.name)
-    serving = describe_serving(data.dataset)
-    return _train(task.build(data, hardware), task.settings, task.seed, hardware, places, serving, report, report)
-
-
-class Watch:
-    """Has a tracked run, and a page of TensorBoard's, for each seed.
-
-    Args:
-        names: The seeds' runs.
-        seeds: The seeds.
-        settings: The stage's section of `params.yaml`.
-        run: The stage's run.
-        checkpoints: A folder that outlives a kill, of this stage with these inputs.
+        folder: An existing folder, for the models and histories.
     """
 
-    def __init__(
-        self, names: Sequence[str], seeds: Sequence[int], settings: Training, run: Run, checkpoints: Path
-    ) -> None:
+    def __init__(self, settings: Training, seeds: Sequence[int], run: Run, checkpoints: Path, folder: Path) -> None:
         checkpoints.mkdir(parents=True, exist_ok=True)
-        self.names = names
-        self.params = [{**settings.model_dump(), "seed": seed} for seed in seeds]
+        self.settings = settings
+        self.seeds = seeds
+        self.names = [f"{run.name} seed {seed}" for seed in seeds]
+        self.checkpoints = checkpoints
+        self.folder = folder
         self.children = Children(run, checkpoints)
         self.boards = run.tracker.folder.with_name("tensorboard")
-        self.watched: dict[int, tuple[Child, Callable[[Logs], None]]] = {}
+        self.opened: dict[int, tuple[Child, Callable[[Logs], None]]] = {}
 
-    def begin(self, place: int) -> None:
-        """Opens the run of a seed."""
-        child = self.children.open(self.names[place], self.params[place])
-        self.watched[place] = child, open_board(self.boards / f"{self.names[place]} {child.run.uid[:8]}")
+    def train(self, build: Build, base: Base, data: PreparedData, runtime: Runtime) -> list[SavedSeed]:
+        """Trains all seeds: here one after the other, or in parallel in other processes, with the same bits.
 
-    def show(self, place: int, row: Logs) -> None:
-        """Tracks an epoch; one that was saved and tracked before a kill comes again, and is left out."""
-        child, board = self.watched[place]
+        Other processes are used where a cluster is declared, or where this machine has room for more than one.
+
+        Args:
+            build: See `Build`.
+            base: The `base` section.
+            data: The images.
+            runtime: The `runtime` section.
+
+        Raises:
+            ModelError: The loss is no longer finite, or the model can't be trained.
+            StageError: The cluster can't be reached.
+        """
+        setup = Setup.of(base, split_batch=not self.settings.uses_batch_statistics)
+        if runtime.scheduler == "local" and count_workers(runtime, setup.threads, len(self.seeds)) == 1:
+            hardware = configure_hardware(setup._replace(memory_bytes=runtime.memory_limit))
+            images = load_training_data(Path(data.folder))
+            return self.train_here(build(images, hardware), hardware, describe_serving(images.dataset))
+        with open_executor(runtime, setup.threads, len(self.seeds), data) as executor:
+            setup = setup._replace(memory_bytes=executor.memory_bytes)
+            return self._save(self._run_parallel(executor, build, setup))
+
+    def train_here(
+        self, prepare: Prepare, hardware: Hardware, serving: Mapping[str, Any] | None = None
+    ) -> list[SavedSeed]:
+        """Trains all seeds in this process.
+
+        Args:
+            prepare: See `Prepare`.
+            hardware: What to train on.
+            serving: See `save_model`.
+
+        Raises:
+            ModelError: The loss is no longer finite, or the model can't be trained.
+        """
+        return self._save(self._run_here(prepare, hardware, serving))
+
+    def _run_here(
+        self, prepare: Prepare, hardware: Hardware, serving: Mapping[str, Any] | None
+    ) -> Iterator[tuple[int, Trained]]:
+        for place, (seed, name) in enumerate(zip(self.seeds, self.names, strict=True)):
+            self._open(place)
+            checkpoints = Checkpoints(_name_checkpoints(self.checkpoints, seed), name)
+            report = partial(self._log_epoch, place)
+            yield place, _train(prepare, self.settings, seed, hardware, checkpoints, serving, report, _say)
+
+    def _run_parallel(self, executor: Executor, build: Build, setup: Setup) -> Iterator[tuple[int, Trained]]:
+        folder = str(self.checkpoints.resolve())
+        tasks = [
+            SeedTask(seed, name, build, self.settings, setup, folder)
+            for seed, name in zip(self.seeds, self.names, strict=True)
+        ]
+        for place in range(len(tasks)):
+            self._open(place)
+        for place, result in executor.run(run_task, tasks, setup, self._report):
+            if isinstance(result, Died):
+                raise ModelError(
+                    f"{self.names[place]}: expected a worker to live through it. Received: {result.reason}. It may "
+                    "need more memory: set runtime.workers lower in params.yaml."
+                )
+            yield place, result
+
+    def _open(self, place: int) -> None:
+        name, seed = self.names[place], self.seeds[place]
+        child = self.children.open(name, {**self.settings.model_dump(), "seed": seed})
+        self.opened[place] = child, open_board(self.boards / f"{name} {child.run.uid[:8]}")
+
+    def _report(self, place: int, reported: Logs | str) -> None:
+        """Prints what a worker reports, a message or an epoch; logs the epoch."""
+        if isinstance(reported, str):
+            _say(reported)
+        else:
+            _say(say_epoch(self.names[place], self.settings.epochs, reported))
+            self._log_epoch(place, reported)
+
+    def _log_epoch(self, place: int, row: Logs) -> None:
+        """Logs an epoch; one that was saved and logged before a kill comes again, and is left out."""
+        child, write_to_board = self.opened[place]
         if child.log_row(row):
-            board(row)
+            write_to_board(row)
 
-    def end(self, place: int, trained: Trained) -> Run:
-        """Tracks how a seed ended, and returns its run."""
-        child, _ = self.watched[place]
+    def _save(self, results: Iterable[tuple[int, Trained]]) -> list[SavedSeed]:
+        saved = {}
+        with self.children.closing():
+            for place, trained in results:
+                target = self.folder / f"seed-{trained.seed}"
+                target.mkdir()
+                (target / "model.keras").write_bytes(trained.archive)
+                trained.history.to_csv(target / "history.csv", index=False)
+                saved[place] = SavedSeed(self._close(place, trained), trained)
+        return [saved[place] for place in sorted(saved)]
+
+    def _close(self, place: int, trained: Trained) -> Run:
+        """Logs how a seed ended, and returns its run."""
+        child, _ = self.opened[place]
         if not child.run.has_ended():
             child.run.log_params({"parameters": trained.parameters})
             child.run.log_metrics({"best_epoch": trained.best_epoch, "train_time_s": trained.timing["train_time_s"]})
@@ -234,16 +207,16 @@ class Watch:
         return child.run
 
 
-def _save(run_all: RunAll, watch: Watch, folder: Path) -> list[Saved]:
-    saved = {}
-    with watch.children.closing():
-        for place, trained in run_all(watch):
-            target = folder / f"seed-{trained.seed}"
-            target.mkdir()
-            (target / "model.keras").write_bytes(trained.archive)
-            trained.history.to_csv(target / "history.csv", index=False)
-            saved[place] = Saved(watch.end(place, trained), trained)
-    return [saved[place] for place in sorted(saved)]
+def run_task(task: SeedTask, data: TrainingData, report: Callable[[Logs | str], None]) -> Trained:
+    """Trains a seed on a worker; reports its epochs and messages."""
+    hardware = configure_hardware(task.setup)
+    checkpoints = Checkpoints(_name_checkpoints(Path(task.checkpoints), task.seed), task.name)
+    serving = describe_serving(data.dataset)
+    return _train(task.build(data, hardware), task.settings, task.seed, hardware, checkpoints, serving, report, report)
+
+
+def _name_checkpoints(folder: Path, seed: int) -> Path:
+    return folder / f"seed-{seed}"
 
 
 def _train(
@@ -251,20 +224,20 @@ def _train(
     settings: Training,
     seed: int,
     hardware: Hardware,
-    places: Checkpoints,
+    checkpoints: Checkpoints,
     serving: Mapping[str, Any] | None,
     report: Callable[[Logs], None],
     say: Callable[[str], None],
 ) -> Trained:
     with building(seed, hardware):
         job = prepare(seed)
-    if last := places.last:
-        going_on = "had ended" if last.record["has_ended"] else f"goes on from epoch {last.epoch + 1}"
-        say(f"{places.name} {going_on}: found the checkpoint of epoch {last.epoch}")
+    if last := checkpoints.last:
+        resumed = "had ended" if last.record["has_ended"] else f"resumed from epoch {last.epoch + 1}"
+        say(f"{checkpoints.name} {resumed}: loaded the checkpoint of epoch {last.epoch}")
         for row in last.record["rows"]:  # an epoch may have been saved and killed before it was tracked
             report(row)
-    result = fit(job, settings, seed, places.name, report, hardware, places)
-    check_memory(places.name, hardware.memory_bytes, "batch_size or input_size", say)
+    result = fit(job, settings, seed, checkpoints.name, report, hardware, checkpoints)
+    check_memory(checkpoints.name, hardware.memory_bytes, "batch_size or input_size", say)
     with TemporaryDirectory() as own:
         save_model(job.model, path := Path(own) / "model.keras", serving)
         archive = path.read_bytes()
@@ -286,7 +259,7 @@ def _say(what: str) -> None:
     print(what, file=sys.stderr, flush=True)
 
 
-def log_trained(saved: Sequence[Saved], folder: Path) -> None:
+def log_trained(saved: Sequence[SavedSeed], folder: Path) -> None:
     """Sends the models and histories of all seeds to their runs, from the folder in which they stay."""
     for run, trained in saved:
         target = folder / f"seed-{trained.seed}"
@@ -295,7 +268,7 @@ def log_trained(saved: Sequence[Saved], folder: Path) -> None:
         run.flush()
 
 
-def save_timings(saved: Sequence[Saved], stage: str, path: Path) -> None:
+def save_timings(saved: Sequence[SavedSeed], stage: str, path: Path) -> None:
     """Writes what a clock measured, apart from the metrics, which are the same on every run."""
     machine = saved[0].trained.machine  # a cluster's may differ from seed to seed
     timings = {"stage": stage, **machine, "per_seed": [trained.timing for _, trained in saved]}

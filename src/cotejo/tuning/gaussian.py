@@ -39,7 +39,7 @@ NEAR, CHANCE_OF_CHOICE = 0.1, 0.25
 LEAST = 1e-4
 
 
-class Model(NamedTuple):
+class Surrogate(NamedTuple):
     """What the trials before a batch have taught.
 
     Attributes:
@@ -59,7 +59,7 @@ class Model(NamedTuple):
     centres: list[Mapping[str, Any]]
 
 
-def fit(search: Search, trials: Sequence[FrozenTrial], seed: int) -> Model | None:
+def fit(search: Search, trials: Sequence[FrozenTrial], seed: int) -> Surrogate | None:
     """Learns from trials.
 
     Args:
@@ -92,10 +92,10 @@ def fit(search: Search, trials: Sequence[FrozenTrial], seed: int) -> Model | Non
         warnings.simplefilter("ignore", ConvergenceWarning)  # a dimension without effect ends at its bound
         process = GaussianProcessRegressor(kernel, alpha=1e-8 + variances).fit(points, losses)
     centres = [trials[index].params for index in order[: min(NUM_CENTRES, len(ended))]]
-    return Model(search.space, points, losses, variances, process.kernel_, centres)
+    return Surrogate(search.space, points, losses, variances, process.kernel_, centres)
 
 
-def propose(model: Model, running: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Any]:
+def propose(model: Surrogate, running: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Any]:
     """Returns the values with the largest expected improvement.
 
     Args:
@@ -136,7 +136,7 @@ def _condition(
     return GaussianProcessRegressor(kernel, alpha=1e-8 + variances, optimizer=None).fit(points, losses)
 
 
-def _draw(model: Model, generator: np.random.Generator) -> Iterator[dict[str, Any]]:
+def _draw(model: Surrogate, generator: np.random.Generator) -> Iterator[dict[str, Any]]:
     """Draws values from the whole space, and near the best trials."""
     space = model.space
     for places in generator.random((NUM_DRAWN, len(space))):

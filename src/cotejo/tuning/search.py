@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 from ruamel.yaml import YAML
 
 from cotejo.execution.executor import Died, Executor
-from cotejo.execution.words import Setup
+from cotejo.execution.messages import Setup
 from cotejo.schema.searches import Search
 from cotejo.schema.trainings import Net
 from cotejo.tracking.children import Child, Children
@@ -36,7 +36,7 @@ from cotejo.tuning.study import (
     tabulate_times,
     tabulate_trials,
 )
-from cotejo.tuning.tasks import Task, run_trial
+from cotejo.tuning.tasks import TrialTask, run_trial
 
 #: Optuna's words for how a trial ended, in MLflow's; only what ran to its end has finished.
 RUN_STATES = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
@@ -74,8 +74,8 @@ class Searcher:
         self.run = run
         self.executor = executor
         self.folder = folder
-        side_by_side = not (present.batch_normalization or "batch_normalization" in search.space)
-        self.setup = Setup(search.threads, precision, side_by_side, executor.memory_bytes)
+        split_batch = not (present.batch_normalization or "batch_normalization" in search.space)
+        self.setup = Setup(search.threads, precision, split_batch, executor.memory_bytes)
         self.max_epochs = find_max_epochs(search, present.epochs)
         self.children = Children(run, folder)
 
@@ -85,7 +85,7 @@ class Searcher:
         return ended, self.confirm(find_best(ended.study), board)
 
     def search_best(self, board: Board) -> Ended:
-        """Runs the study, or goes on with it.
+        """Runs the study, or resumes it.
 
         Raises:
             ModelError: Three trials in a row have failed in the same way, or none came to its end.
@@ -148,15 +148,15 @@ class Searcher:
 
     def _describe(
         self, name: str, number: int, values: dict[str, Any], seed: int, known: Sequence[FrozenTrial] | None
-    ) -> Task:
+    ) -> TrialTask:
         # a worker's own disk may hold a checkpoint of this name from another search's values
         digest = hashlib.sha256(json.dumps([values, seed], sort_keys=True).encode()).hexdigest()[:8]
         folder = (self.folder / f"{name.replace(' ', '-')}-{digest}").resolve()
-        return Task(
+        return TrialTask(
             name, number, self.search, self.present, values, seed, self.max_epochs, known, str(folder), self.setup
         )
 
-    def _run(self, tasks: Sequence[Task], board: Board) -> list[Outcome]:
+    def _run(self, tasks: Sequence[TrialTask], board: Board) -> list[Outcome]:
         outcomes: list[Outcome | None] = [None] * len(tasks)
         with self.children.closing():
             present = find_present(self.present.model_dump(), self.search.space)
@@ -271,6 +271,6 @@ def nest(values: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def _give_up(task: Task, died: Died) -> Outcome:
+def _give_up(task: TrialTask, died: Died) -> Outcome:
     reason = f"{task.name}: expected a worker to live through it. Received: {died.reason}. It may need more memory."
     return Outcome("FAIL", None, [], 0.0, {}, reason, DYING, (time.time(), time.time()))

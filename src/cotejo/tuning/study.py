@@ -1,7 +1,7 @@
 """An Optuna study whose every trial is a function of what is declared: the same on one worker or many, killed or not.
 
 Trials are proposed in batches of `search.parallel_trials`, each from what was known when its batch began, and written
-down in the order of their numbers. The study's file thus holds finished trials only, and whoever goes on with it
+down in the order of their numbers. The study's file thus holds finished trials only, and whoever resumes it
 proposes what would have been proposed without the kill.
 
 References:
@@ -82,7 +82,7 @@ def run_study(search: Search, present: Mapping[str, Any], run_batch: RunBatch, j
         search: The `search` section.
         present: The model's section.
         run_batch: Runs a batch.
-        journal: The study's file; an unfinished study in it is gone on with.
+        journal: The study's file; an unfinished study in it is resumed.
 
     Raises:
         ModelError: Three trials in a row have failed in the same way, and there are others to come.
@@ -141,7 +141,7 @@ class _Proposer:
         self.study.add_trials(trial if self._teaches(trial) else create_trial(state=TrialState.FAIL) for trial in told)
         self.number = len(told)
         self.common: Any = None
-        self.model: gaussian.Model | None = None
+        self.model: gaussian.Surrogate | None = None
 
     def ask(self, count: int) -> list[optuna.Trial]:
         """Proposes a batch."""

@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 from optuna.trial import FrozenTrial
 
 from cotejo.data.splits import TrainingData
-from cotejo.execution.words import Setup
+from cotejo.execution.messages import Setup
 from cotejo.schema.searches import Search
 from cotejo.schema.trainings import Net
 from cotejo.tuning.outcome import Outcome
 
 
-class Task(NamedTuple):
+class TrialTask(NamedTuple):
     """A training of the search.
 
     Attributes:
@@ -42,7 +42,7 @@ class Task(NamedTuple):
     confirms: bool = False
 
 
-def run_trial(task: Task, loaded: TrainingData, report: Callable[[Any], None]) -> Outcome:
+def run_trial(task: TrialTask, loaded: TrainingData, report: Callable[[Any], None]) -> Outcome:
     """Runs a trial, on a worker."""
     from cotejo.tuning.trial import train_trial  # imports TensorFlow, which takes seconds and 800 MB
 

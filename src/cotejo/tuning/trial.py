@@ -15,12 +15,12 @@ from optuna import TrialPruned
 
 from cotejo.data.splits import TrainingData
 from cotejo.errors import ModelError, ParamsError
-from cotejo.execution.words import Setup
+from cotejo.execution.messages import Setup
 from cotejo.models.arithmetic import count_operations
 from cotejo.params import override_group
 from cotejo.tracking.records import say_first_line
 from cotejo.training.callbacks import Logs
-from cotejo.training.checkpoint import Checkpoints, Saved
+from cotejo.training.checkpoint import Checkpoints, SavedEpoch
 from cotejo.training.fit import fit
 from cotejo.training.hardware import Hardware, building, configure_hardware
 from cotejo.training.nets import prepare_net
@@ -28,21 +28,21 @@ from cotejo.tuning.holdout import draw_holdout, take_images
 from cotejo.tuning.outcome import MEMORY, Outcome
 from cotejo.tuning.pruning import Judge
 from cotejo.tuning.scoring import score_images
-from cotejo.tuning.tasks import Task
+from cotejo.tuning.tasks import TrialTask
 
 #: A step back through the layers takes about twice the arithmetic of a step forward.
 PASSES = 3
 #: What a trial may fail with, in a word: a learning rate too high for this model is a result, not the search's end.
 KINDS: dict[type[Exception], str] = {
     ParamsError: "values that don't go together",
-    ModelError: "a training that can't go on",
+    ModelError: "a training that can't continue",
     MemoryError: MEMORY,
     tf.errors.ResourceExhaustedError: MEMORY,
     tf.errors.OpError: "an operation that TensorFlow can't do",
 }
 
 
-def train_trial(task: Task, loaded: TrainingData, report: Callable[[Logs], None]) -> Outcome:
+def train_trial(task: TrialTask, loaded: TrainingData, report: Callable[[Logs], None]) -> Outcome:
     """Runs a trial, from its last checkpoint if it has one.
 
     It is fitted to the training images, and its epoch is chosen by the validation images that select. Only a training
@@ -51,7 +51,7 @@ def train_trial(task: Task, loaded: TrainingData, report: Callable[[Logs], None]
     Args:
         task: What to train.
         loaded: The images.
-        report: Called with each epoch's row; with all of them, where a trial goes on.
+        report: Called with each epoch's row; with all of them, where a trial is resumed.
     """
     began_s = time.time()
     rows: list[Logs] = []
@@ -107,19 +107,19 @@ def _configure(setup: Setup) -> Hardware:
 
 
 class _Checkpoints(Checkpoints):
-    """Knows whether the training goes on, or has come to its own end: its last epoch, or where it is stopped early."""
+    """Checkpoints that know whether the training has come to its own end: its last epoch, or an early stop."""
 
     def __init__(self, folder: Path, name: str) -> None:
         super().__init__(folder, name)
         self.goes_on = self.last is None or not self.last.record["has_ended"]
 
-    def save(self, saved: Saved) -> None:
+    def save(self, saved: SavedEpoch) -> None:
         self.goes_on = not saved.record["has_ended"]
         super().save(saved)
 
 
 @contextmanager
-def _find_checkpoints(task: Task) -> Iterator[_Checkpoints]:
+def _find_checkpoints(task: TrialTask) -> Iterator[_Checkpoints]:
     """Gives the trial's checkpoints; those of a folder of its own where another worker still has them, or can't.
 
     A worker that was cut off trains on beside the one that has taken its place.

@@ -25,7 +25,7 @@ def _list_parts(batch: tf.Tensor, num_parts: int) -> list[slice]:
     return [slice(tf.where(is_small, 0, start), tf.where(is_small, size, end)) for start, end in pairwise(borders)]
 
 
-class SideBySide(keras.Model):
+class SplitBatchModel(keras.Model):
     """A functional model that splits each batch into parts, which TensorFlow runs side by side.
 
     The gradient is that of the whole batch, so the result is that of an undivided step, but for the last bits and for

@@ -16,14 +16,14 @@ SEND_DATA, DIED, REFUSED, UNWANTED = "send data", "died", "refused", "unwanted"
 DATA_FILES = ("train_images.npy", "train_labels.npy", "val_images.npy", "val_labels.npy", "dataset.json")
 
 
-class Data(NamedTuple):
+class PreparedData(NamedTuple):
     """The images of a task: the folder in which they are prepared, and their digest."""
 
     folder: str
     digest: str
 
     @classmethod
-    def of(cls, folder: Path, digest: str) -> "Data":
+    def of(cls, folder: Path, digest: str) -> "PreparedData":
         """Names the folder so that other processes find it."""
         return cls(str(folder.resolve()), digest)
 
@@ -34,20 +34,20 @@ class Setup(NamedTuple):
     Attributes:
         threads: Of the process; the order in which partial sums are added, and so the last bits, depend on it.
         precision: The dtype policy: float32 | mixed_bfloat16.
-        side_by_side: Whether a batch may be split between the threads of a CPU: not in a net that normalises by the
+        split_batch: Whether a batch may be split between the threads of a CPU: not in a net that normalises by the
             statistics of all of it.
         memory_bytes: What the process may take; None for any. It changes no result.
     """
 
     threads: int
     precision: str
-    side_by_side: bool = False
+    split_batch: bool = False
     memory_bytes: int | None = None
 
     @classmethod
-    def of(cls, base: Base, *, side_by_side: bool = False) -> "Setup":
+    def of(cls, base: Base, *, split_batch: bool = False) -> "Setup":
         """Takes threads and precision as they are declared."""
-        return cls(base.threads, base.precision, side_by_side)
+        return cls(base.threads, base.precision, split_batch)
 
 
 class Order(NamedTuple):
@@ -66,11 +66,11 @@ class Order(NamedTuple):
     content: bytes
     setup: bytes
     code: str
-    data: Data
+    data: PreparedData
     topic: str
 
 
-class Answer(NamedTuple):
+class Reply(NamedTuple):
     """What comes back: a word, what the trainer said, why it is so, and where."""
 
     word: str
