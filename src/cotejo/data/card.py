@@ -65,7 +65,7 @@ def save_card(card: Mapping[str, Any], folder: Path) -> None:
 
 
 def warn_left_out(card: Mapping[str, Any]) -> None:
-    """Says on stderr how many images were left out, if any were, and how many were never looked at."""
+    """Prints on stderr how many images were left out, if any, and how many were never looked at."""
     removed = card["duplicates"]["removed"]
     reasons = [
         *([f"{card['unreadable']['count']:,} that can't be read"] if card["unreadable"]["count"] else []),

@@ -59,7 +59,7 @@ def decode_image(path: Path) -> Pixels:
 
 
 def has_color(path: Path) -> bool:
-    """Tells from a file's header whether `decode_image` would return three channels; not of one that can't be read."""
+    """Returns whether `decode_image` would return three channels, by the file's header; False if it can't be read."""
     _silence_pillow()
     try:
         with _open(path) as image:
@@ -69,7 +69,7 @@ def has_color(path: Path) -> bool:
 
 
 def estimate_memory(path: Path) -> int:
-    """Tells from a file's header how many bytes it may take to read an image and work on it; 0 if it can't be read."""
+    """Estimates from a file's header the bytes that it takes to read an image and work on it; 0 if it can't be read."""
     _silence_pillow()
     try:
         with _open(path) as image:
@@ -79,7 +79,7 @@ def estimate_memory(path: Path) -> int:
 
 
 def convert_color(image: Pixels, color: Literal["grey", "rgb"]) -> Pixels:
-    """Gives an image the number of channels that a study works with.
+    """Converts an image to the number of channels that a study works with.
 
     Args:
         image: uint8 of shape (height, width, channels), 1 or 3 channels.
@@ -117,7 +117,7 @@ def _open(path: Path) -> Image.Image:
 
 
 def _is_grey(image: Image.Image) -> bool:
-    """Tells from what stands in a file before its pixels; a file in colour is none for being grey all over."""
+    """Returns whether the file is in colour by what stands before its pixels, whatever colours these have."""
     if image.mode == "P":
         if image.palette is None:
             return True  # Pillow takes the numbers for shades then

@@ -40,7 +40,7 @@ class ImageFile(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """What a folder holds.
+    """Content of a folder.
 
     Attributes:
         class_names: Names of the class folders in NFC, sorted by code point: the same on every file system.
@@ -100,7 +100,7 @@ def split_listing(
 
 
 def _count_off(files: Sequence[ImageFile]) -> LabelledImages:
-    """Puts numbers in the place of images: a split is about which of them, not about pixels."""
+    """Replaces images by their numbers: a split is about which of them, not about pixels."""
     numbers: Any = np.arange(len(files)).reshape(-1, 1, 1, 1)
     return LabelledImages(numbers, np.array([file.label for file in files], np.int64))
 
@@ -329,7 +329,7 @@ def _find_mode(path: Path) -> int:
 
 
 def _count_images(folder: Path) -> int:
-    """Counts the images in a folder and in those below it, but for hidden ones."""
+    """Counts the images in a folder and in those below it, without hidden ones."""
     count = 0
     for _, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]

@@ -31,7 +31,7 @@ COSINES = np.cos(np.pi / SHRUNK * np.outer(np.arange(FREQUENCIES), np.arange(SHR
 
 
 class Look(NamedTuple):
-    """What an image looks like: 64 bits as a number, and a miniature of 16 x 16 grey levels, uint8, as bytes."""
+    """Fingerprint of an image: 64 bits as a number, and a miniature of 16 x 16 grey levels, uint8, as bytes."""
 
     bits: int
     miniature: bytes

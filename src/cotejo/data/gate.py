@@ -39,7 +39,7 @@ def raise_faults(root: Path | str, faults: Sequence[str]) -> None:
 
 
 class Place(NamedTuple):
-    """Where an image stands: its split, its class, and how a message names it."""
+    """Place of an image: its split, its class, and its name in messages."""
 
     split: str
     label: int
@@ -87,7 +87,7 @@ class Gate:
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether to read on would only find more of the same."""
+        """Whether reading on would only find more of the same."""
         return self._misfits.total() + len(self._unworkable) >= ENOUGH
 
     def note_unread(self, place: Place, reason: str) -> None:
@@ -100,7 +100,7 @@ class Gate:
         self._first_unworkable = self._first_unworkable or reason
 
     def admit(self, place: Place, identity: bytes, shape: tuple[int, ...]) -> bool:
-        """Tells whether an image comes in.
+        """Returns whether an image is let in.
 
         Args:
             place: Where it stands.

@@ -36,7 +36,7 @@ MMAP_THRESHOLD = -3
 
 
 class Read(NamedTuple):
-    """What one image gave: its pixels after the operations, and what is known of it as it was before them."""
+    """A decoded image: its pixels after the operations, and facts about it as it was before them."""
 
     pixels: Pixels
     size: tuple[int, int]  # width and height
@@ -53,7 +53,7 @@ class NearDouble(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """What preparing has made and found.
+    """Result of preparing.
 
     Attributes:
         description: The content of `dataset.json`.
@@ -95,8 +95,8 @@ def prepare_images(
         data: Colour, and what is done about duplicates and unreadable files.
         operations: What is done to each image.
         folder: An existing folder.
-        workers: Threads; 0 is one for each processor that this process may use. OpenCV and Pillow work side by side.
-        memory_limit: Bytes that the process may take, so that fewer large images are read side by side; one is always
+        workers: Threads; 0 is one for each processor that this process may use. OpenCV and Pillow work in parallel.
+        memory_limit: Bytes that the process may take, so that fewer large images are read in parallel; one is always
             read, and the first that may take more is named on stderr. None is no bound.
 
     Raises:
@@ -144,7 +144,7 @@ def map_side_by_side(
     measure: Callable[[T], int] = lambda _: 0,
     room: float = math.inf,
 ) -> Iterator[tuple[T, Made]]:
-    """Gives each item with what a function makes of it, in order; computes a few ahead, in threads.
+    """Yields each item with a function's result for it, in order; computes a few ahead, in threads.
 
     Args:
         function: What is done; must not depend on the others.
@@ -185,14 +185,14 @@ def _read_all(
 
 
 def _give_back_memory() -> None:
-    """Has what Pillow frees go back to the system: each thread keeps up to 16 bytes a pixel of its last image else."""
+    """Returns to the system what Pillow frees: otherwise each thread keeps up to 16 bytes a pixel of its last image."""
     set_option = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if set_option:  # glibc's alone
         set_option(MMAP_THRESHOLD, 1 << 20)
 
 
 class _Measure:
-    """Tells how many bytes a sample may take, and says so of the first that may take more than there are."""
+    """Estimates the bytes that a sample takes; warns of the first that may take more than there are."""
 
     def __init__(self, memory_limit: int) -> None:
         self.memory_limit, self.has_warned = memory_limit, False

@@ -54,7 +54,7 @@ class RemoteFile:
 
     @property
     def described(self) -> str:
-        """Says what file is wanted."""
+        """Describes the wanted file."""
         if self.digest is None:
             return f"a file that begins with {self.signature!r}"
         return f"a file with {DIGEST_NAMES[self.digest[0]]} {self.digest[1]}"
@@ -362,7 +362,7 @@ class Fetcher:
 
 
 def find_fault(path: Path, expected: RemoteFile) -> str | None:
-    """Says what is wrong with a file's bytes, if anything; without a known digest its first bytes must do."""
+    """Returns what is wrong with a file's bytes, or None; without a known digest only its first bytes are checked."""
     if expected.digest is None:
         name, wanted = "first bytes", repr(expected.signature)
         with path.open("rb") as file:
@@ -399,7 +399,7 @@ def _locate(place: str) -> Path:
 
 
 def _say_reason(error: Exception) -> str:
-    """Says in a few words why a place was of no use."""
+    """Returns in a few words why a place was of no use."""
     if isinstance(error, requests.HTTPError):
         return f"answered {error.response.status_code} {error.response.reason}"
     # requests knows a host that falls silent in the middle of its answer by the text only

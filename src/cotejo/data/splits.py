@@ -16,7 +16,7 @@ SPLITS = ("train", "val", "test")
 
 
 class Dataset(NamedTuple):
-    """What `dataset.json` says of a prepared data set.
+    """Description of a prepared data set, as in `dataset.json`.
 
     Attributes:
         name: The data set's name in `params.yaml`.
@@ -41,7 +41,7 @@ class Dataset(NamedTuple):
 
 
 class TrainingData(NamedTuple):
-    """What a training may see of a prepared data set."""
+    """The part of a prepared data set that a training may see."""
 
     dataset: Dataset
     train: LabelledImages

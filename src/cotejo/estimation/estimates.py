@@ -206,7 +206,7 @@ def estimate_mean(scores: Scores, confidence: float, *, low: float = 0.0, high: 
     """Estimates a model's score on new images, by new trainings.
 
     Each way z^2 / 2 pseudo-images are added, as Agresti and Coull do for a proportion: with one training it is their
-    interval but for t in place of z. So no interval has width 0, however few the errors.
+    interval with t in place of z. So no interval has width 0, however few the errors.
 
     Args:
         scores: The scores. With one seed the estimate covers new images only.

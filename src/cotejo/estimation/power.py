@@ -1,4 +1,4 @@
-"""Which true difference a study like this one would find: a range, since the variances are themselves estimates."""
+"""True difference that a study like this one would find: a range, since the variances are themselves estimates."""
 
 import math
 from collections.abc import Sequence

@@ -1,1 +1,1 @@
-"""What the models answer on the test images, and how well."""
+"""Predictions on the test images, and their scores."""

@@ -1,4 +1,4 @@
-"""Whether a confidence of 90% is right nine times in ten, and the temperature that mends it if not."""
+"""Calibration: how often a confidence of 90% is correct, and the temperature that corrects it."""
 
 import math
 from collections.abc import Sequence

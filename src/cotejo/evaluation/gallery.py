@@ -1,4 +1,4 @@
-"""Which test images are worth looking at: chosen from predictions alone, so that evaluate and compare choose alike."""
+"""Chooses the test images worth looking at, from predictions alone, so that evaluate and compare choose alike."""
 
 import itertools
 from collections.abc import Sequence

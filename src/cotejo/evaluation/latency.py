@@ -1,4 +1,4 @@
-"""How long a model takes to answer: for one image, and for many at once."""
+"""Measures the latency of a model: for one image, and for many at once."""
 
 import json
 import time
@@ -18,12 +18,12 @@ from cotejo.training.hardware import Hardware, describe_hardware
 
 #: Calls after the last one that has built a graph, before the first that is timed.
 WARM_UPS = 5
-#: A batch is timed once for so many single images.
+#: Number of single images that are timed per batch.
 IMAGES_PER_BATCH_ROUND = 10
 
 
 class Latency(NamedTuple):
-    """What a clock said.
+    """Measured times.
 
     Attributes:
         latency_p50_s: Median time of an answer for one image.
@@ -100,7 +100,7 @@ def _time_answers(model: keras.Model, batches: list[NDArray[np.uint8]], rounds: 
 
 
 def _warm_up(model: keras.Model, batch: NDArray[np.uint8]) -> None:
-    """Has a model answer until it builds no graph any more, and some more times."""
+    """Calls a model until it builds no graph any more, and some more times."""
     num_traces, num_quiet = -1, 0
     while num_quiet < WARM_UPS:
         predict_probabilities(model, batch, len(batch))

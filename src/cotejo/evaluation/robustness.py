@@ -1,4 +1,4 @@
-"""Which corrupted images a model still classifies correctly: here, or in parallel processes."""
+"""Scores models on corrupted images: here, or in parallel processes."""
 
 import hashlib
 import sys
@@ -34,7 +34,7 @@ VALUES_AT_ONCE = 2**23
 
 
 class Carried(NamedTuple):
-    """What a task reads, for a worker that can't read it from its disk."""
+    """Files of a task, for a worker that can't read them from its disk."""
 
     archive: bytes
     sample: LabelledImages

@@ -1,4 +1,4 @@
-"""What every image adds to a score, for every training of a model: the input of `cotejo.estimation`.
+"""Scores by image and training of a model: the input of `cotejo.estimation`.
 
 Accuracy and cross-entropy are means over images. F1, the risk at a coverage and a fitted temperature are not; of them
 an image's value is the score plus the image's influence on it (the infinitesimal jackknife), so that their mean is the

@@ -1,4 +1,4 @@
-"""How often a model errs if it may leave the images that it is least sure of to somebody else."""
+"""Risk by coverage: how often a model errs if it leaves out the images that it is least sure of."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""How far one may trust a model's confidence: calibration before and after temperature scaling, risk by coverage."""
+"""Trust in a model's confidence: calibration before and after temperature scaling, risk by coverage."""
 
 import math
 from collections.abc import Sequence

@@ -92,7 +92,7 @@ class Executor:
 
     @property
     def num_workers(self) -> int:
-        """How many tasks can run side by side at the moment; a cluster may get other workers."""
+        """Number of tasks that can run in parallel at the moment; a cluster may get other workers."""
         workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
         if not self.gpus_per_task:
             return sum(worker["nthreads"] for worker in workers)
@@ -102,7 +102,7 @@ class Executor:
     def run(
         self, function: Function, tasks: Sequence[Any], setup: object, on_report: Callable[[int, Any], None]
     ) -> Iterator[tuple[int, Any]]:
-        """Runs tasks side by side and gives each one's place and result as they end.
+        """Runs tasks in parallel and yields each one's place and result as they end.
 
         Args:
             function: Importable where the trainers are.
@@ -155,7 +155,7 @@ class Executor:
         return token
 
     def _forget(self, token: str) -> None:
-        """Has a task stopped, if it still runs, and no more heard of it."""
+        """Stops a task, if it still runs, and ignores its messages."""
         self._sent.pop(token, None)
         if (future := self._futures.pop(token, None)) is None:
             return
@@ -172,7 +172,7 @@ class Executor:
                 self._look_for_workers()
 
     def _look_for_workers(self) -> None:
-        """Says what it is waiting for, where no worker can take a task."""
+        """Prints what it is waiting for, if no worker can take a task."""
         if time.monotonic() - self._looked_s < DROUGHT_S:
             return
         self._looked_s = time.monotonic()
@@ -198,7 +198,7 @@ class Executor:
         return answer
 
     def _handle_reply(self, answer: Reply, task: _Task) -> None:
-        """Does what has to be done before a task can be sent again."""
+        """Handles a reply without a result, so that the task can be sent again; raises what the task raised."""
         if answer.word == RAISED:
             raise pickle.loads(answer.content)  # noqa: S301
         if answer.word == REFUSED:
@@ -246,7 +246,7 @@ def open_executor(runtime: Runtime, threads: int, num_tasks: int, data: Prepared
     Args:
         runtime: The `runtime` section.
         threads: Of each trainer's TensorFlow.
-        num_tasks: At most so many are run side by side.
+        num_tasks: The most tasks that run in parallel.
         data: The images of all tasks.
 
     Raises:
@@ -321,7 +321,7 @@ def _start_workers(count: int) -> Iterator[Client]:
 
 @contextmanager
 def _without_main() -> Iterator[None]:
-    """Has processes that are spawned not import the stage's script: it would import TensorFlow in every worker."""
+    """Keeps spawned processes from importing the stage's script, which would import TensorFlow in every worker."""
     main = sys.modules["__main__"]
     hidden: dict[str, Any] = {name: vars(main).pop(name) for name in ("__file__", "__spec__") if name in vars(main)}
     main.__spec__ = None

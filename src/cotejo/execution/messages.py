@@ -1,4 +1,4 @@
-"""What a driver, a worker and its trainer say to each other."""
+"""Messages between a driver, a worker and its trainer."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -29,7 +29,7 @@ class PreparedData(NamedTuple):
 
 
 class Setup(NamedTuple):
-    """What TensorFlow is configured for, once in a process.
+    """Configuration of TensorFlow, set once in a process.
 
     Attributes:
         threads: Of the process; the order in which partial sums are added, and so the last bits, depend on it.
@@ -71,7 +71,7 @@ class Order(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What comes back: a word, what the trainer said, why it is so, and where."""
+    """A worker's reply: a word, the trainer's message, the reason, and the worker's address."""
 
     word: str
     content: bytes = b""

@@ -27,7 +27,7 @@ Function = Callable[[Any, TrainingData, Callable[[Any], None]], Any]
 
 
 def main(descriptor: int) -> None:
-    """Does what the worker sends through a pipe, until there is no worker any more.
+    """Runs what the worker sends through a pipe, until there is no worker any more.
 
     Args:
         descriptor: Of the pipe's end.

@@ -1,4 +1,4 @@
-"""What a dask worker does with a task: has a trainer do it, a process of its own.
+"""Runs a dask worker's tasks in a trainer, a process of its own.
 
 So a trainer whose memory has grown, or that was configured for another session's set-up, is started anew without
 restarting the worker, which may be another session's as well; a task that isn't wanted any more is stopped; and who
@@ -58,7 +58,7 @@ class _Trainer:
             )  # fmt: skip
 
     def has_grown(self) -> bool:
-        """Tells whether it takes much more memory than after its first task."""
+        """Returns whether it takes much more memory than after its first task."""
         try:
             memory = psutil.Process(self.process.pid).memory_full_info().uss
         except psutil.Error:
@@ -93,7 +93,7 @@ _lock = threading.Lock()
 
 
 def work(order: Order) -> Reply:
-    """Does a task."""
+    """Runs a task."""
     worker = get_worker()
     key = worker.get_current_task()
     if (folder := _find_folder(order.data, worker)) is None:

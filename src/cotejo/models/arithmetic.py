@@ -1,4 +1,4 @@
-"""How much arithmetic a model takes."""
+"""Counts the arithmetic of a model."""
 
 import keras
 import tensorflow as tf

@@ -256,7 +256,7 @@ def _load_weights(backbone: keras.Model, params: Transfer, weights: Path) -> Non
 
 
 def _divide_by_root_deviation(backbone: keras.Model) -> None:
-    """Does what Keras does to EfficientNet's input only where Keras itself gets the weights.
+    """Normalises EfficientNet's input, which Keras does only where Keras itself gets the weights.
 
     Those were trained with each channel divided by the root of its standard deviation once more
     (https://github.com/tensorflow/tensorflow/issues/49930). Here the variances of the normalisation say so.
@@ -268,7 +268,7 @@ def _divide_by_root_deviation(backbone: keras.Model) -> None:
 
 
 def _preprocess(images: keras.KerasTensor, preprocessing: Preprocessing) -> keras.KerasTensor:
-    """Does to raw pixels what the net's `preprocess_input` does; grey ones become red, green and blue."""
+    """Applies the net's `preprocess_input` to raw pixels; grey ones become red, green and blue."""
     if preprocessing == "signed":
         return _colour(layers.Rescaling(1 / 127.5, offset=-1, name="preprocess")(images))
     colours = _colour(images)
@@ -311,7 +311,7 @@ def _freeze(backbone: keras.Model) -> keras.Model:
 
 
 def _hold_dropout(frozen: layers.Layer) -> None:
-    """Has frozen layers drop nothing in training, as if their output had been computed before."""
+    """Makes frozen layers drop nothing in training, as if their output had been computed before."""
 
     def hold(layer: layers.Layer) -> None:
         call = layer.call

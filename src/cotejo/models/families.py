@@ -1,4 +1,4 @@
-"""Which family builds which architecture."""
+"""Maps architectures to the families that build them."""
 
 from importlib import import_module
 from types import ModuleType

@@ -9,7 +9,7 @@ from keras import layers
 
 from cotejo.errors import ModelError
 
-#: An image that lacks at most so many pixels per side is padded, like the study's 28x28 for LeNet's 32x32.
+#: Pixels per side up to which a smaller image is padded, like the study's 28x28 for LeNet's 32x32.
 MAX_PADDING = 4
 #: Dtypes of the images that TensorFlow's fused batch normalisation takes.
 FUSIBLE = (tf.float32, tf.bfloat16, tf.float16)
@@ -119,7 +119,7 @@ def find_precision(model: keras.Model) -> str:
 
 
 def hold_in_inference_mode(layer: layers.Layer) -> None:
-    """Has a layer use its moving statistics for as long as this object lives; what is saved doesn't change.
+    """Makes a layer use its moving statistics for as long as this object lives; what is saved doesn't change.
 
     Calling a model with training=False isn't enough, since `fit` overrides it
     (https://github.com/keras-team/keras/issues/20285), and an untrainable layer wouldn't train its scale and offset.

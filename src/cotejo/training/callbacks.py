@@ -1,4 +1,4 @@
-"""What happens at the borders of an epoch."""
+"""Callbacks at the start and the end of an epoch."""
 
 import math
 import time

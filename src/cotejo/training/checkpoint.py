@@ -28,7 +28,7 @@ CALLBACK_STATE = ("wait", "best", "best_epoch", "stopped_epoch", "cooldown_count
 
 
 class SavedEpoch(NamedTuple):
-    """What a checkpoint holds.
+    """Content of a checkpoint.
 
     Attributes:
         epoch: Finished epochs.
@@ -187,7 +187,7 @@ def _write_synced(path: Path, content: bytes) -> None:
 
 @contextmanager
 def _signals_wait() -> Iterator[None]:
-    """Has a signal that stops the stage wait until a checkpoint is written."""
+    """Delays a signal that stops the stage until a checkpoint is written."""
     if threading.current_thread() is not threading.main_thread():
         yield  # Python gives signals to the main thread
         return

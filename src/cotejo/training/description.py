@@ -1,4 +1,4 @@
-"""What a saved model says of itself: what has to be known to give it a picture. Needs no TensorFlow."""
+"""Reads and writes a saved model's own description: what has to be known to give it a picture. Needs no TensorFlow."""
 
 import json
 import zipfile

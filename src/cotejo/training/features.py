@@ -108,7 +108,7 @@ def prepare_transfer(
 def prepare_head(
     settings: Transfer, weights: Path | None, cache: Path, data: TrainingData, hardware: Hardware
 ) -> Prepare:
-    """Does what `prepare_transfer` does, for images that come together."""
+    """Calls `prepare_transfer` with images that come together."""
     return prepare_transfer(settings, weights, data.dataset, data.train, data.val, cache, hardware)
 
 
@@ -168,7 +168,7 @@ def compute_features(
     Args:
         extractor: From uint8 images to features of shape (batch, num_features).
         images: Shape (num_samples, height, width, channels).
-        num_parts: Parts of a batch, which TensorFlow runs side by side.
+        num_parts: Parts of a batch, which TensorFlow runs in parallel.
 
     Yields:
         float32 features of shape (batch, num_features), in the order of the images; the last batch may be smaller.
@@ -264,7 +264,7 @@ def _remove_abandoned(cache: Path) -> None:
 
 @contextmanager
 def _precision(policy: keras.DTypePolicy) -> Iterator[None]:
-    """Has layers that are built meanwhile compute by a policy."""
+    """Sets the dtype policy of the layers that are built meanwhile."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:

@@ -29,13 +29,13 @@ OnEpoch = Callable[[Logs], None]
 
 
 class Job(NamedTuple):
-    """What is trained for one seed.
+    """Training of one seed.
 
     Attributes:
         model: The model to save.
         trained: The part of it that is fitted, sharing its weights; the model itself, or the head over features.
         train: Inputs of `trained` and labels.
-        val: Likewise, for choosing the best epoch.
+        val: Inputs of `trained` and labels, for choosing the best epoch.
     """
 
     model: keras.Model

@@ -1,4 +1,4 @@
-"""What a training runs on, and how it is told to TensorFlow."""
+"""Configures TensorFlow for the declared hardware."""
 
 import random
 import sys
@@ -20,12 +20,12 @@ MAX_BYTES_IN_GRAPH = 2**30
 
 
 class Hardware(NamedTuple):
-    """What a training runs on.
+    """Hardware of a training.
 
     Attributes:
         device: `CPU`, `GPU` or such as `2 GPUs`.
         threads: Threads of TensorFlow on the CPU.
-        num_parts: Parts into which a batch is split, to be trained side by side with one thread each.
+        num_parts: Parts into which a batch is split, to be trained in parallel with one thread each.
         precision: Keras's dtype policy.
         strategy: How variables and batches are spread over GPUs.
         memory_bytes: What the process may take; None for any.
@@ -75,7 +75,7 @@ def configure_hardware(setup: Setup) -> Hardware:
 
 @contextmanager
 def building(seed: int, hardware: Hardware) -> Iterator[None]:
-    """Has a model built whose first weights depend on the seed alone, and not on its turn in the process."""
+    """Seeds what is built meanwhile: first weights depend on the seed alone, not on the models built before."""
     keras.utils.clear_session()  # layers are numbered from the start; it also forgets the precision
     keras.config.set_dtype_policy(hardware.precision)
     keras.utils.set_random_seed(seed)
@@ -109,13 +109,13 @@ def measure_peak_memory() -> int:
 
 
 def check_memory(name: str, memory_bytes: int | None, lower: str, say: Callable[[str], None]) -> None:
-    """Says where a net and its batches, which can't stay on the disk as images do, have taken too much.
+    """Warns if a net and its batches, which can't stay on the disk as images do, have taken too much memory.
 
     Args:
         name: Of the training or stage.
         memory_bytes: What this process may take; None for any.
-        lower: The parameters that would have it take less.
-        say: Told of it.
+        lower: The parameters to lower, so that it takes less.
+        say: Receives the warning.
     """
     peak_bytes = measure_peak_memory()
     if memory_bytes is not None and peak_bytes > memory_bytes:

@@ -1,4 +1,4 @@
-"""How the weights are moved: the declared optimizer, learning rate schedule, loss and class weights."""
+"""Builds the declared optimizer, learning rate schedule, loss and class weights."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a person sees while a model trains."""
+"""Shows the progress of a training: on a terminal, in a log, in TensorBoard."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ def open_board(folder: Path) -> Callable[[Logs], None]:
 
 @contextmanager
 def show_progress(name: str, epochs: int, rows: list[Logs]) -> Iterator[keras.callbacks.Callback]:
-    """Gives a callback that shows a live bar on a terminal, and a line per epoch anywhere else.
+    """Yields a callback that shows a live bar on a terminal, and a line per epoch anywhere else.
 
     Args:
         name: The training.

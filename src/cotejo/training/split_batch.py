@@ -26,10 +26,10 @@ def _list_parts(batch: tf.Tensor, num_parts: int) -> list[slice]:
 
 
 class SplitBatchModel(keras.Model):
-    """A functional model that splits each batch into parts, which TensorFlow runs side by side.
+    """A functional model that splits each batch into parts, which TensorFlow runs in parallel.
 
-    The gradient is that of the whole batch, so the result is that of an undivided step, but for the last bits and for
-    what random layers draw. That isn't so for layers that look at the whole batch, such as batch normalisation in
+    The gradient is that of the whole batch, so the result is that of an undivided step, except for the last bits and
+    for what random layers draw. That isn't so for layers that look at the whole batch, such as batch normalisation in
     training: see `cotejo.models.layers.uses_batch_statistics`.
 
     Attributes:

@@ -40,7 +40,7 @@ LEAST = 1e-4
 
 
 class Surrogate(NamedTuple):
-    """What the trials before a batch have taught.
+    """Gaussian process fitted to the trials before a batch.
 
     Attributes:
         space: The search space.

@@ -27,7 +27,7 @@ class Holdout(NamedTuple):
 
     @property
     def confirming(self) -> Rows:
-        """What the winner is confirmed on: the held-out images, or those that chose where none are held out."""
+        """The images to confirm the winner on: the held-out ones, or those that chose it if none are held out."""
         return self.held_out if len(self.held_out) else self.selecting
 
 

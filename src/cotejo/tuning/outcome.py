@@ -1,4 +1,4 @@
-"""How a trial ends: what a worker tells the driver."""
+"""Outcome of a trial, as a worker sends it to the driver."""
 
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ DYING, MEMORY = "dying workers", "too little memory"
 
 
 class Outcome(NamedTuple):
-    """How a trial ended.
+    """Outcome of a trial.
 
     Attributes:
         state: `COMPLETE`, `PRUNED` or `FAIL`.

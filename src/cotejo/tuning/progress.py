@@ -1,4 +1,4 @@
-"""What a person sees while trials run elsewhere: a live table on a terminal, plain lines anywhere else."""
+"""Shows the progress of trials: a live table on a terminal, plain lines anywhere else."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -97,7 +97,7 @@ class Board:
         self.phase.most_at_once = max(self.phase.most_at_once, at_once)
 
     def end(self, name: str, outcome: Outcome) -> None:
-        """Says how a training ended."""
+        """Prints how a training ended."""
         training = self.running.pop(name)
         self.phase.done += 1
         self.phase.counts[outcome.state] += 1
@@ -112,7 +112,7 @@ class Board:
         print(line, file=sys.stderr, flush=True)
 
     def say_summary(self) -> str:
-        """Says how far the search is."""
+        """Prints how far the search is."""
         counts = ", ".join(f"{self.phase.counts[state]} {word}" for state, word in STATES.items())
         parts = [f"{self.phase.done}/{self.phase.total} {self.phase.word}: {counts}"]
         if self.best:
@@ -170,7 +170,7 @@ class LiveBoard(Board):
 
 @contextmanager
 def open_board(search: Search, epochs: int) -> Iterator[Board]:
-    """Gives a board for a search.
+    """Yields a board for a search.
 
     Args:
         search: The `search` section.
@@ -186,6 +186,6 @@ def open_board(search: Search, epochs: int) -> Iterator[Board]:
 
 
 def say_values(values: Mapping[str, Any]) -> str:
-    """Says what a training changes in the model's section."""
+    """Returns what a training changes in the model's section."""
     changes = [f"{key}={f'{value:.3g}' if isinstance(value, float) else value}" for key, value in values.items()]
     return " ".join(changes) or "declared values"

@@ -41,7 +41,7 @@ class Judge:
         self.trial = self.study.ask()
 
     def should_prune(self, epoch: int, value: float) -> bool:
-        """Tells whether the trial is to be stopped after an epoch."""
+        """Returns whether the trial is to be stopped after an epoch."""
         self.trial.report(value, epoch)
         return bool(self.trial.should_prune())
 

@@ -177,7 +177,7 @@ class Searcher:
 
 
 def count_tasks(search: Search) -> int:
-    """Returns how many trainings of a search can run side by side."""
+    """Returns how many trainings of a search can run in parallel."""
     return max(search.parallel_trials, 2 * len(search.confirm_seeds))
 
 

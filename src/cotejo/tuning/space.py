@@ -136,7 +136,7 @@ def encode(values: Mapping[str, Any], space: Space) -> NDArray[np.float64]:
 
 
 def has_all(values: Mapping[str, Any], space: Space) -> bool:
-    """Tells whether there is a value for each dimension that is searched beside the others."""
+    """Returns whether there is a value for each dimension that is searched beside the others."""
     return all(key in values or not dimension.is_active(values) for key, dimension in space.items())
 
 

@@ -179,7 +179,7 @@ class _Proposer:
         return frozen
 
     def tell(self, asked: Sequence[optuna.Trial], told: Sequence[FrozenTrial]) -> None:
-        """Says how a batch ended."""
+        """Prints how a batch ended."""
         for trial, frozen in zip(asked, told, strict=True):
             if not self._teaches(frozen):
                 self.study.tell(trial, state=TrialState.FAIL)
@@ -191,7 +191,7 @@ class _Proposer:
             self.study.tell(trial, values, frozen.state)
 
     def _teaches(self, trial: FrozenTrial) -> bool:
-        """Tells whether a sampler may learn from a trial.
+        """Returns whether a sampler may learn from a trial.
 
         Not from the first, where the declared values lie outside the space: samplers would take those dimensions for
         ones that aren't always searched, and draw them by chance from then on.
@@ -233,7 +233,7 @@ class _Proposer:
 
 
 class _OrderedNSGAII(NSGAIISampler):
-    """Has parents in the order of their numbers, as Optuna has them when it finds them in a study that isn't new."""
+    """Orders parents by their numbers, as Optuna does when it reads them from a study that isn't new."""
 
     def select_parent(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
         return sorted(super().select_parent(study, generation), key=lambda trial: trial.number)

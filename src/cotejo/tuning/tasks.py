@@ -1,4 +1,4 @@
-"""What is sent to a worker. It imports no TensorFlow: whoever only sends needs none."""
+"""Tasks for a worker. Imports no TensorFlow, which the driver doesn't need."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple

@@ -120,7 +120,7 @@ class _Checkpoints(Checkpoints):
 
 @contextmanager
 def _find_checkpoints(task: TrialTask) -> Iterator[_Checkpoints]:
-    """Gives the trial's checkpoints; those of a folder of its own where another worker still has them, or can't.
+    """Yields the trial's checkpoints, in a folder of its own if another worker still uses them or they can't be used.
 
     A worker that was cut off trains on beside the one that has taken its place.
     """
