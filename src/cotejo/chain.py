@@ -55,7 +55,7 @@ class Step(NamedTuple):
 
 
 def trace(root: Path, target: str) -> Iterator[str]:
-    """Says line by line where a file, a run or an experiment comes from.
+    """Describes line by line where a file, a run or an experiment comes from.
 
     Args:
         root: The study's folder.

@@ -1,4 +1,4 @@
-"""Says pydantic's faults in the words of `params.yaml`: where, what was expected, what was received, what to do."""
+"""Renders pydantic's faults in the terms of `params.yaml`: where, expected, received, what to do."""
 
 import difflib
 import re

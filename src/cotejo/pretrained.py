@@ -46,7 +46,7 @@ class WeightsFile:
 
 @dataclass(frozen=True)
 class Backbone:
-    """What is published of a net.
+    """Published facts about a net.
 
     Attributes:
         input_size: Height and width, in pixels, of the images that it was trained on.

@@ -1,4 +1,4 @@
-"""What the stages that train a model have in common."""
+"""Trains a model in a stage: the shared part of the three stages that train."""
 
 from collections.abc import Iterable
 from pathlib import Path

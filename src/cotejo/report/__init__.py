@@ -1,1 +1,1 @@
-"""What a person reads: figures, and the report in HTML, Markdown and JSON."""
+"""Figures, and the report in HTML, Markdown and JSON."""

@@ -1,4 +1,4 @@
-"""How the ticks of an axis are written."""
+"""Formats the ticks of an axis."""
 
 import itertools
 from collections.abc import Sequence

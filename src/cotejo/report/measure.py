@@ -6,7 +6,7 @@ from cotejo.report.wording import Wording
 
 
 class Measure(NamedTuple):
-    """How the search's metric is said.
+    """Name and format of the search's metric.
 
     Attributes:
         name: In the middle of a sentence.
@@ -19,15 +19,15 @@ class Measure(NamedTuple):
     is_higher_better: bool
 
     def say(self, wording: Wording, value: float | None) -> str:
-        """Says a value."""
+        """Formats a value."""
         return wording.percent(value, 2) if self.is_share else wording.number(value, 4)
 
     def say_difference(self, wording: Wording, value: float) -> str:
-        """Says a difference without its sign, and without its unit."""
+        """Formats a difference without its sign, and without its unit."""
         return wording.points(abs(value)) if self.is_share else wording.number(abs(value), 4)
 
     def say_signed(self, wording: Wording, value: float) -> str:
-        """Says a difference with its sign."""
+        """Formats a difference with its sign."""
         return wording.signed_points(value) if self.is_share else wording.signed(value, 4)
 
 

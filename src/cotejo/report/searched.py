@@ -1,4 +1,4 @@
-"""What a search has written, read back for its figures and its page."""
+"""Loads what a search has written, for its figures and its page."""
 
 import json
 import math

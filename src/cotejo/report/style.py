@@ -71,7 +71,7 @@ STYLE: Any = {
 
 @contextmanager
 def use_style() -> Iterator[None]:
-    """Puts the figures' style in place for the duration, whatever style the caller has."""
+    """Sets the figures' style meanwhile, whatever style the caller has."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(STYLE)

@@ -18,7 +18,7 @@ class Column(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """What a cell shows.
+    """Content of a cell.
 
     Attributes:
         text: Its text.
@@ -62,7 +62,7 @@ class _Tables:
         self._words, self._say = wording.locale["columns"], say
 
     def models(self) -> Table:
-        """What every model scored, with its interval over the test images."""
+        """Builds the table of every model's scores, with intervals."""
         w, first = self.wording, self.comparison.models[0]
         return self._by_model(
             [self._name("accuracy_interval", confidence=first.confidence), self._name("macro_f1"),
@@ -109,7 +109,7 @@ class _Tables:
         )  # fmt: skip
 
     def more_pairs(self) -> Table:
-        """What each pair's uncertainty is made of, what the study could have found, and whether both are as good."""
+        """Builds the table of pairs: parts of the uncertainty, what could have been found, whether both are as good."""
         w, comparison = self.wording, self.comparison
         return self._by_pair(
             [self._name(key, margin=comparison.margin, confidence=comparison.confidence)
@@ -145,7 +145,7 @@ class _Tables:
         return Table((self._head("pair"), *(self._name(name) for name in names)), rows)
 
     def cost(self) -> Table:
-        """What every model takes."""
+        """Builds the table of every model's costs."""
         w, words = self.wording, self._words
         names = ("train_time", "epoch_time", "latency", "throughput", "parameters", "operations", "size", "memory")
         return self._by_model(
@@ -166,7 +166,7 @@ class _Tables:
         )  # fmt: skip
 
     def trust(self) -> Table:
-        """How far every model's confidences can be believed, and what corrupted images cost it."""
+        """Builds the table of every model's calibration, and of what corrupted images cost it."""
         w = self.wording
         names = ("confidence_gap", "temperature", "surest", "corrupted", "ece", "ece_scaled", "nll_scaled", "aurc")
         return self._by_model(
@@ -272,7 +272,7 @@ class _Tables:
         return Cell(say(value, digits), value, self._range(say, low, high, digits).text)
 
     def _between_seeds(self, m: Model) -> Cell:
-        """Says a training time with those of the fastest and the slowest seed: that is how noisy clocks are."""
+        """Formats a training time with those of the fastest and the slowest seed, which show how noisy clocks are."""
         w = self.wording
         cell = Cell(w.duration(m.train_time_s), m.train_time_s)
         if m.train_time_low_s is None or m.train_time_high_s is None or len(m.seeds) == 1:

@@ -35,14 +35,14 @@ def load_locale(language: str) -> dict[str, Any]:
 
 
 class Wording:
-    """Says numbers as a language writes them. Every method is a filter of the templates, under its own name."""
+    """Formats numbers as a language writes them. Every method is a filter of the templates, under its own name."""
 
     def __init__(self, language: str) -> None:
         self.locale = load_locale(language)
         self._format = self.locale["number"]
 
     def number(self, value: float | None, digits: int = 2) -> str:
-        """Says a number with a fixed count of decimals; a number that isn't there is a dash."""
+        """Formats a number with a fixed count of decimals; a missing number is a dash."""
         if value is None:
             return MISSING
         text = f"{abs(value):,.{digits}f}"
@@ -55,48 +55,48 @@ class Wording:
         return sign + whole + (self._format["decimal"] + decimals if decimals else "")
 
     def integer(self, value: float | None) -> str:
-        """Says a whole number."""
+        """Formats a whole number."""
         return self.number(value, 0)
 
     def average(self, value: float) -> str:
-        """Says a mean of whole numbers: 7, or 7.3."""
+        """Formats a mean of whole numbers: 7, or 7.3."""
         return self.number(value, 0 if value == round(value) else 1)
 
     def percent(self, fraction: float | None, digits: int = 1) -> str:
-        """Says a fraction as a percentage."""
+        """Formats a fraction as a percentage."""
         return MISSING if fraction is None else self.number(100 * fraction, digits) + self._format["percent"]
 
     def exact(self, value: float) -> str:
-        """Says a number that was set, not measured, with all its decimals (of up to ten)."""
+        """Formats a number that was set, not measured, with all its decimals (of up to ten)."""
         # 1 - 0.995 is 0.0050000000000000044
         return self.number(value, len(f"{value:.10f}".rstrip("0").partition(".")[2]))
 
     def confidence(self, fraction: float) -> str:
-        """Says a confidence as a percentage with all its decimals: 95%, 99.5%."""
+        """Formats a confidence as a percentage with all its decimals: 95%, 99.5%."""
         return self.exact(100 * fraction) + str(self._format["percent"])
 
     def points(self, fraction: float, digits: int = 2) -> str:
-        """Says a difference of two fractions in points of percent."""
+        """Formats a difference of two fractions in points of percent."""
         return self.number(100 * fraction, digits)
 
     def signed_points(self, fraction: float, digits: int = 2) -> str:
-        """Says a difference in points of percent with its sign."""
+        """Formats a difference in points of percent with its sign."""
         return self._sign(self.points(fraction, digits))
 
     def signed(self, value: float, digits: int = 3) -> str:
-        """Says a difference with its sign."""
+        """Formats a difference with its sign."""
         return self._sign(self.number(value, digits))
 
     def ratio(self, value: float) -> str:
-        """Says a ratio with as many decimals as it can bear."""
+        """Formats a ratio with as many decimals as it can bear."""
         return self.number(value, 0 if value >= 100 else 1 if value >= 1 else 2)
 
     def p_value(self, value: float) -> str:
-        """Says a p value; small ones as a bound."""
+        """Formats a p value; small ones as a bound."""
         return f"<\u202f{self.number(0.001, 3)}" if value < 0.001 else self.number(value, 3)
 
     def duration(self, seconds: float | None) -> str:
-        """Says a time in the unit that suits it."""
+        """Formats a time in the unit that suits it."""
         if seconds is None:
             return MISSING
         if seconds < 0.1:
@@ -111,7 +111,7 @@ class Wording:
         return _join_units(round(seconds / 60), "h", "min")
 
     def size(self, num_bytes: float | None) -> str:
-        """Says a size in kB, MB or GB (powers of 1,000)."""
+        """Formats a size in kB, MB or GB (powers of 1,000)."""
         if num_bytes is None:
             return MISSING
         for unit, scale in (("GB", 1e9), ("MB", 1e6)):
@@ -120,7 +120,7 @@ class Wording:
         return f"{self.number(num_bytes / 1e3, 0)}\u00a0kB"
 
     def compact(self, count: float | None) -> str:
-        """Says a count in thousands (k), millions (M) or billions of them (G), to three figures."""
+        """Formats a count in thousands (k), millions (M) or billions of them (G), to three figures."""
         if count is None:
             return MISSING
         for unit, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
@@ -132,11 +132,11 @@ class Wording:
         return self.integer(count)
 
     def model(self, name: str) -> str:
-        """Says the name of a model; one that isn't the study's, as it is."""
+        """Returns the title of a model; the name itself, if it isn't the study's."""
         return str(self.locale["models"].get(name, name))
 
     def pair(self, candidate: str, baseline: str) -> str:
-        """Says which difference is meant: the first model minus the second."""
+        """Returns the name of a difference: the first model minus the second."""
         return f"{self.model(candidate)} – {self.model(baseline)}"
 
     def listing(self, items: Sequence[str]) -> str:
@@ -156,7 +156,7 @@ def write_value(value: Any) -> str:  # noqa: ANN401 - a parameter is any YAML va
 
 
 def _join_units(amount: int, large: str, small: str) -> str:
-    """Says an amount of the smaller of two units of which sixty make one of the larger."""
+    """Formats an amount of the smaller of two units of which sixty make one of the larger."""
     rest = f" {amount % 60:02d}\u00a0{small}" if amount % 60 else ""
     return f"{amount // 60}\u00a0{large}{rest}"
 

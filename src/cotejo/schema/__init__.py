@@ -1,1 +1,1 @@
-"""What each section of `params.yaml` may hold: strict and frozen."""
+"""Sections of `params.yaml`: strict and frozen."""

@@ -1,4 +1,4 @@
-"""What every section of `params.yaml` is made of."""
+"""Base of every section of `params.yaml`."""
 
 from typing import Annotated, Literal, TypeVar, get_args
 

@@ -52,7 +52,7 @@ def _check_free(plain: str) -> None:
 
 
 class Preprocess(Group):
-    """How the images are split, and what is done to each, in this order."""
+    """The preprocess stage: splits, and the operations on each image, in this order."""
 
     validation_fraction: Fraction
     test_fraction: Fraction

@@ -1,4 +1,4 @@
-"""What `preprocess.operations` may hold: OpenCV's operations by name, each with all of its parameters."""
+"""Operations that `preprocess.operations` may hold: OpenCV's by name, each with all of its parameters."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, Self
@@ -151,7 +151,7 @@ class Size(NamedTuple):
 
 
 def say_size(shape: Sequence[int]) -> str:
-    """Says an image's size, width first, as `640x480` or `640x480 in colour`.
+    """Formats an image's size, width first, as `640x480` or `640x480 in colour`.
 
     Args:
         shape: Height and width, and channels if they are to be said.
@@ -218,5 +218,5 @@ def parse_operations(entries: Any, where: str) -> tuple[Operation, ...]:  # noqa
 
 
 def dump_operations(operations: Sequence[Operation]) -> list[Mapping[str, Any]]:
-    """Gives the list as JSON holds it, and `parse_operations` reads it."""
+    """Returns the list as JSON, for `parse_operations`."""
     return [operation.model_dump() for operation in operations]

@@ -14,13 +14,13 @@ MAX_STEPS = 10**9
 
 
 class _Dimension(Group):
-    """What all kinds of dimensions may declare: under which choices of others they are searched at all."""
+    """Base of all dimensions: under which choices of others they are searched at all."""
 
     when: dict[str, List[Scalar]] = Field(default_factory=dict)
     otherwise: Scalar | None = None
 
     def is_active(self, values: Mapping[str, Any]) -> bool:
-        """Tells whether it is searched beside the values that have been chosen for other dimensions."""
+        """Returns whether it is searched beside the values that have been chosen for other dimensions."""
         return all(key in values and values[key] in allowed for key, allowed in self.when.items())
 
     @model_validator(mode="after")
@@ -160,7 +160,7 @@ class Search(Group):
 
     @property
     def direction(self) -> Literal["maximize", "minimize"]:
-        """Which values of the metric are better."""
+        """Direction of the metric: which values are better."""
         return "maximize" if self.metric == "val_accuracy" else "minimize"
 
     @model_validator(mode="after")

@@ -16,7 +16,7 @@ MIN_MEMORY = ByteSize(1_500_000_000)
 
 
 class Base(Group):
-    """What every stage with a model shares."""
+    """Settings that every stage with a model shares."""
 
     seeds: List[Seed]
     threads: Count
@@ -60,7 +60,7 @@ class Compare(Group):
 
 
 class Runtime(Group):
-    """How fast and where the study runs: never tracked, changes no result."""
+    """Settings of how fast and where the study runs: never tracked, they change no result."""
 
     @property
     def without_cluster(self) -> "Runtime":

@@ -48,7 +48,7 @@ class Optimizer(Group):
 
 
 class Schedule(Group):
-    """How the learning rate changes; a key that the named schedule doesn't use has no effect."""
+    """Schedule of the learning rate; a key that the named schedule doesn't use has no effect."""
 
     name: ScheduleName
     factor: Fraction
@@ -58,7 +58,7 @@ class Schedule(Group):
 
 
 class EarlyStopping(Group):
-    """Which epoch's weights are kept, and after how many epochs without a better one training stops."""
+    """Rule of which epoch's weights are kept, and after how many epochs without a better one training stops."""
 
     monitor: Literal["val_loss", "val_accuracy", "loss", "accuracy"]
     mode: Literal["min", "max"]
@@ -76,7 +76,7 @@ class EarlyStopping(Group):
 
 
 class Augmentation(Group):
-    """What is changed at random in each training image, each time that it is seen; all at 0 is none."""
+    """Random changes to each training image, each time that it is seen; all at 0 is none."""
 
     horizontal_flip: bool
     rotation: Annotated[float, Field(ge=0, le=180)]
@@ -91,7 +91,7 @@ class Augmentation(Group):
 
 
 class Training(Group):
-    """What every trained model declares."""
+    """Settings of every trained model."""
 
     epochs: Count
     batch_size: Count
@@ -121,7 +121,7 @@ class Training(Group):
 
 
 class Architecture(Group):
-    """How a network is built from layers."""
+    """Settings of a network's layers."""
 
     architecture: str
     input_size: Annotated[int, Field(ge=8, le=512)]
@@ -134,7 +134,7 @@ class Architecture(Group):
 
 
 class Net(Training, Architecture):
-    """What every network that is trained from scratch declares."""
+    """Settings of a network that is trained from scratch."""
 
     @property
     def uses_batch_statistics(self) -> bool:

@@ -28,7 +28,7 @@ class Classifier(NamedTuple):
     model: keras.Model
 
     def classify(self, batch: Sequence[Picture], top: int) -> Iterator[Prediction | Fault]:
-        """Gives what the model says of each picture, or why it can't be asked, in their order."""
+        """Yields the prediction for each picture, or why there is none, in their order."""
         ready = [picture.pixels for picture in batch if picture.pixels is not None]
         rows = iter(_compute_probabilities(self, np.stack(ready)) if ready else ())
         for picture in batch:
@@ -52,7 +52,7 @@ def load_classifier(archive: Archive, facts: Facts) -> Classifier:
 
 
 def check_model(archive: Archive, facts: Facts, model: keras.Model) -> None:
-    """Holds a loaded model against what is known of it.
+    """Checks a loaded model against its recorded facts.
 
     Raises:
         ModelError: It takes images of another shape, or tells other classes apart.

@@ -84,7 +84,7 @@ def _freeze(model: keras.Model) -> keras.Model:
 
 
 def _convert_to_onnx(model: keras.Model, signature: list[tf.TensorSpec], path: Path, facts: Mapping[str, str]) -> None:
-    """Has tf2onnx convert the model as a function, traced once; Keras's `export` traces it for a SavedModel first."""
+    """Converts the model with tf2onnx as a function, traced once; Keras's `export` traces it for a SavedModel first."""
     import onnx
     import tf2onnx
 
@@ -104,7 +104,7 @@ def _convert_to_onnx(model: keras.Model, signature: list[tf.TensorSpec], path: P
 
 @contextmanager
 def _calling_as_tf2onnx_reads(model: keras.Model) -> Iterator[None]:
-    """Has some layers compute the same in a way that tf2onnx (1.17) can read, for as long as the model is converted.
+    """Makes some layers compute the same in a way that tf2onnx (1.17) can read, while the model is converted.
 
     What Keras answers afterwards, for comparison, is computed as ever.
     """
@@ -127,7 +127,7 @@ def _restate(layer: layers.Layer) -> dict[str, Any]:
 
 
 def _convolve_in_groups(layer: layers.Conv2D, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """Does what `keras.ops.conv` does, which compiles a grouped convolution with XLA: a call that tf2onnx leaves."""
+    """Convolves as `keras.ops.conv`, which compiles a grouped convolution with XLA: a call that tf2onnx leaves."""
     return tf.nn.convolution(
         inputs, kernel, list(layer.strides), layer.padding.upper(), dilations=list(layer.dilation_rate)
     )

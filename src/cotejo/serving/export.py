@@ -1,4 +1,4 @@
-"""Exports a model to another format, and holds what the file answers against Keras: the work of `cotejo export`."""
+"""Exports a model to another format, and compares the file's predictions with Keras's: `cotejo export`."""
 
 import json
 import re
@@ -52,13 +52,13 @@ WORK_PREFIX, WORK_LOCK = ".cotejo-export-", "lock"
 
 
 class Request(NamedTuple):
-    """What a user asks for.
+    """A user's request.
 
     Attributes:
         target: The format: saved_model | tflite | onnx.
         model: As `find_archive` takes it.
-        run_id: Likewise.
-        seed: Likewise.
+        run_id: MLflow run of the model; see `find_archive`.
+        seed: Seed of the model; see `find_archive`.
         output: The file, or the SavedModel's folder; None for one in `exports/`.
         num_images: Test images to compare on; 0 for all.
     """
@@ -255,7 +255,7 @@ def _find_existing(folder: Path) -> Path:
 
 @contextmanager
 def _make_work_folder(place: Path) -> Iterator[Path]:
-    """Gives a temporary folder from which a file can be moved to its place in one step.
+    """Yields a temporary folder from which a file can be moved to its place in one step.
 
     Folders that had to be made for it go again where nothing has come into them.
 
@@ -282,7 +282,7 @@ def _remove_left_over(place: Path) -> None:
 
 
 def _move(file: Path, output: Path, report: Path, report_output: Path) -> None:
-    """Puts file and report in their places; an older report goes first, so that it never stands beside a new file."""
+    """Moves file and report to their places; an older report goes first, so that it never stands beside a new file."""
     output.parent.mkdir(parents=True, exist_ok=True)
     report_output.unlink(missing_ok=True)
     try:
@@ -295,7 +295,7 @@ def _move(file: Path, output: Path, report: Path, report_output: Path) -> None:
 
 
 def _restore(output: Path) -> None:
-    """Puts a replaced SavedModel back where no new one has come to its place, or else removes it."""
+    """Restores a replaced SavedModel if no new one has come to its place, or else removes it."""
     replaced = _name_replaced(output)
     if replaced.is_dir() and output.exists():
         shutil.rmtree(replaced, ignore_errors=True)
@@ -309,7 +309,7 @@ def _name_replaced(output: Path) -> Path:
 
 @contextmanager
 def _saying_what_failed(output: Path) -> Iterator[None]:
-    """Says in one line what the machine has refused."""
+    """Turns what the machine refuses into an error of one line."""
     try:
         yield
     except OSError as error:
@@ -338,7 +338,7 @@ def _quietly(work: Callable[[], T]) -> T:
 
 @contextmanager
 def _track(root: Path, archive: Archive, target: str) -> Iterator[journal.Run]:
-    """Gives the tracked run of an export, and finishes it however the export ends."""
+    """Yields the tracked run of an export, and finishes it however the export ends."""
     runtime = load_params([], root / "params.yaml").runtime
     tracker = open_tracker(root.resolve(), runtime)
     run = journal.Run(tracker, "export", None, lineage.describe_run("export"))

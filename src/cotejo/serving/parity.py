@@ -1,4 +1,4 @@
-"""Holds what an exported file answers against what Keras answers."""
+"""Compares the predictions of an exported file with Keras's."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ BATCH_SIZE = 100
 
 
 class Parity(NamedTuple):
-    """How far what a file answers is from what Keras answers.
+    """Difference between a file's predictions and Keras's.
 
     Attributes:
         num_images: The images that both were given.
@@ -43,7 +43,7 @@ def compute_parity(expected: NDArray[np.float32], received: NDArray[np.float32])
 
     Args:
         expected: Keras's, of shape (num_images, num_classes).
-        received: The file's, likewise.
+        received: The file's, of the same shape.
 
     Returns:
         How far apart they are; infinitely, where the shapes differ or something isn't a number.
@@ -55,5 +55,5 @@ def compute_parity(expected: NDArray[np.float32], received: NDArray[np.float32])
 
 
 def run_all(run: Run, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Has images answered batch by batch."""
+    """Predicts images batch by batch."""
     return np.concatenate([run(images[start : start + BATCH_SIZE]) for start in range(0, len(images), BATCH_SIZE)])

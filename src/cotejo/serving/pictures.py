@@ -33,7 +33,7 @@ class Fault(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """What a user's paths stand for.
+    """Pictures that a user's paths name.
 
     Attributes:
         files: The pictures in the order of the paths, those of a folder by name.
@@ -126,7 +126,7 @@ def prepare_picture(path: Path, facts: Facts) -> Picture:
 def stream_batches(
     files: Sequence[Path], prepare: Callable[[Path], Picture], batch_size: int
 ) -> Iterator[list[Picture]]:
-    """Gives pictures in batches, in order, and prepares the next batch while the caller works on one.
+    """Yields pictures in batches, in order, and prepares the next batch while the caller works on one.
 
     Never more than two batches are held, however many files there are.
 
@@ -155,7 +155,7 @@ def stream_batches(
 
 
 def _give_channels(image: Pixels, facts: Facts) -> Pixels:
-    """Gives a picture the channels that the training images had before the operations; colours are not thrown away."""
+    """Converts a picture to the channels that the training images had before the operations; colours are kept."""
     if facts.color is not None:
         return convert_color(image, facts.color)
     if facts.num_channels is None or image.shape[2] == facts.num_channels:

@@ -30,13 +30,13 @@ DEFAULT_TOP = 3
 
 
 class Request(NamedTuple):
-    """What a user asks for.
+    """A user's request.
 
     Attributes:
         paths: Pictures and folders.
         model: As `find_archive` takes it.
-        run_id: Likewise.
-        seed: Likewise.
+        run_id: MLflow run of the model; see `find_archive`.
+        seed: Seed of the model; see `find_archive`.
         top: Classes of each prediction; None for 3, or all where there are fewer.
         batch_size: Pictures that the model is given at once.
         style: How predictions are written; None for a table.
@@ -54,7 +54,7 @@ class Request(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What has come of the pictures so far: those that couldn't be classified, and the first of the others."""
+    """Counts so far: pictures that couldn't be classified, and the first of the others."""
 
     faults: list[Fault]
     shown: list[Shown]

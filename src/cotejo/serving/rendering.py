@@ -23,7 +23,7 @@ NO_UNICODE = re.compile(r"\\udc([89a-f][0-9a-f])")
 
 
 class Prediction(NamedTuple):
-    """What a model says of a picture: classes and their probabilities, the most probable first."""
+    """Prediction for a picture: classes and their probabilities, the most probable first."""
 
     path: Path
     ranked: Sequence[tuple[str, float]]
@@ -125,7 +125,7 @@ class _Csv:
 
 
 def _say_file(path: Path) -> str:
-    """Returns a path as it is, but for bytes that are no Unicode, which no form can hold."""
+    """Returns a path as it is, without bytes that are no Unicode, which no form can hold."""
     return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 

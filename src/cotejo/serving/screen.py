@@ -1,4 +1,4 @@
-"""What a person sees while pictures are classified: results on stdout, a bar and messages on stderr."""
+"""Prints results on stdout, a bar and messages on stderr."""
 
 import os
 import sys

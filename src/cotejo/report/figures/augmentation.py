@@ -1,4 +1,4 @@
-"""What augmentation does to the images: a training's figure."""
+"""Figure of a training: what augmentation does to the images."""
 
 from collections.abc import Sequence
 from pathlib import Path

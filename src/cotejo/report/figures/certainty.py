@@ -1,4 +1,4 @@
-"""How sure the accuracies and their differences are."""
+"""Figures of the accuracies and their differences, with intervals."""
 
 from typing import Any
 

@@ -64,7 +64,7 @@ def draw_cost(ax: Axes, models: Sequence[Model], cost: str, front: Sequence[str]
 
 
 def scale_costs(ax: Axes, costs: Sequence[float], cost: str, wording: Wording) -> None:
-    """Gives the axis a logarithmic scale with a few round marks, in the unit of the cost."""
+    """Sets a logarithmic scale with a few round marks, in the unit of the cost."""
     is_time = cost.endswith("_s")
     low, high = min(costs) / 1.7, max(costs) * 1.7
     ax.set_xscale("log")

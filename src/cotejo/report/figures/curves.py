@@ -1,4 +1,4 @@
-"""How the models trained: curves of the training set and of the validation set, and where overfitting began."""
+"""Figure of the trainings: curves of training and validation, and where overfitting began."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""How one model answers: evaluate's figures."""
+"""Figures of evaluate: one model's predictions."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What several of the report's figures draw: rows of intervals, and a legend of models."""
+"""Parts that several figures share: rows of intervals, and a legend of models."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ def build_model_legend(models: Sequence[Model], wording: Wording) -> list[Line2D
 
 
 def draw_model_legend(figure: Figure, models: Sequence[Model], wording: Wording) -> None:
-    """Says above all panels whose mark is whose."""
+    """Draws the legend of models above all panels."""
     handles = build_model_legend(models, wording)
     figure.legend(handles=handles, loc="outside upper center", ncols=min(4, len(models)))
 
@@ -55,7 +55,7 @@ def draw_intervals(
 
 
 def draw_sides(ax: Axes, sides: tuple[str, str], wording: Wording) -> None:
-    """Says above the axes which model each side of 0 speaks for."""
+    """Writes above the axes which model each side of 0 favours."""
     for name, x, align, text in ((sides[0], 0.0, "left", "← {}"), (sides[1], 1.0, "right", "{} →")):
         phrase = wording.locale["figures"]["better"].replace("{{ model | model }}", wording.model(name))
         ax.text(x, 1.02, text.format(phrase), transform=ax.transAxes, ha=align, va="bottom",

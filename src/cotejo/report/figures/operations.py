@@ -1,4 +1,4 @@
-"""What the declared operations do to images, one after the other: a figure of preprocess, where any are declared."""
+"""Figure of preprocess: what the declared operations do to images, one after the other."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -40,7 +40,7 @@ def save_operations(
 
 
 def _choose_images(collection: Collection, color: Literal["grey", "rgb"]) -> Iterator[Pixels]:
-    """Gives the first training image of each class that can be read, as it is before the first operation."""
+    """Returns the first training image of each class that can be read, as it is before the first operation."""
     done: set[int] = set()
     for sample in collection.splits["train"]:
         if len(done) == min(MAX_IMAGES, len(collection.class_names)):
@@ -81,7 +81,7 @@ def figure_operations(images: Iterable[Pixels], operations: Sequence[Operation])
 
 
 def list_steps(image: Pixels, operations: Sequence[Operation]) -> Iterator[Pixels]:
-    """Gives an image before the first operation and after each; the last is what a model is given."""
+    """Returns an image before the first operation and after each; the last is a model's input."""
     yield image
     for operation in operations:
         image = apply_operations(image, [operation])

@@ -1,4 +1,4 @@
-"""How far one model's confidence can be trusted, before and after temperature scaling."""
+"""Figure of one model's calibration, before and after temperature scaling."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

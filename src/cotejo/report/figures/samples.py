@@ -1,4 +1,4 @@
-"""What the images of each class look like: preprocess's figure."""
+"""Figure of preprocess: samples of each class."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""How a search went: `compute_x` gives all numbers of a figure, `draw_x` only draws them."""
+"""Figures of a search: `compute_x` returns all numbers of a figure, `draw_x` only draws them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -90,7 +90,7 @@ def build_search_figures(searched: Searched) -> dict[str, Figure]:
 
 
 def save_search_figures(figures: Mapping[str, Figure], folder: Path) -> None:
-    """Writes a `.png` per figure, but for those that show what a clock measured."""
+    """Writes a `.png` per figure, except for those that show what a clock measured."""
     for name, figure in figures.items():
         if name not in TIMED:
             save_figure(figure, folder / f"{name}.png")

@@ -1,4 +1,4 @@
-"""What a search took: the front of accuracy against arithmetic, and the time of each trial."""
+"""Figures of a search's costs: the front of accuracy against arithmetic, and the time of each trial."""
 
 from collections.abc import Mapping
 from heapq import heappop, heappush

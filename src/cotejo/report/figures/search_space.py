@@ -1,4 +1,4 @@
-"""Where in its space a search found what: a panel per parameter, and all of them side by side."""
+"""Figures of a search's space: a panel per parameter, and all parameters side by side."""
 
 import math
 from typing import Any, NamedTuple
@@ -159,7 +159,7 @@ def format_scale(axis: Any, scale: Scale, wording: Wording) -> None:  # noqa: AN
 
 
 def say_number(value: float, wording: Wording) -> str:
-    """Says a parameter's value in few characters: 0.001, 3e-5, 128."""
+    """Formats a parameter's value in few characters: 0.001, 3e-5, 128."""
     text = f"{value:.3g}"
     return text.replace("e-0", "e-").replace("e+0", "e") if "e" in text else wording.exact(float(text))
 

@@ -1,4 +1,4 @@
-"""How a search's trials look in every figure of it."""
+"""Marks and colours of a search's trials, the same in every figure."""
 
 from typing import Any, NamedTuple
 
@@ -106,6 +106,6 @@ def format_measure(axis: Any, measure: Measure, wording: Wording) -> None:  # no
 
 
 def put_legend(ax: Axes, columns: int) -> None:
-    """Puts the legend above the axes, where it hides no trial."""
+    """Draws the legend above the axes, where it hides no trial."""
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, fontsize=10, borderaxespad=0.2, markerscale=1,
               handletextpad=0.4, columnspacing=1.4)  # fmt: skip

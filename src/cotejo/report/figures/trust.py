@@ -1,4 +1,4 @@
-"""How far the models can be trusted: their confidences, what to leave to a person, and corrupted images."""
+"""Figures of trust: confidences, what to leave to a person, and corrupted images."""
 
 import math
 from collections.abc import Sequence
