@@ -1,8 +1,14 @@
 """Runs a dask worker's tasks in a trainer, a process of its own.
 
-So a trainer whose memory has grown, or that was configured for another session's set-up, is started anew without
-restarting the worker, which may be another session's as well; a task that isn't wanted any more is stopped; and who
-died with a task is known. The worker itself imports no TensorFlow, and answers its scheduler whatever is trained.
+Each guarantee of a worker needs that process, since nothing of dask (2026) keeps it:
+
+- The worker answers its scheduler whatever is trained: it imports no TensorFlow, which would hold the interpreter.
+- A task that isn't wanted any more is stopped at once: dask can't interrupt a thread.
+- TensorFlow is configured once in a process, and each session has its own threads and precision: a `WorkerPlugin` would
+  configure the worker for all sessions that share it.
+- Another version of Cotejo is refused before anything of the task is unpickled.
+- What died with a task is known: where a nanny restarts a worker, dask suspects every task that waited there.
+- Memory that has grown is given back between two tasks: a nanny would restart the worker, with the tasks of others.
 """
 
 import json
