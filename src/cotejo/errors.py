@@ -1,11 +1,46 @@
-"""The exceptions that a user can cause, each with one message that says what to do."""
+"""The exceptions that a user can cause, each with one message that says what to do.
+
+    CotejoError
+    ├── ParamsError       params.yaml, an option or an argument
+    ├── DataError         images, weights, or what a stage has written
+    │   ├── ImageError        one image
+    │   └── OperationError    a declared operation on an image
+    ├── ModelError        a model
+    ├── StageError        a stage, a worker or a scheduler
+    ├── TrackingError     MLflow
+    ├── LineageError      the origin of a file, run or experiment
+    └── RevisionError     a revision or an experiment
+"""
 
 
 class CotejoError(Exception):
-    """A fault that the user can mend: printed as it is, without a traceback, exit code 2.
+    """A fault that the user can mend: printed as one line, without a traceback, exit code 2.
 
-    The message says what was expected, what was received, where (file, key) and what to do.
+    Args:
+        message: The whole message of an error that isn't about one value; else it is made of the other parts.
+        where: Place of the fault, such as a file or a key; empty if `expected` names it.
+        expected: What was expected.
+        received: What was received instead.
+        advice: What to do, in whole sentences without the last full stop.
+
+    Example:
+        >>> print(CotejoError(where="lenet.epochs", expected="a whole number", received="ten", advice="Write 10"))
+        lenet.epochs: expected a whole number. Received: ten. Write 10.
     """
+
+    def __init__(
+        self, message: str = "", *, where: str = "", expected: str = "", received: str = "", advice: str = ""
+    ) -> None:
+        self.where = where
+        self.expected = expected
+        self.received = received
+        self.advice = advice
+        super().__init__(message or self._render())
+
+    def _render(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        advice = f" {self.advice}." if self.advice else ""
+        return f"{place}expected {self.expected}. Received: {self.received}.{advice}"
 
 
 class ParamsError(CotejoError):
@@ -20,14 +55,18 @@ class ImageError(DataError):
     """An image can't be read or worked on; one among many, perhaps.
 
     Args:
-        name: The image, as the message names it.
+        name: Name of the image in the message.
         reason: What was received in its place, in a few words.
         expected: What was expected.
     """
 
     def __init__(self, name: str, reason: str, expected: str = "an image as JPEG, PNG, BMP, WebP or GIF") -> None:
-        super().__init__(f"{name}: expected {expected}. Received: {reason}.")
-        self.reason = reason
+        super().__init__(where=name, expected=expected, received=reason)
+
+    @property
+    def reason(self) -> str:
+        """What was received in its place, in a few words."""
+        return self.received
 
 
 class OperationError(DataError):
@@ -43,12 +82,12 @@ class StageError(CotejoError):
 
 
 class TrackingError(CotejoError):
-    """MLflow can't be had; what was recorded is kept."""
+    """MLflow can't be reached; what was recorded is kept."""
 
 
 class LineageError(CotejoError):
-    """Nothing is known by the name of which the origin was asked."""
+    """Nothing is known by the name whose origin was asked for."""
 
 
 class RevisionError(CotejoError):
-    """A revision or experiment isn't known, or what it holds can't be had or compared."""
+    """A revision or an experiment is unknown, or what it holds can't be read or compared."""
