@@ -12,6 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from cotejo.files import replacing
 from cotejo.tracking import registry
 from cotejo.tracking.backlog import CLOSED_TAG
 from cotejo.tracking.records import (
@@ -329,12 +330,10 @@ def _create_database(path: Path) -> None:
     from mlflow.store.db.utils import _initialize_tables
     from sqlalchemy import create_engine
 
-    partial = path.with_name(f".part-{path.name}")
-    partial.unlink(missing_ok=True)
-    engine = create_engine(f"sqlite:///{partial}")
-    _initialize_tables(engine)
-    engine.dispose()
-    partial.replace(path)
+    with replacing(path) as partial:
+        engine = create_engine(f"sqlite:///{partial}")
+        _initialize_tables(engine)
+        engine.dispose()
 
 
 def _check_writable(database: Path, timeout_s: float) -> None:

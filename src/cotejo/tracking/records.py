@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 import psutil
 
+from cotejo.files import replacing
 from cotejo.masking import mask_addresses, mask_secrets
 
 #: Seconds by which two readings of when the same process began may differ, since the clock can be set in between.
@@ -113,9 +114,8 @@ def load_progress(journal: Path) -> dict[str, Any]:
 
 def save_progress(journal: Path, progress: Mapping[str, Any]) -> None:
     """Writes how far a journal has been sent, in one step: a kill leaves the old state or the new one."""
-    partial = journal.with_suffix(".part")
-    partial.write_text(json.dumps(progress))
-    partial.replace(journal.with_suffix(".sent"))
+    with replacing(journal.with_suffix(".sent")) as partial:
+        partial.write_text(json.dumps(progress))
 
 
 def find_state(records: Iterable[Mapping[str, Any]], state: str = RUNNING) -> str:
