@@ -75,7 +75,7 @@ def drop_torn_line(file: BinaryIO) -> None:
     file.seek(max(size - 1, 0))
     if file.read(1) not in (b"", b"\n"):
         file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
+        file.seek(file.truncate(file.read().rfind(b"\n") + 1))
 
 
 @contextmanager

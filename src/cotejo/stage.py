@@ -20,13 +20,12 @@ import psutil
 from cotejo.errors import CotejoError, StageError
 from cotejo.files import digest_file, digest_json, remove, replacing, try_lock
 from cotejo.imports import find_sources
-from cotejo.masking import mask_secrets
+from cotejo.masking import mask_secrets, say_first_line
 from cotejo.params import Sections, load_params
 from cotejo.schema.study import Runtime
 from cotejo.tracking import lineage, reuse
 from cotejo.tracking.journal import Run, state_of
 from cotejo.tracking.mlflow_client import Delivery
-from cotejo.tracking.records import say_first_line
 from cotejo.tracking.sender import THREAD_NAME as SENDER
 from cotejo.tracking.sender import Tracker
 

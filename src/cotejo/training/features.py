@@ -237,10 +237,7 @@ def _save(batches: Iterable[NDArray[np.float32]], shape: tuple[int, int], path: 
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(path.parent)
     own_name = f".part-{uuid.uuid4().hex}-{path.name}"  # another process may be writing the same
-    with (
-        replacing(path, own_name, is_synced=True) as partial,
-        partial.open("wb") as file,
-    ):
+    with replacing(path, own_name, is_synced=True) as partial, partial.open("wb") as file:
         file.write(_build_header(shape))
         for batch in batches:
             file.write(batch.tobytes())
