@@ -350,7 +350,7 @@ def test_no_error_of_mlflow_shows_the_password_in_its_address(tmp_path, environm
         import sys
         from pathlib import Path
         from cotejo.tracking.journal import Run
-        from cotejo.tracking.records import say_first_line
+        from cotejo.masking import say_first_line
         from cotejo.tracking.sender import Tracker
         from cotejo.tracking.mlflow_client import Delivery
         root = Path(sys.argv[1])

@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 
 from cotejo.chain import trace
 from cotejo.errors import CotejoError, ParamsError
+from cotejo.files import replacing
 from cotejo.masking import mask_secrets
 from cotejo.params import PARAMS_FILE, flatten, load_params, parse_params, read_yaml
 from cotejo.pipeline import check_pipeline
@@ -282,11 +283,7 @@ def _apply(winner: Mapping[str, Any]) -> None:
     for where, value in flatten(winner):
         *path, key = where.split(".")
         reduce(getitem, path, tree)[key] = value
-    partial = PARAMS_FILE.with_name(f".{PARAMS_FILE.name}.part")
-    with partial.open("w", encoding="utf-8") as file:
-        yaml.dump(tree, file)
-    try:
+    with replacing(PARAMS_FILE) as partial:
+        with partial.open("w", encoding="utf-8") as file:
+            yaml.dump(tree, file)
         parse_params(read_yaml(partial), PARAMS_FILE)
-        partial.replace(PARAMS_FILE)
-    finally:
-        partial.unlink(missing_ok=True)

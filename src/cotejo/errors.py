@@ -1,15 +1,15 @@
 """The exceptions that a user can cause, each with one message that says what to do.
 
-    CotejoError
-    ├── ParamsError       params.yaml, an option or an argument
-    ├── DataError         images, weights, or what a stage has written
-    │   ├── ImageError        one image
-    │   └── OperationError    a declared operation on an image
-    ├── ModelError        a model
-    ├── StageError        a stage, a worker or a scheduler
-    ├── TrackingError     MLflow
-    ├── LineageError      the origin of a file, run or experiment
-    └── RevisionError     a revision or an experiment
+CotejoError
+├── ParamsError       params.yaml, an option or an argument
+├── DataError         images, weights, or what a stage has written
+│   ├── ImageError        one image
+│   └── OperationError    a declared operation on an image
+├── ModelError        a model
+├── StageError        a stage, a worker or a scheduler
+├── TrackingError     MLflow
+├── LineageError      the origin of a file, run or experiment
+└── RevisionError     a revision or an experiment
 """
 
 

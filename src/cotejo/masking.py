@@ -34,6 +34,11 @@ def mask_secrets(text: str) -> str:
     return mask_addresses(text)
 
 
+def say_first_line(error: BaseException) -> str:
+    """Returns the first line of an exception's message without secrets, or its name where it has none."""
+    return mask_secrets((str(error).splitlines() or [type(error).__name__])[0])
+
+
 def _list_secrets() -> Iterator[str]:
     for name, value in os.environ.items():
         found = [value] if SECRET_NAME.search(name) else []

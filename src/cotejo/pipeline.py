@@ -13,9 +13,9 @@ MAX_STAGE_LINES = 40
 
 #: The house: a module imports only from its own row and the rows above.
 ROWS = (
-    "errors", "masking", "faults", "pretrained", "estimation", "schema", "params", "data", "models", "tracking",
-    "execution", "training", "evaluation", "tuning", "comparison", "report", "imports", "stage", "training_stage",
-    "pipeline", "chain", "serving", "revisions", "cli",
+    "errors", "files", "masking", "faults", "pretrained", "estimation", "schema", "params", "data", "models",
+    "tracking", "execution", "training", "evaluation", "tuning", "comparison", "report", "imports", "stage",
+    "training_stage", "pipeline", "chain", "serving", "revisions", "cli",
 )  # fmt: skip
 
 

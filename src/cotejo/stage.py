@@ -1,8 +1,6 @@
 """Runs a stage: its parameters, its lock, its outputs in one step, its tracked run, its exit code."""
 
 import errno
-import hashlib
-import json
 import os
 import shlex
 import shutil
@@ -18,17 +16,16 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import psutil
-from filelock import FileLock, Timeout
 
 from cotejo.errors import CotejoError, StageError
+from cotejo.files import digest_file, digest_json, remove, replacing, try_lock
 from cotejo.imports import find_sources
-from cotejo.masking import mask_secrets
+from cotejo.masking import mask_secrets, say_first_line
 from cotejo.params import Sections, load_params
 from cotejo.schema.study import Runtime
 from cotejo.tracking import lineage, reuse
 from cotejo.tracking.journal import Run, state_of
 from cotejo.tracking.mlflow_client import Delivery
-from cotejo.tracking.records import say_first_line
 from cotejo.tracking.sender import THREAD_NAME as SENDER
 from cotejo.tracking.sender import Tracker
 
@@ -73,15 +70,10 @@ class Stage:
             path: A file, or (without a suffix) a folder, which is made.
         """
         final = Path(path)
-        partial = final.with_name(f".part-{final.name}")
-        _remove(partial)
-        (final.parent if final.suffix else partial).mkdir(parents=True, exist_ok=True)
-        try:
+        with replacing(final) as partial:
+            (final.parent if final.suffix else partial).mkdir(parents=True, exist_ok=True)
             yield partial
-            _remove(final)
-            partial.replace(final)
-        finally:
-            _remove(partial)
+            remove(final)
 
     @contextmanager
     def outputs(self, *paths: str) -> Iterator[tuple[Path, ...]]:
@@ -110,10 +102,9 @@ class Stage:
         Args:
             inputs: Digests of the data that the stage reads, and files that it reads.
         """
-        read = [_digest(item) if isinstance(item, Path) else item for item in inputs]
+        read = [digest_file(item) if isinstance(item, Path) else item for item in inputs]
         key = [self.params.flatten(), read, lineage.list_versions(), _digest_code()]
-        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode())
-        folder = CHECKPOINTS / f"{self.name}-{digest.hexdigest()[:16]}"
+        folder = CHECKPOINTS / f"{self.name}-{digest_json(key)[:16]}"
         _remove_finished(spared=folder.name)
         others = [str(path) for path in sorted(CHECKPOINTS.glob(f"{self.name}-*")) if _holds_files(path)]
         if others and str(folder) not in others:
@@ -235,21 +226,18 @@ def _lock(name: str) -> Iterator[None]:
     path = STATE_FOLDER / "locks" / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     holder = path.with_suffix(".pid")
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=LOCK_PATIENCE_S)
-    except Timeout:
-        pid = holder.read_text() if holder.exists() else "unknown"
-        raise StageError(
-            f"expected to be the only {name} in {Path.cwd()}. Received: another one is running as process {pid}. "
-            f"Wait for it, or stop it with `kill {pid}`."
-        ) from None
-    try:
-        holder.write_text(str(os.getpid()))
-        yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
+    with try_lock(path, LOCK_PATIENCE_S) as is_held:
+        if not is_held:
+            pid = holder.read_text() if holder.exists() else "unknown"
+            raise StageError(
+                f"expected to be the only {name} in {Path.cwd()}. Received: another one is running as process {pid}. "
+                f"Wait for it, or stop it with `kill {pid}`."
+            )
+        try:
+            holder.write_text(str(os.getpid()))
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
 
 
 def stop_on_signals() -> None:
@@ -285,7 +273,7 @@ def _digest_code() -> dict[str, str]:
     schema = (str(path.relative_to(root)) for path in root.glob("src/cotejo/schema/*.py"))
     sources = {*find_sources(root, shlex.join(["python", name, *sys.argv[1:]])), *schema}
     # figures are drawn of what has been computed: the layers keep every computation from importing them
-    return {path: _digest(root / path) for path in sorted(sources) if not path.startswith("src/cotejo/report/")}
+    return {path: digest_file(root / path) for path in sorted(sources) if not path.startswith("src/cotejo/report/")}
 
 
 def _remove_finished(spared: str) -> None:
@@ -318,15 +306,3 @@ def _find_full_disk(error: BaseException | None) -> OSError | None:
                 return error
         error = error.__cause__ or error.__context__
     return None
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cotejo.masking import mask_addresses
 from cotejo.tracking.journal import Run
-from cotejo.tracking.records import append_records, parse_records
+from cotejo.tracking.journal_file import append_records, parse_records
 from cotejo.tracking.sender import Tracker
 from waiting import start_child
 

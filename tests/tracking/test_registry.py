@@ -19,9 +19,9 @@ import pytest
 import requests
 
 from copied_study import copy_database
+from cotejo.tracking.failures import JournalError
 from cotejo.tracking.journal import Run
 from cotejo.tracking.mlflow_client import Delivery
-from cotejo.tracking.records import JournalError
 from cotejo.tracking.registry import takes_over
 from waiting import Waiting
 from warm import WarmProcess

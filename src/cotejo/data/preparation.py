@@ -1,7 +1,6 @@
 """Images to the three splits, in one pass: decoded, checked, changed and written, several at a time."""
 
 import ctypes
-import hashlib
 import json
 import math
 import os
@@ -21,6 +20,7 @@ from cotejo.data.imaging import apply_operations
 from cotejo.data.splits import SPLITS
 from cotejo.data.writing import SplitWriter, Written
 from cotejo.errors import ImageError, OperationError
+from cotejo.files import digest_bytes
 from cotejo.schema.images import Data
 from cotejo.schema.operations import Operation, dump_operations
 
@@ -259,7 +259,7 @@ def _describe(
         "name": collection.name,
         "class_names": list(collection.class_names),
         "image_shape": list(shape),
-        "digest": hashlib.sha256("".join(written[split].digest for split in SPLITS).encode()).hexdigest(),
+        "digest": digest_bytes(*(written[split].digest.encode() for split in SPLITS)),
         "splits": table,
         "source": collection.source,
     }

@@ -1,6 +1,5 @@
 """Data sets by name: where their files are, and the bytes they must have; how files are fetched and verified."""
 
-import hashlib
 import os
 import shutil
 import sys
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from cotejo.errors import DataError
+from cotejo.files import digest_file
 from cotejo.masking import mask_secrets
 
 #: Waits before the second and the third try of an address, in seconds.
@@ -224,7 +224,7 @@ def check_files(name: str, folder: Path) -> None:
     """
     for file in SOURCES[name].files:
         path = folder / file.name
-        received = compute_sha256(path) if path.is_file() else "no such file"
+        received = digest_file(path) if path.is_file() else "no such file"
         if received != file.sha256:
             raise DataError(
                 f"{path}: expected SHA-256 {file.sha256}. Received: {received}. "
@@ -369,19 +369,9 @@ def find_fault(path: Path, expected: RemoteFile) -> str | None:
             received = repr(file.read(len(expected.signature)))
     else:
         kind, wanted = expected.digest
-        name, received = DIGEST_NAMES[kind], _compute_digest(path, kind)
+        name, received = DIGEST_NAMES[kind], digest_file(path, kind)
     size_bytes = path.stat().st_size
     return None if received == wanted else f"expected {name} {wanted}, received {received} ({size_bytes:,} bytes)"
-
-
-def compute_sha256(path: Path) -> str:
-    """Returns the SHA-256 of a file as 64 hexadecimal digits."""
-    return _compute_digest(path, "sha256")
-
-
-def _compute_digest(path: Path, kind: str) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, kind).hexdigest()
 
 
 def _check_size(num_bytes: int) -> None:

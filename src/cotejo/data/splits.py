@@ -1,6 +1,5 @@
 """Train, validation and test split: made once, saved as a few big files, read row by row."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from sklearn.model_selection import train_test_split
 from cotejo.data.readers import LabelledImages, PublishedSplits
 from cotejo.data.stored import open_stored
 from cotejo.errors import DataError
+from cotejo.files import digest_bytes
 
 SPLITS = ("train", "val", "test")
 
@@ -95,13 +95,13 @@ def save_splits(
         table[split] = {
             "num_samples": len(labels),
             "per_class": dict(zip(class_names, per_class.tolist(), strict=True)),
-            "digest": _digest(np.ascontiguousarray(images).data, np.ascontiguousarray(labels).data),
+            "digest": digest_bytes(np.ascontiguousarray(images).data, np.ascontiguousarray(labels).data),
         }
     description = {
         "name": name,
         "class_names": list(class_names),
         "image_shape": list(splits["train"].images.shape[1:]),
-        "digest": _digest(*(table[split]["digest"].encode() for split in SPLITS)),
+        "digest": digest_bytes(*(table[split]["digest"].encode() for split in SPLITS)),
         "splits": table,
         "source": source,
     }
@@ -172,10 +172,3 @@ def _not_prepared(folder: Path, error: Exception) -> DataError:
     return DataError(
         f"{folder}: expected the splits that preprocess writes. Received: {error}. Run `dvc repro preprocess`."
     )
-
-
-def _digest(*parts: bytes | memoryview) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()

@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cotejo.data.sources import DIGEST_NAMES, Fetcher, RemoteFile, compute_sha256
+from cotejo.data.sources import DIGEST_NAMES, Fetcher, RemoteFile
+from cotejo.files import digest_file
 from cotejo.pretrained import BACKBONES, HDF5_SIGNATURE, BackboneName
 
 
@@ -49,7 +50,7 @@ def fetch_weights(
         return described
     wanted = find_weights(backbone, alpha)
     path = fetcher.fetch(wanted, folder)
-    sha256 = compute_sha256(path)
+    sha256 = digest_file(path)
     if wanted.digest is None:
         print(
             f"warning: {path.name} can't be verified, since Keras publishes no digest of it. It is taken as it came, "

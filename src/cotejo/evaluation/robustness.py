@@ -4,7 +4,6 @@ import hashlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import keras
@@ -21,6 +20,7 @@ from cotejo.evaluation.predict import predict_probabilities
 from cotejo.evaluation.scores import score_correct, score_share
 from cotejo.execution.executor import Died, Executor, count_workers, open_executor
 from cotejo.execution.messages import PreparedData, Setup
+from cotejo.files import digest_path, temporary_folder
 from cotejo.schema.groups import ModelName
 from cotejo.schema.study import Base, Evaluate, Runtime
 from cotejo.training.archive import load_model
@@ -153,7 +153,7 @@ def summarize(correct: NDArray[np.bool_], indices: NDArray[np.int64], confidence
 def _describe(
     name: str, path: Path, data: PreparedData, indices: NDArray[np.int64], settings: Evaluate, setup: Setup
 ) -> CorruptionTask:
-    digest = _digest(path)
+    digest = hashlib.sha256(_read(path)).hexdigest()
     return CorruptionTask(
         name, str(path.resolve()), digest, data, indices, settings.batch_size, settings.sample_seed, setup
     )
@@ -232,8 +232,8 @@ def _open(task: CorruptionTask) -> tuple[keras.Model, LabelledImages, NDArray[np
     """Returns the model, and images of which the rows, also given, are the sample."""
     if task.carried is None:
         return load_model(Path(task.path)), load_split(Path(task.data.folder), "test"), task.indices
-    with TemporaryDirectory() as own:
-        (path := Path(own) / "model.keras").write_bytes(task.carried.archive)
+    with temporary_folder() as own:
+        (path := own / "model.keras").write_bytes(task.carried.archive)
         return load_model(path), task.carried.sample, np.arange(len(task.indices))
 
 
@@ -241,7 +241,7 @@ def _is_readable(task: CorruptionTask) -> bool:
     """Whether this machine has the very files that the driver has."""
     folder = Path(task.data.folder)
     try:
-        is_same = load_dataset(folder).digest == task.data.digest and _digest(Path(task.path)) == task.sha256
+        is_same = load_dataset(folder).digest == task.data.digest and digest_path(Path(task.path)) == task.sha256
         load_split(folder, "test")
     except (DataError, ModelError):
         return False
@@ -255,10 +255,6 @@ def _load_sample(task: CorruptionTask) -> LabelledImages:
 
 def _carry(task: CorruptionTask) -> CorruptionTask:
     return task._replace(carried=Carried(_read(Path(task.path)), _load_sample(task)))
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(_read(path)).hexdigest()
 
 
 def _read(path: Path) -> bytes:

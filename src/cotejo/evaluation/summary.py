@@ -35,10 +35,10 @@ from cotejo.evaluation.scores import (
     score_temperatures,
 )
 from cotejo.evaluation.trust import Trust, compute_trust, tabulate_trust
+from cotejo.files import digest_path
 from cotejo.models.arithmetic import count_operations
 from cotejo.schema.study import Evaluate
 from cotejo.tracking.dvcfiles import compute_dvc_digest
-from cotejo.tracking.records import digest_path
 from cotejo.training.archive import load_model
 
 CURVES = ("loss", "cross_entropy", "accuracy", "val_loss", "val_cross_entropy", "val_accuracy")

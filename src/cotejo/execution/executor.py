@@ -30,8 +30,8 @@ from cotejo.errors import StageError
 from cotejo.execution.messages import DATA_FILES, DIED, RAISED, REFUSED, RESULT, SEND_DATA, Order, PreparedData, Reply
 from cotejo.execution.trainer import Function, describe_code
 from cotejo.execution.worker import store_data, work
+from cotejo.masking import say_first_line
 from cotejo.schema.study import Runtime
-from cotejo.tracking.records import say_first_line
 
 #: Memory that a worker and its trainer take with a small data set; decides how many fit into a machine.
 WORKER_BYTES = 3 * 2**29

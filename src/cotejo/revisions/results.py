@@ -1,6 +1,5 @@
 """What a revision's `dvc.lock` says that evaluate has found, read from Git and DVC's cache; nothing is checked out."""
 
-import hashlib
 import io
 import json
 import re
@@ -25,6 +24,7 @@ from scmrepo.exceptions import SCMError
 
 from cotejo.comparison.inputs import STAGES_OF_MODEL
 from cotejo.errors import RevisionError
+from cotejo.files import digest_bytes
 from cotejo.masking import mask_secrets
 from cotejo.tracking.dvcfiles import LOCK_FILE, RESTORE, Locked, compute_dvc_digest, is_within, parse_lock
 from cotejo.tracking.lineage import ask_git
@@ -235,7 +235,7 @@ def _read_out(source: _Source, path: str, out: str, digest: str) -> bytes:
         content = source.read(path)
     except Exception as error:  # noqa: BLE001 - each kind of remote raises what its own library does
         raise _explain(source, path, digest, error) from None
-    present: str | None = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    present: str | None = digest_bytes(content, kind="md5")
     if path != out:  # what stands in a folder has no digest of its own in dvc.lock
         present = source.digest(out) if source.digest else digest
     if present != digest:

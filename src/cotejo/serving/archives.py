@@ -11,14 +11,15 @@ from typing import Any, NamedTuple
 from cotejo.chain import RUN_ID
 from cotejo.errors import CotejoError, ModelError, ParamsError, TrackingError
 from cotejo.faults import suggest_name
+from cotejo.files import digest_path
 from cotejo.params import PARAMS_FILE, load_params
 from cotejo.schema.groups import MODELS
 from cotejo.stage import JOURNAL_FOLDER, STATE_FOLDER
 from cotejo.tracking import registry
 from cotejo.tracking.dvcfiles import load_lock
+from cotejo.tracking.failures import say_cause
 from cotejo.tracking.lineage import DEP
 from cotejo.tracking.mlflow_client import Delivery
-from cotejo.tracking.records import digest_path, say_cause
 from cotejo.tracking.runs import KnownRun, Runs, shorten
 
 COMPARISON = Path("reports/comparison.json")

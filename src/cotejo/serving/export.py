@@ -9,7 +9,6 @@ from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -18,6 +17,8 @@ from numpy.typing import NDArray
 
 from cotejo.data.splits import load_split
 from cotejo.errors import CotejoError, ModelError, ParamsError
+from cotejo.files import digest_path, temporary_folder
+from cotejo.masking import say_first_line
 from cotejo.params import load_params
 from cotejo.schema.operations import dump_operations
 from cotejo.serving.archives import PROCESSED, Archive, find_archive
@@ -27,7 +28,6 @@ from cotejo.serving.runtimes import IMAGES, OPENERS, PROBABILITIES
 from cotejo.serving.screen import hiding_stderr
 from cotejo.stage import Stopped, finishing, open_tracker
 from cotejo.tracking import journal, lineage
-from cotejo.tracking.records import digest_path, say_first_line
 
 if TYPE_CHECKING:
     import keras
@@ -91,8 +91,8 @@ def export_model(request: Request, root: Path) -> Exported:
             otherwise than Keras, or can't be written; nothing is left then.
     """
     _check_packages(request.target)
-    with TemporaryDirectory(prefix="cotejo-") as folder:
-        archive = find_archive(root, Path(folder), model=request.model, run_id=request.run_id, seed=request.seed)
+    with temporary_folder() as folder:
+        archive = find_archive(root, folder, model=request.model, run_id=request.run_id, seed=request.seed)
         facts = load_facts(archive, root)
         images = _choose_images(root, archive, facts, request.num_images)
         output = request.output or root / EXPORTS / _name(archive) / FILES[request.target]
@@ -266,8 +266,8 @@ def _make_work_folder(place: Path) -> Iterator[Path]:
     try:
         place.mkdir(parents=True, exist_ok=True)
         _remove_left_over(place)
-        with TemporaryDirectory(prefix=WORK_PREFIX, dir=place) as folder, FileLock(Path(folder) / WORK_LOCK):
-            yield Path(folder)
+        with temporary_folder(WORK_PREFIX, place) as folder, FileLock(folder / WORK_LOCK):
+            yield folder
     finally:
         for empty in made:
             with suppress(OSError):

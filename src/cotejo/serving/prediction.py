@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cotejo.data.decoding import show_path
 from cotejo.errors import ParamsError
+from cotejo.files import digest_path, temporary_folder
 from cotejo.report.figures.predictions import MAX_SHOWN, Shown, figure_predictions
 from cotejo.report.style import save_figure
 from cotejo.serving.archives import Archive, find_archive
@@ -18,7 +18,6 @@ from cotejo.serving.facts import Facts, load_facts
 from cotejo.serving.pictures import Fault, Listing, list_pictures, prepare_picture, stream_batches
 from cotejo.serving.rendering import Renderer, Style, choose_renderer
 from cotejo.serving.screen import Screen, hiding_stderr
-from cotejo.tracking.records import digest_path
 from cotejo.tracking.sync import count
 
 if TYPE_CHECKING:
@@ -75,8 +74,8 @@ def predict_pictures(request: Request, root: Path) -> bool:
     """
     _check_figure(request.figure)
     listing = list_pictures(request.paths)
-    with TemporaryDirectory(prefix="cotejo-") as folder:
-        archive = find_archive(root, Path(folder), model=request.model, run_id=request.run_id, seed=request.seed)
+    with temporary_folder() as folder:
+        archive = find_archive(root, folder, model=request.model, run_id=request.run_id, seed=request.seed)
         facts = load_facts(archive, root)
         top = _choose_top(request.top, facts)
         renderer = choose_renderer(

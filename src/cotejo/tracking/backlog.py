@@ -4,16 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cotejo.tracking.records import (
-    RUNNING,
-    append_records,
-    find_state,
-    find_writer,
-    is_gone,
-    load_progress,
-    open_alone,
-    parse_records,
-)
+from cotejo.files import open_alone
+from cotejo.tracking.journal_file import RUNNING, append_records, find_state, load_progress, parse_records
+from cotejo.tracking.writers import find_writer, is_gone
 
 #: What a record raises that has a whole line and not what we write.
 ODD = (LookupError, TypeError, ValueError, AttributeError)
@@ -90,7 +83,7 @@ def _is_settled(journal: Path) -> bool:
 
 def _close_if_gone(journal: Path) -> bool:
     try:
-        with open_alone(journal, "r+b") as file:
+        with open_alone(journal, "r+b") as file:  # no process can resume the run meanwhile
             records = parse_records(file.read())
             writer = find_writer(records)
             if not records or find_state(records) != RUNNING or not is_gone(writer):

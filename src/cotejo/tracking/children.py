@@ -7,8 +7,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from cotejo.files import sync_to_disk
+from cotejo.masking import say_first_line
 from cotejo.tracking.journal import Run, state_of
-from cotejo.tracking.records import say_first_line, sync_to_disk
 
 
 class Child:

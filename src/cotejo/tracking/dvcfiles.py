@@ -1,6 +1,5 @@
 """What `dvc.yaml` declares, what `dvc.lock` records, and the digests that DVC would give to what is there now."""
 
-import hashlib
 import json
 import os
 import re
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 from ruamel.yaml.error import YAMLError
 
 from cotejo.errors import ParamsError
+from cotejo.files import digest_bytes, digest_file
 from cotejo.params import PARAMS_FILE, parse_yaml, read_yaml
 
 PIPELINE_FILE = Path("dvc.yaml")
@@ -158,13 +158,13 @@ def compute_dvc_digest(path: Path) -> str | None:
     """
     if path.is_dir():
         files = {
-            file.relative_to(path).as_posix(): _digest_file(file)
+            file.relative_to(path).as_posix(): digest_file(file, "md5")
             for folder, _, names in os.walk(path)
             for file in (Path(folder, name) for name in names)
         }
         listed = [{"md5": files[name], "relpath": name} for name in sorted(files)]
-        return _md5(json.dumps(listed).encode()) + ".dir"
-    return _digest_file(path) if path.exists() else None
+        return digest_bytes(json.dumps(listed).encode(), kind="md5") + ".dir"
+    return digest_file(path, "md5") if path.exists() else None
 
 
 def find_changes(root: Path, name: str, declared: Mapping[str, Any], stages: Mapping[str, Locked]) -> Iterator[Change]:
@@ -241,12 +241,3 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield from _flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _digest_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-def _md5(content: bytes) -> str:
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()

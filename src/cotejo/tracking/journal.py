@@ -6,16 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cotejo.tracking.records import (
-    append_records,
-    describe_writer,
-    digest_path,
-    find_state,
-    open_alone,
-    parse_records,
-    sync_to_disk,
-)
+from cotejo.files import digest_path, open_alone, sync_to_disk
+from cotejo.tracking.journal_file import append_records, find_state, parse_records
 from cotejo.tracking.sender import Tracker
+from cotejo.tracking.writers import describe_writer
 
 
 class Run:

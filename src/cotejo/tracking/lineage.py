@@ -1,7 +1,6 @@
 """Which DVC experiment, stage, code, parameters, data and machine a run came from."""
 
 import getpass
-import hashlib
 import json
 import os
 import platform
@@ -16,9 +15,10 @@ from typing import Any
 import psutil
 
 from cotejo.errors import CotejoError, StageError
+from cotejo.files import digest_json
+from cotejo.masking import say_first_line
 from cotejo.tracking.dvcfiles import compute_dvc_digest, list_deps, list_outs, load_stages
 from cotejo.tracking.journal import Run
-from cotejo.tracking.records import say_first_line
 
 GIT_TIMEOUT_S = 10
 #: Packages whose version can change a result.
@@ -127,7 +127,7 @@ def log_outs(run: Run, stage: str) -> None:
 
 def digest_params(params: Mapping[str, Any]) -> str:
     """Returns the SHA-256 of parameters, whatever their order."""
-    return hashlib.sha256(json.dumps(params, sort_keys=True, default=str).encode()).hexdigest()
+    return digest_json(params)
 
 
 def tag_key(kind: str, path: str) -> str:

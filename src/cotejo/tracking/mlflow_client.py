@@ -5,30 +5,21 @@ import logging
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
+from cotejo.files import digest_path, replacing, try_lock
+from cotejo.masking import say_first_line
 from cotejo.tracking import registry
 from cotejo.tracking.backlog import CLOSED_TAG
-from cotejo.tracking.records import (
-    EXPERIMENT,
-    RUNNING,
-    UID_TAG,
-    BusyError,
-    JournalError,
-    digest_path,
-    find_state,
-    load_progress,
-    parse_record,
-    parse_records,
-    save_progress,
-    say_first_line,
-)
+from cotejo.tracking.failures import BusyError, JournalError
+from cotejo.tracking.journal_file import RUNNING, find_state, load_progress, parse_record, parse_records, save_progress
 from cotejo.tracking.reuse import record_reused
+from cotejo.tracking.runs import EXPERIMENT, UID_TAG
 
 #: MLflow refuses a longer digest; the whole SHA-256 goes into a tag.
 MAX_DIGEST_LENGTH = 36
@@ -73,7 +64,9 @@ class Delivery:
             JournalError: The journal doesn't say what run it is of, or holds what MLflow refuses; the rest is sent.
             BusyError: Another process is sending it.
         """
-        with self._alone(journal):
+        with try_lock(journal.with_suffix(".lock"), self.busy_timeout_s) as is_held:
+            if not is_held:
+                raise BusyError
             try:
                 self._send(journal)
             except Exception as error:
@@ -91,18 +84,6 @@ class Delivery:
         except Exception:  # noqa: BLE001 - whatever keeps it from answering
             return False
         return True
-
-    @contextmanager
-    def _alone(self, journal: Path) -> Iterator[None]:
-        lock = FileLock(journal.with_suffix(".lock"))
-        try:
-            lock.acquire(timeout=self.busy_timeout_s)
-        except Timeout:
-            raise BusyError from None
-        try:
-            yield
-        finally:
-            lock.release()
 
     def _send(self, journal: Path) -> None:
         progress = load_progress(journal)
@@ -329,12 +310,10 @@ def _create_database(path: Path) -> None:
     from mlflow.store.db.utils import _initialize_tables
     from sqlalchemy import create_engine
 
-    partial = path.with_name(f".part-{path.name}")
-    partial.unlink(missing_ok=True)
-    engine = create_engine(f"sqlite:///{partial}")
-    _initialize_tables(engine)
-    engine.dispose()
-    partial.replace(path)
+    with replacing(path) as partial:
+        engine = create_engine(f"sqlite:///{partial}")
+        _initialize_tables(engine)
+        engine.dispose()
 
 
 def _check_writable(database: Path, timeout_s: float) -> None:

@@ -2,12 +2,13 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from platform import python_version
 from typing import Any
+
+from cotejo.files import temporary_folder
 
 #: The registered model's name, and the alias of the version that is best.
 REGISTERED = "cotejo"
@@ -73,9 +74,9 @@ def log_model(client: Any, run_id: str, record: Mapping[str, Any]) -> str:  # no
         params=run.data.params,
     )
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
-    with tempfile.TemporaryDirectory() as folder:
-        _write_model(Path(folder), record, model)
-        client.log_model_artifacts(model.model_id, folder)
+    with temporary_folder() as folder:
+        _write_model(folder, record, model)
+        client.log_model_artifacts(model.model_id, str(folder))
     client.finalize_logged_model(model.model_id, "READY")
     return str(model.model_id)
 

@@ -4,8 +4,6 @@ They are tags on that run, `reused.<stage>` with the maker's run id, and links i
 would be a run that never happened: each session would double every stage in MLflow's table and in what is searched.
 """
 
-import hashlib
-import json
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -13,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from cotejo.errors import CotejoError
+from cotejo.files import digest_json
+from cotejo.masking import say_first_line
 from cotejo.tracking.dvcfiles import (
     LOCK_FILE,
     PIPELINE_FILE,
@@ -25,9 +25,9 @@ from cotejo.tracking.dvcfiles import (
     sort_stages,
 )
 from cotejo.tracking.journal import Run
+from cotejo.tracking.journal_file import RUNNING
 from cotejo.tracking.lineage import OUT, git_commit
-from cotejo.tracking.records import RUNNING, UID_TAG, say_first_line
-from cotejo.tracking.runs import KnownRun, Runs, condition, load_journals, search_mlflow, shorten
+from cotejo.tracking.runs import UID_TAG, KnownRun, Runs, condition, load_journals, search_mlflow, shorten
 
 #: What the tags begin with that name the run which made what a stage's outs are; the stage follows.
 REUSED = "reused."
@@ -183,7 +183,7 @@ def _is_shown(client: Any, runs: Runs, makers: Mapping[str, str]) -> bool:  # no
 
 
 def _create_parent(client: Any, experiment_id: str, current: Mapping[str, Outs]) -> str:  # noqa: ANN401
-    digest = hashlib.sha256(json.dumps(current, sort_keys=True).encode()).hexdigest()
+    digest = digest_json(current)
     commit = git_commit() or ""
     found = search_mlflow(client, [condition(UID_TAG, f"reused-{digest}")])
     if found:

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cotejo.tracking.dvcfiles import SHORT
+from cotejo.tracking.journal_file import find_state, load_progress, parse_record
 from cotejo.tracking.lineage import DEP, OUT, tag_key
-from cotejo.tracking.records import EXPERIMENT, UID_TAG, find_state, load_progress, parse_record
 
+#: The study's experiment in MLflow, and the tag that holds a run's unique name.
+EXPERIMENT = "cotejo"
+UID_TAG = "cotejo.uid"
 MAX_FOUND = 1000
 
 

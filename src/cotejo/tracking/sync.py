@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cotejo.errors import CotejoError, TrackingError
+from cotejo.masking import say_first_line
 from cotejo.tracking.backlog import Left, close_gone, find_left
+from cotejo.tracking.failures import BusyError, JournalError, say_cause
 from cotejo.tracking.mlflow_client import Delivery
-from cotejo.tracking.records import BusyError, JournalError, say_cause, say_first_line
 from cotejo.tracking.reuse import link_reused
 
 

@@ -3,12 +3,11 @@
 import hashlib
 import io
 import json
-import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from cotejo.tracking.records import sync_to_disk
+from cotejo.files import replacing
 
 Arrays = list[NDArray[Any]]
 
@@ -65,22 +64,18 @@ class Checkpoints:
     def save(self, saved: SavedEpoch) -> None:
         """Writes a checkpoint; on a full disk prints that, and the training continues without it."""
         path = self._path(saved.epoch)
-        partial = path.with_name(f".part-{path.name}")
         content = self._pack(saved)
         with _signals_wait():
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                _write_synced(partial, hashlib.sha256(content).digest() + content)
-                partial.replace(path)
-                sync_to_disk(self.folder)
+                with replacing(path, is_synced=True) as partial:
+                    partial.write_bytes(hashlib.sha256(content).digest() + content)
                 # those of later epochs were found damaged, or this epoch wouldn't have been trained
                 epochs = self._epochs()
                 kept = [epoch for epoch in epochs if epoch <= saved.epoch][:KEPT]
                 for epoch in set(epochs) - set(kept):
                     self._path(epoch).unlink()
             except OSError as error:
-                with suppress(OSError):
-                    partial.unlink(missing_ok=True)
                 self._say(
                     f"expected to write the checkpoint of epoch {saved.epoch} to {path}. Received: {error.strerror}. "
                     "Training continues; until one is written, a kill costs the epochs since the last. Free some space."
@@ -176,13 +171,6 @@ class SaveCheckpoints(keras.callbacks.Callback):
 def _assign(variables: Sequence[keras.Variable], values: Arrays) -> None:
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 @contextmanager

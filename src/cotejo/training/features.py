@@ -22,6 +22,7 @@ from cotejo import pretrained
 from cotejo.data.readers import LabelledImages
 from cotejo.data.splits import Dataset, TrainingData
 from cotejo.data.stored import store_rows
+from cotejo.files import replacing
 from cotejo.models import backbones, layers
 from cotejo.models.backbones import (
     BACKBONE,
@@ -235,17 +236,11 @@ def _save(batches: Iterable[NDArray[np.float32]], shape: tuple[int, int], path: 
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(path.parent)
-    partial = path.with_name(f".part-{uuid.uuid4().hex}-{path.name}")
-    try:
-        with partial.open("wb") as file:
-            file.write(_build_header(shape))
-            for batch in batches:
-                file.write(batch.tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    own_name = f".part-{uuid.uuid4().hex}-{path.name}"  # another process may be writing the same
+    with replacing(path, own_name, is_synced=True) as partial, partial.open("wb") as file:
+        file.write(_build_header(shape))
+        for batch in batches:
+            file.write(batch.tobytes())
 
 
 def _build_header(shape: tuple[int, int]) -> bytes:

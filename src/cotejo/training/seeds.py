@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -14,6 +13,7 @@ from cotejo.data.splits import TrainingData, load_training_data
 from cotejo.errors import ModelError
 from cotejo.execution.executor import Died, Executor, count_workers, open_executor
 from cotejo.execution.messages import PreparedData, Setup
+from cotejo.files import temporary_folder
 from cotejo.models.layers import find_precision
 from cotejo.schema.study import Base, Runtime
 from cotejo.schema.trainings import Training
@@ -238,8 +238,8 @@ def _train(
             report(row)
     result = fit(job, settings, seed, checkpoints.name, report, hardware, checkpoints)
     check_memory(checkpoints.name, hardware.memory_bytes, "batch_size or input_size", say)
-    with TemporaryDirectory() as own:
-        save_model(job.model, path := Path(own) / "model.keras", serving)
+    with temporary_folder() as own:
+        save_model(job.model, path := own / "model.keras", serving)
         archive = path.read_bytes()
     times = _summarize_times(result.times, len(job.train.labels))
     return Trained(

@@ -1,6 +1,5 @@
 """A search from its first trial to the confirmed gain: asks, sends out, watches, writes down."""
 
-import hashlib
 import json
 import shutil
 import sys
@@ -14,6 +13,7 @@ from ruamel.yaml import YAML
 
 from cotejo.execution.executor import Died, Executor
 from cotejo.execution.messages import Setup
+from cotejo.files import digest_json
 from cotejo.schema.searches import Search
 from cotejo.schema.trainings import Net
 from cotejo.tracking.children import Child, Children
@@ -150,7 +150,7 @@ class Searcher:
         self, name: str, number: int, values: dict[str, Any], seed: int, known: Sequence[FrozenTrial] | None
     ) -> TrialTask:
         # a worker's own disk may hold a checkpoint of this name from another search's values
-        digest = hashlib.sha256(json.dumps([values, seed], sort_keys=True).encode()).hexdigest()[:8]
+        digest = digest_json([values, seed])[:8]
         folder = (self.folder / f"{name.replace(' ', '-')}-{digest}").resolve()
         return TrialTask(
             name, number, self.search, self.present, values, seed, self.max_epochs, known, str(folder), self.setup

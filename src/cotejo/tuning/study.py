@@ -26,8 +26,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from cotejo.errors import ModelError
+from cotejo.files import drop_torn_line
 from cotejo.schema.searches import Search
-from cotejo.tracking.records import drop_torn_record
 from cotejo.tuning import gaussian
 from cotejo.tuning.outcome import DYING, MEMORY, Outcome
 from cotejo.tuning.space import (
@@ -116,7 +116,7 @@ def open_study(search: Search, journal: Path) -> optuna.Study:
     journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
     if journal.exists():
         with journal.open("r+b") as file:
-            drop_torn_record(file)  # Optuna would append to it
+            drop_torn_line(file)  # Optuna would append to it
     storage = JournalStorage(JournalFileBackend(str(journal)))
     if storage.get_all_studies():  # load_if_exists would write it down once more
         return optuna.load_study(storage=storage, study_name=NAME)

@@ -3,22 +3,21 @@
 import gc
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import tensorflow as tf
-from filelock import FileLock, Timeout
 from optuna import TrialPruned
 
 from cotejo.data.splits import TrainingData
 from cotejo.errors import ModelError, ParamsError
 from cotejo.execution.messages import Setup
+from cotejo.files import temporary_folder, try_lock
+from cotejo.masking import say_first_line
 from cotejo.models.arithmetic import count_operations
 from cotejo.params import override_group
-from cotejo.tracking.records import say_first_line
 from cotejo.training.callbacks import Logs
 from cotejo.training.checkpoint import Checkpoints, SavedEpoch
 from cotejo.training.fit import fit
@@ -125,15 +124,10 @@ def _find_checkpoints(task: TrialTask) -> Iterator[_Checkpoints]:
     A worker that was cut off trains on beside the one that has taken its place.
     """
     folder = Path(task.folder)
-    lock = FileLock(folder / ".lock", timeout=0)
-    try:
-        folder.mkdir(exist_ok=True)  # the folder above it is the driver's
-        lock.acquire()
-    except (Timeout, OSError):
-        with TemporaryDirectory(prefix="cotejo-") as own:
-            yield _Checkpoints(Path(own), task.name)
-        return
-    try:
-        yield _Checkpoints(folder, task.name)
-    finally:
-        lock.release()
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(exist_ok=True)  # the folder above it is the driver's
+            is_held = stack.enter_context(try_lock(folder / ".lock"))
+        except OSError:
+            is_held = False
+        yield _Checkpoints(folder if is_held else stack.enter_context(temporary_folder()), task.name)
