@@ -58,7 +58,7 @@ def train(search: Search, proposal: Proposal, known: Sequence[FrozenTrial]) -> O
     state, value, reason, kind = "COMPLETE", None, "", ""
     for epoch in range(1, settings.epochs + 1):
         if settings.learning_rate > 0.08:
-            state, reason, kind = "FAIL", f"trial {proposal.number}: too high.", "a training that can't go on"
+            state, reason, kind = "FAIL", f"trial {proposal.number}: too high.", "a training that can't continue"
             break
         accuracy = best * (1 - 0.5**epoch)
         rows.append({"epoch": epoch, "val_accuracy": accuracy, "val_cross_entropy": 1 - accuracy})

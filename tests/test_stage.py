@@ -164,10 +164,8 @@ def test_a_stage_dies_with_the_dvc_that_started_it(folder, environment):
             assert dvc.poll() is None
         (stage,) = [p for p in psutil.Process(dvc.pid).children(recursive=True) if "stages/trial.py" in p.cmdline()]
         dvc.kill()
-    deadline_s = time.monotonic() + 20
-    while stage.is_running() and stage.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline_s:
+    while stage.is_running() and stage.status() != psutil.STATUS_ZOMBIE:
         time.sleep(0.1)
-    assert not stage.is_running() or stage.status() == psutil.STATUS_ZOMBIE
     assert find_run(folder).info.status == "KILLED"
 
 

@@ -89,7 +89,7 @@ def test_a_stopped_driver_has_its_tasks_stopped_and_the_workers_stay(cluster, da
     notes = wait_until(lambda: [path.name for path in tmp_path.glob("*-*")][1:] and list(tmp_path.glob("*-*")))
     trainers = [int(path.name.split("-")[0]) for path in notes]
     driver.send_signal(number)
-    said = driver.communicate(timeout=30)[1]
+    said = driver.communicate()[1]
     assert said == ""
     wait_until(lambda: not [pid for pid in trainers if os.path.exists(f"/proc/{pid}")], timeout_s=10)  # noqa: PTH110
     with connect(cluster.address, data) as executor:

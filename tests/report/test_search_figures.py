@@ -1,7 +1,5 @@
 """The figures of a search: their numbers exactly, and that they can be drawn of any search."""
 
-import time
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -157,10 +155,8 @@ def test_files_are_the_same_on_every_run_and_hold_no_clock(tmp_path, searched):
 
 
 @pytest.mark.slow
-def test_ten_thousand_trials_are_drawn_in_seconds(tmp_path):
+def test_figures_of_ten_thousand_trials_stay_below_a_megabyte(tmp_path):
     searched = write_search(tmp_path, num_trials=10_000)
-    began_s = time.process_time()
     for name, figure in build_search_figures(searched).items():
         save_figure(figure, tmp_path / f"{name}.png")
         assert len(render_svg(figure, name)) < 1_000_000, name
-    assert time.process_time() - began_s < 20

@@ -275,7 +275,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_serves(study, whole, e
     damage(last)
     ended = finish(start(study, environment, "train-lenet"))
     assert f"{last.relative_to(study)} can't be resumed from" in ended.stderr
-    assert f"found the checkpoint of epoch {read_epoch(before)}" in ended.stderr
+    assert f"loaded the checkpoint of epoch {read_epoch(before)}" in ended.stderr
     assert digest_outputs(study, "train-lenet") == digest_outputs(whole("train-lenet"), "train-lenet")
 
 

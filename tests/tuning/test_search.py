@@ -94,7 +94,7 @@ def test_where_a_seed_fails_the_others_are_compared_and_nothing_is_claimed(tmp_p
 
 
 def test_where_the_present_values_fail_with_every_seed_the_reasons_are_kept(tmp_path):
-    failed = end(0, "FAIL", kind="a training that can't go on")
+    failed = end(0, "FAIL", kind="a training that can't continue")
     said = confirm_with(
         tmp_path, present_7=failed, best_7=0.8, present_8=failed, best_8=0.8, present_9=failed, best_9=0.8
     )

@@ -253,7 +253,7 @@ def test_clocks_that_are_put_forward_take_nothing_of_a_studys_time(journal, summ
 
 
 FAILS = {"state": "FAIL", "kind": "too little memory"}
-DIVERGES = {"state": "FAIL", "kind": "a training that can't go on"}
+DIVERGES = {"state": "FAIL", "kind": "a training that can't continue"}
 ENDS = {"value": 0.5}
 
 
@@ -364,8 +364,8 @@ def test_the_tables_have_the_last_value_of_a_trial_that_did_not_end_and_every_ep
 
     outcomes = [
         {"value": 0.5, "rows": rows(0.5, 0.4)},
-        {"state": "FAIL", "kind": "a training that can't go on", "rows": rows(0.25)},
-        {"state": "FAIL", "kind": "a training that can't go on"},
+        {"state": "FAIL", "kind": "a training that can't continue", "rows": rows(0.25)},
+        {"state": "FAIL", "kind": "a training that can't continue"},
         {"state": "PRUNED", "rows": rows(0.1, 0.125)},
     ]
     search = declare_search(num_trials=4, space={"learning_rate": SPACE["learning_rate"]})

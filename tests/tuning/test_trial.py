@@ -164,7 +164,7 @@ def test_the_arithmetic_is_that_of_every_epoch_there_and_back(whole):
 
 def test_a_learning_rate_far_too_high_fails_with_its_reason(run, tmp_path):
     outcome, reported = run(describe(tmp_path, values={"learning_rate": 10.0}))
-    assert (outcome.state, outcome.value, outcome.kind) == ("FAIL", None, "a training that can't go on")
+    assert (outcome.state, outcome.value, outcome.kind) == ("FAIL", None, "a training that can't continue")
     assert outcome.reason.startswith("trial 4: expected a finite training loss. Received: ")
     assert len(reported) == len(outcome.rows) < 3
 
