@@ -20,7 +20,11 @@ ModelName = Literal["lenet", "resnet", "transfer", "finetune"]
 MODELS: tuple[ModelName, ...] = get_args(ModelName)
 
 
-class Group(BaseModel):
-    """A section of `params.yaml`."""
+class Record(BaseModel):
+    """Values of checked types that don't change; a key that isn't declared is refused."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Group(Record):
+    """A section of `params.yaml`."""
