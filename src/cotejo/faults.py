@@ -27,8 +27,8 @@ def describe_faults(
         error: What pydantic found.
         schema: What it validated against.
         tagged: Members of a union by the tag that pydantic puts into the path.
-        whole: Where a fault of the file as a whole is.
-        missing: What is said of a key that isn't there.
+        whole: Name of the file, for a fault that has no path in it.
+        missing: The message for a key that isn't there.
     """
     grouped: dict[str, list[dict[str, Any]]] = {}
     for fault in error.errors():
@@ -63,9 +63,9 @@ def _describe(faults: Sequence[dict[str, Any]], schema: type[BaseModel], tagged:
         received, choices = fault["ctx"].get("tag", received), fault["ctx"].get("expected_tags")
         choices = (choices or fault["ctx"]["expected"]).replace(" or ", ", ").split(", ")
         suggestion = suggest_name(str(received), [choice.strip("'") for choice in choices])
-    said = repr(received)
-    said = said if len(said) <= MAX_RECEIVED else f"{said[:MAX_RECEIVED]} ..."
-    return f"expected {expected}. Received: {said}.{suggestion}"
+    text = repr(received)
+    text = text if len(text) <= MAX_RECEIVED else f"{text[:MAX_RECEIVED]} ..."
+    return f"expected {expected}. Received: {text}.{suggestion}"
 
 
 def _say_expectation(fault: dict[str, Any]) -> str:

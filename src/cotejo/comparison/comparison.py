@@ -82,11 +82,11 @@ def build_fronts(models: Sequence[Model]) -> dict[str, tuple[str, ...]]:
 def _read_latency(name: str, serving: ServingTimes | None) -> dict[str, Any]:
     """Returns how long a model takes to answer, and what that was measured on as far as it is on record."""
     latency = serving.per_model.get(name) if serving else None
-    found: dict[str, Any] = {key: getattr(latency, key, None) for key in LATENCY} | {"answers_clock": None}
+    measured: dict[str, Any] = {key: getattr(latency, key, None) for key in LATENCY} | {"answers_clock": None}
     if serving and latency and latency.batch_size is not None and latency.num_timed is not None:
         place = {key: getattr(serving, key) for key in PLACE}
-        found["answers_clock"] = Clock(**place, batch_size=latency.batch_size, num_timed=latency.num_timed)
-    return found
+        measured["answers_clock"] = Clock(**place, batch_size=latency.batch_size, num_timed=latency.num_timed)
+    return measured
 
 
 def _summarize_seeds(seeds: Sequence[SeedMetrics]) -> dict[str, Any]:

@@ -21,9 +21,9 @@ MODELS: tuple[ModelName, ...] = get_args(ModelName)
 
 
 class Record(BaseModel):
-    """Values of checked types that don't change; a key that isn't declared is refused."""
+    """Values of declared types, frozen; other keys are refused. It is built when first used: start-up stays fast."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class Group(Record):

@@ -1,7 +1,7 @@
 """The results of evaluate and the clocks of the stages, as their JSON files hold them: typed, strict, frozen.
 
-A score is declared in `MeanScores`, which the file and each of its seeds hold; in `ModelScores`, if the report shows
-it; and its heading in the report's locales.
+A new score is computed in `cotejo.evaluation`, declared in `MeanScores`, and, if the report shows it, declared with its
+column in `ModelScores` and given a heading in the report's locales.
 """
 
 from dataclasses import dataclass, field, fields
@@ -15,8 +15,8 @@ from cotejo.faults import describe_faults
 from cotejo.schema.groups import List, Record
 
 R = TypeVar("R", bound=BaseModel)
-ROW = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-#: Of a clock: a whole number stays one.
+ROW = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, defer_build=True)
+#: A clock's number; a whole one stays whole in the report.
 Number = int | float
 
 
@@ -158,14 +158,14 @@ class Metrics(MeanScores):
 
 
 class ComparedSeed(Record, extra="ignore"):
-    """What every version has written of a training."""
+    """A training, as every version of evaluate has written it."""
 
     seed: int
     test_accuracy: float
 
 
 class ComparedMetrics(Record, extra="ignore"):
-    """What every version has written of a model: enough to compare revisions."""
+    """A model, as every version of evaluate has written it: what revisions are compared by."""
 
     test_accuracy: float
     test_accuracy_low: float
@@ -177,7 +177,7 @@ class ComparedMetrics(Record, extra="ignore"):
 
 
 class ServedSeed(Record, extra="ignore"):
-    """What chooses a training to serve."""
+    """A training among those that one is chosen from to serve."""
 
     seed: int
     model_sha256: str
@@ -185,27 +185,27 @@ class ServedSeed(Record, extra="ignore"):
 
 
 class ServedMetrics(Record, extra="ignore"):
-    """What chooses the seed of a model to serve; files of older and newer versions have it too."""
+    """The trainings that one is chosen from to serve, as older and newer versions of evaluate write them too."""
 
     dvc_digest: str | None = None
     per_seed: List[ServedSeed]
 
 
 class ServedModel(Record, extra="ignore"):
-    """What says of which trainings a comparison is."""
+    """A model of a comparison, with the MD5 of the trainings that were compared."""
 
     name: str
     dvc_digest: str
 
 
 class ServedDataset(Record, extra="ignore"):
-    """The data that the models were trained on."""
+    """The data of a comparison, with their SHA-256."""
 
     digest: str
 
 
 class ServedComparison(Record, extra="ignore"):
-    """What `reports/comparison.json` says of the model to serve."""
+    """`reports/comparison.json`, as far as it names the model to serve."""
 
     served: str
     dataset: ServedDataset
@@ -213,7 +213,7 @@ class ServedComparison(Record, extra="ignore"):
 
 
 class SeedTimes(Record, extra="ignore"):
-    """What one training took."""
+    """Time and memory of one training."""
 
     seed: int
     train_time_s: Number | None = None
@@ -232,7 +232,7 @@ class StageTimes(Record, extra="ignore"):
 
 
 class Latency(Record, extra="ignore"):
-    """How long one model takes to answer."""
+    """Times of one model's answers."""
 
     latency_p50_s: Number | None = None  # median time of an answer for one image
     latency_p95_s: Number | None = None  # time within which 19 of 20 answers for one image came
@@ -274,7 +274,7 @@ def _show(*column: Any) -> dict[str, Column]:  # noqa: ANN401 - a column's value
 
 @dataclass(frozen=True)
 class ModelScores:
-    """What the report shows of a model's metrics; `test_` is left out where no other images are meant."""
+    """Scores of a model in the order of `comparison.json`; some have lost the `test_` of the metrics' names."""
 
     name: str
     test_accuracy: float = field(metadata=_show("models", 1, "accuracy_interval", "percent", 2))
@@ -332,17 +332,14 @@ def list_columns(table: str) -> dict[str, Column]:
 
 
 def load_result(record: type[R], content: str | bytes, where: str, advice: str, refusal: type[CotejoError]) -> R:
-    """Checks the content of a JSON file.
+    """Loads the content of a JSON file into a record; a fault raises `refusal` in one line.
 
     Args:
-        record: What it should hold.
+        record: The record's class.
         content: The file's content.
-        where: The file, for the message.
-        advice: What to do, for the message.
-        refusal: The exception to raise.
-
-    Returns:
-        The record.
+        where: The file's name in the message.
+        advice: The message's last sentence: what to do.
+        refusal: The exception.
     """
     try:
         return record.model_validate_json(content)
