@@ -68,8 +68,8 @@ def compare(folder: str, num_seeds: int) -> dict[str, Any]:
         have worked on it, which a busy machine doesn't change much; how many pairs there are, how
         many of them were decided, and whether TensorFlow or Keras was imported, which it never is.
     """
-    from cotejo.comparison.verdict import build_comparison, decide_pair
-    from synthetic_study import build_inputs
+    from cotejo.comparison.verdict import decide_pair
+    from synthetic_study import build_comparison, build_inputs
 
     others = build_inputs(num_samples=200, num_seeds=num_seeds, models=["lenet", "resnet"])
     paths = sorted(Path(folder).glob("*.npz"))

@@ -20,9 +20,7 @@ def compare(stage: Stage) -> None:
     inputs, dataset = load_inputs(Path("reports")), json.loads(DATASET.read_text(encoding="utf-8"))
     check_tested(inputs.predictions, dataset)
     comparison = build_comparison(
-        metrics=inputs.metrics,
-        predictions=inputs.predictions,
-        timings=inputs.timings,
+        **{name: getattr(inputs, name) for name in ("metrics", "predictions", "timings", "serving")},
         dataset=dataset,
         facts={**stage.describe_code(), "weights": transfer.weights, "backbone": transfer.backbone},
         gallery_size=stage.params.evaluate.gallery_size,

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import json
 from copy import deepcopy
 from functools import cache
 
@@ -9,6 +10,11 @@ import numpy as np
 import pandas as pd
 from sklearn import metrics as sk
 from statsmodels.stats.proportion import proportion_confint
+
+from cotejo.comparison import verdict
+from cotejo.errors import DataError
+from cotejo.evaluation.metrics import average_scores, compute_scores
+from cotejo.schema.results import Metrics, ServingTimes, StageTimes, load_result
 
 CLASS_NAMES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 #: The class that each class is most often taken for.
@@ -36,6 +42,25 @@ HISTORY = ["epoch", "accuracy", "cross_entropy", "loss", "val_accuracy", "val_cr
 #: The early_stopping of every model's parameters: the epoch with the lowest validation loss is kept.
 EARLY_STOPPING = {"monitor": "val_loss", "mode": "min", "patience": 0, "min_delta": 0.0, "restore_best": True}
 STAGES = {"lenet": "train-lenet", "resnet": "train-resnet", "transfer": "transfer-learn", "finetune": "finetune"}
+
+
+def build_comparison(metrics, timings, **others):
+    """Compares the models after loading the content of their files, as the compare stage does."""
+    stages = {stage: load(StageTimes, content, f"timings/{stage}", stage) for stage, content in timings.items()
+              if stage != "evaluate"}  # fmt: skip
+    serving = load(ServingTimes, timings["evaluate"], "timings/evaluate") if "evaluate" in timings else None
+    return verdict.build_comparison(metrics=load_metrics(metrics), timings=stages, serving=serving, **others)
+
+
+def load_metrics(contents):
+    """Loads `reports/metrics/<model>.json` by model."""
+    return {name: load(Metrics, content, f"metrics/{name}") for name, content in contents.items()}
+
+
+def load(record, content, name, stage="evaluate"):
+    """Loads what a file of the reports would hold."""
+    where = f"reports/{name}.json"
+    return load_result(record, json.dumps(content), where, f"Run `dvc repro {stage}`.", DataError)
 
 
 def build_inputs(num_samples=2000, num_seeds=2, models=MODELS, weights="imagenet", **accuracies):
@@ -184,10 +209,12 @@ def _measure(name, y_true, y_prob):
     accuracy = float(np.mean(accuracies))
     robustness = _measure_robustness(accuracy, len(y_true))
     per_seed = [
-        {"seed": seed, "model_sha256": digest_of(name, seed),
+        {**compute_scores(y_true, y_prob[seed], len(CLASS_NAMES)),
+         "seed": seed, "model_sha256": digest_of(name, seed),
          "test_accuracy": value, "test_loss": 0.3 - 0.01 * seed, "test_macro_f1": value,
          "test_ece": 0.04 + 0.001 * seed, "test_ece_scaled": 0.012, "test_nll_scaled": 0.28,
-         "temperature": 1.4 + 0.1 * seed, "test_aurc": 0.02, "min_val_epoch": 8 - seed, "final_gap": 0.12 + 0.01 * seed,
+         "temperature": 1.4 + 0.1 * seed, "test_aurc": 0.02, "test_confidence_gap": 0.01, "test_selective_risk": 0.02,
+         "min_val_epoch": 8 - seed, "final_gap": 0.12 + 0.01 * seed,
          "test_corrupted_accuracy": robustness["test_corrupted_accuracy"] + 0.002 * (seed - (len(accuracies) - 1) / 2),
          "sample_right": 90 + seed, "epochs": 10, "best_epoch": 8 - seed, "val_accuracy": value + 0.002,
          "val_cross_entropy": 1.2 - value + 0.002 * seed, "val_loss": 1.3 - value + 0.002 * seed,
@@ -196,6 +223,7 @@ def _measure(name, y_true, y_prob):
     ]  # fmt: skip
     matrix = sum(sk.confusion_matrix(y_true, row, labels=labels) for row in predicted)
     return {
+        **average_scores(per_seed),
         "test_accuracy": accuracy, "test_accuracy_low": accuracy - 0.008, "test_accuracy_high": accuracy + 0.008,
         "test_accuracy_files_low": accuracy - 0.006, "test_accuracy_files_high": accuracy + 0.006,
         "val_accuracy_low": accuracy - 0.007, "val_accuracy_high": accuracy + 0.009,

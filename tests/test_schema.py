@@ -12,6 +12,15 @@ from copied_study import ROOT
 from cotejo.errors import ParamsError
 from cotejo.models.families import FAMILIES
 from cotejo.params import parse_params, read_yaml
+from cotejo.schema.results import (
+    ComparedMetrics,
+    ComparedSeed,
+    Metrics,
+    SeedMetrics,
+    ServedMetrics,
+    ServedSeed,
+    list_columns,
+)
 from cotejo.schema.searches import Dimension, Steps
 from cotejo.schema.trainings import MIN_INPUT_SIZES
 
@@ -103,3 +112,16 @@ def test_a_memory_limit_in_which_tensorflow_does_not_fit_is_refused_in_one_line(
         "  runtime.memory_limit: expected null or a size of 1.5GB or more, such as 4GB; TensorFlow alone takes most of "
         f"that. Received: {declared!r}."
     ]
+
+
+@pytest.mark.parametrize(("part", "whole"), [
+    (ComparedMetrics, Metrics), (ComparedSeed, SeedMetrics), (ServedMetrics, Metrics), (ServedSeed, SeedMetrics),
+])  # fmt: skip
+def test_what_is_read_of_other_versions_is_what_evaluate_writes(part, whole):
+    assert part.model_fields.keys() <= whole.model_fields.keys()
+
+
+def test_every_score_of_the_report_is_in_the_metrics():
+    shown = [name for table in ("models", "trust") for name in list_columns(table)]
+    assert len(shown) >= 12
+    assert {name if name in Metrics.model_fields else f"test_{name}" for name in shown} <= Metrics.model_fields.keys()

@@ -20,7 +20,10 @@ EXEMPT = {
     "cotejo.params": "reads values and changes none: DVC tracks the values themselves",
     "cotejo.report.figures.augmentation": "draws a picture that no stage reads",
     "cotejo.report.search_page": "writes a page that no stage reads; other words are no reason to search again",
-    "cotejo.schema": "refuses values and changes none; which module builds what is said in cotejo.models.families",
+    **dict.fromkeys(
+        (f"cotejo.schema.{name}" for name in ("groups", "images", "operations", "searches", "study", "trainings")),
+        "refuses values and changes none; which module builds what is said in cotejo.models.families",
+    ),
     "cotejo.stage": "locks, moves and records what a stage has computed",
     "cotejo.tracking": "watches",
     "cotejo.training.progress": "shows what others have measured",

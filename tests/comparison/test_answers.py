@@ -7,10 +7,9 @@ import pytest
 
 from cotejo.comparison.answers import compute_ratio
 from cotejo.comparison.pairs import build_claims
-from cotejo.comparison.verdict import build_comparison
 from cotejo.evaluation.scores import score_losses
 from cotejo.report.render import render_html
-from synthetic_study import CLASS_NAMES, build_inputs, keep_seeds, measure_again
+from synthetic_study import CLASS_NAMES, build_comparison, build_inputs, keep_seeds, measure_again
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from cotejo.comparison.champion import find_champion
-from cotejo.comparison.verdict import build_comparison
-from synthetic_study import MODELS, build_inputs, digest_of, measure_again
+from synthetic_study import MODELS, build_comparison, build_inputs, digest_of, load_metrics, measure_again
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +49,7 @@ def set_seeds(comparison, name, **columns):
 
 def test_it_is_the_model_that_the_comparison_serves(comparison, inputs):
     for name in MODELS:
-        champion = find_champion(serve(comparison, name, []), inputs["metrics"])
+        champion = find_champion(serve(comparison, name, []), load_metrics(inputs["metrics"]))
         seed = int(champion["tags"]["seed"])
         assert champion["tags"]["model"] == name
         assert champion["path"] == f"models/{name}/seed-{seed}/model.keras"
@@ -66,7 +65,7 @@ def test_the_seed_is_chosen_by_validation_images_whatever_the_test_images_say(
     comparison, inputs, losses, accuracies, chosen
 ):
     changed = set_seeds(comparison, "resnet", val_cross_entropy=losses, test_accuracy=accuracies)
-    champion = find_champion(serve(changed, "resnet", []), inputs["metrics"])
+    champion = find_champion(serve(changed, "resnet", []), load_metrics(inputs["metrics"]))
     assert (champion["sha256"], champion["tags"]["seed"]) == (digest_of("resnet", chosen), str(chosen))
 
 
@@ -75,7 +74,7 @@ def test_the_best_model_on_the_validation_images_is_served_whatever_the_test_ima
     inputs = build_inputs(num_samples=300, num_seeds=3)
     set_val_accuracies(inputs, **(dict.fromkeys(MODELS, 0.8) | {best: 0.9}))
     before = build_comparison(**inputs)
-    champion = find_champion(before, inputs["metrics"])
+    champion = find_champion(before, load_metrics(inputs["metrics"]))
     assert (before.served, before.served_ties, champion["tags"]["model"]) == (best, (), best)
     # the test images now speak against it, and then for nothing at all
     for names in ([best], list(MODELS)):
@@ -84,10 +83,13 @@ def test_the_best_model_on_the_validation_images_is_served_whatever_the_test_ima
         after = build_comparison(**inputs)
         assert after.get_model(best).test_accuracy < 0.3
         assert (after.served, after.served_ties) == (before.served, before.served_ties)
-        again = find_champion(after, inputs["metrics"])
+        again = find_champion(after, load_metrics(inputs["metrics"]))
         for key in ("path", "sha256", "compared", "equals"):
             assert again[key] == champion[key]
-    assert find_champion(after, inputs["metrics"])["tags"]["test_accuracy"] != champion["tags"]["test_accuracy"]
+    assert (
+        find_champion(after, load_metrics(inputs["metrics"]))["tags"]["test_accuracy"]
+        != champion["tags"]["test_accuracy"]
+    )
 
 
 def test_models_that_the_validation_images_do_not_decide_between_are_named():
@@ -95,7 +97,7 @@ def test_models_that_the_validation_images_do_not_decide_between_are_named():
     set_val_accuracies(inputs, lenet=0.60, resnet=0.9, transfer=0.893, finetune=0.75)
     comparison = build_comparison(**inputs)
     assert (comparison.served, comparison.served_ties) == ("resnet", ("transfer",))
-    champion = find_champion(comparison, inputs["metrics"])
+    champion = find_champion(comparison, load_metrics(inputs["metrics"]))
     assert champion["tags"]["tied"] == "transfer"
     assert "On the validation images not decided against: transfer." in champion["description"]
 
@@ -112,14 +114,14 @@ def test_of_models_with_as_many_correct_validation_images_the_lower_cross_entrop
 
 
 def test_models_that_are_not_decided_are_its_equals_with_all_their_seeds(comparison, inputs):
-    champion = find_champion(serve(comparison, "resnet", ["finetune"]), inputs["metrics"])
+    champion = find_champion(serve(comparison, "resnet", ["finetune"]), load_metrics(inputs["metrics"]))
     assert set(champion["equals"]) == {digest_of(name, seed) for name in ("resnet", "finetune") for seed in range(3)}
     assert set(champion["compared"]) == {digest_of(name, seed) for name in MODELS for seed in range(3)}
     assert champion["tags"]["tied"] == "finetune"
 
 
 def test_a_reader_of_the_registry_sees_the_scores_with_their_interval_and_the_commit(comparison, inputs):
-    champion = find_champion(comparison, inputs["metrics"])
+    champion = find_champion(comparison, load_metrics(inputs["metrics"]))
     model = comparison.get_model(champion["tags"]["model"])
     tags = champion["tags"]
     shown = ("val_accuracy", "val_accuracy_low", "val_accuracy_high", "test_accuracy", "test_accuracy_low",

@@ -13,7 +13,9 @@ from cotejo.errors import DataError
 from cotejo.schema.groups import MODELS
 from cotejo.tracking.dvcfiles import load_stages
 from damage import damage_byte
-from synthetic_study import build_dataset
+from synthetic_study import build_dataset, build_inputs
+
+INPUTS = build_inputs(num_samples=100)
 
 
 @pytest.fixture
@@ -22,12 +24,12 @@ def reports(tmp_path):
     for folder in ("metrics", "predictions", "plots/histories", "timings"):
         (tmp_path / folder).mkdir(parents=True)
     for seed, name in enumerate(MODELS):
-        (tmp_path / f"metrics/{name}.json").write_text(json.dumps({"test_accuracy": 0.9}))
+        (tmp_path / f"metrics/{name}.json").write_text(json.dumps(INPUTS["metrics"][name]))
         (tmp_path / f"plots/histories/{name}.csv").write_text("epoch,seed\n1,0\n")
         y_prob = np.random.default_rng(seed).random((2, 20_000, 10), dtype=np.float32)
         np.savez(tmp_path / f"predictions/{name}.npz", seeds=[0, 1], y_true=np.arange(20_000) % 10, y_prob=y_prob)
     for stage in ("evaluate", "train-lenet"):
-        (tmp_path / f"timings/{stage}.json").write_text(json.dumps({"stage": stage}))
+        (tmp_path / f"timings/{stage}.json").write_text(json.dumps(INPUTS["timings"][stage]))
     images = np.arange(3 * 4, dtype=np.uint8).reshape(3, 2, 2, 1)
     np.savez(tmp_path / "gallery.npz", indices=np.array([4, 7, 19]), images=images)
     return tmp_path
@@ -36,7 +38,9 @@ def reports(tmp_path):
 def test_all_files_are_read(reports):
     inputs = load_inputs(reports)
     assert list(inputs.metrics) == list(inputs.predictions) == list(inputs.histories) == list(MODELS)
-    assert inputs.timings == {"evaluate": {"stage": "evaluate"}, "train-lenet": {"stage": "train-lenet"}}
+    assert inputs.metrics["lenet"].test_accuracy == INPUTS["metrics"]["lenet"]["test_accuracy"]
+    assert {stage: len(times.per_seed) for stage, times in inputs.timings.items()} == {"train-lenet": 2}
+    assert list(inputs.serving.per_model) == list(MODELS)
     assert list(inputs.gallery) == [4, 7, 19]
     np.testing.assert_array_equal(inputs.gallery[7], [[[4], [5]], [[6], [7]]])
     resnet = inputs.predictions["resnet"]
@@ -53,19 +57,29 @@ def test_predictions_of_an_older_version_are_refused_in_one_line(reports):
 
 def test_only_the_clocks_that_compare_depends_on_are_read(reports):
     (reports / "timings/search.json").write_text("no JSON")
-    assert set(load_inputs(reports).timings) == {"evaluate", "train-lenet"}
+    assert set(load_inputs(reports).timings) == {"train-lenet"}
     declared = load_stages(Path(__file__).parents[2])["compare"]["deps"]
     for path in (dep for dep in declared if dep.startswith("reports/timings/")):
-        (reports / "timings" / Path(path).name).write_text("{}")
+        (reports / "timings" / Path(path).name).write_text('{"per_seed": []}')
     (reports / "timings/download.json").write_text("{}")
-    assert {f"reports/timings/{stage}.json" for stage in load_inputs(reports).timings} == {
+    inputs = load_inputs(reports)
+    assert {f"reports/timings/{stage}.json" for stage in (*inputs.timings, "evaluate")} == {
         dep for dep in declared if dep.startswith("reports/timings/")
     }
+    (reports / "timings/evaluate.json").unlink()
+    assert load_inputs(reports).serving is None
 
 
-def test_a_clocks_file_that_is_no_json_is_named(reports):
-    (reports / "timings/evaluate.json").write_text("{")
-    with pytest.raises(DataError, match=r"timings/evaluate\.json: expected what evaluate writes\."):
+@pytest.mark.parametrize("path", ["metrics/lenet", "timings/evaluate", "timings/train-lenet"])
+@pytest.mark.parametrize(
+    ("content", "received"),
+    [(b"{", "expected JSON. Received: EOF"), (b'{"\xff": 1}', "expected JSON"), (b"[]", "expected a section with keys"),
+     (b"null", "expected a section with keys")],
+)  # fmt: skip
+def test_a_file_that_is_no_json_or_no_table_is_named(reports, path, content, received):
+    (reports / f"{path}.json").write_bytes(content)
+    stage = "train-lenet" if path.endswith("train-lenet") else "evaluate"
+    with pytest.raises(DataError, match=rf"^\S*/{path}\.json: {received}.* Run `dvc repro {stage}`\.$"):
         load_inputs(reports)
 
 

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from cotejo.comparison.verdict import build_comparison
 from cotejo.errors import DataError
-from synthetic_study import build_inputs, keep_seeds, measure_again
+from synthetic_study import build_comparison, build_inputs, keep_seeds, measure_again
 
 #: What else evaluate keeps of each image, of one training.
 BY_IMAGE = {

@@ -10,7 +10,6 @@ from statsmodels.stats.multitest import multipletests
 from cotejo.comparison.records import Pair
 from cotejo.comparison.verdict import (
     DECIDED,
-    build_comparison,
     choose_for_cost,
     decide_pair,
     find_recommendations,
@@ -20,7 +19,7 @@ from cotejo.comparison.verdict import (
 from cotejo.estimation.estimates import estimate_mean, summarize_scores
 from cotejo.report.render import render_html, render_markdown
 from cotejo.report.wording import LANGUAGES
-from synthetic_study import MODELS, build_inputs, keep_seeds, measure_again
+from synthetic_study import MODELS, build_comparison, build_inputs, keep_seeds, measure_again
 
 
 @pytest.fixture(scope="module")

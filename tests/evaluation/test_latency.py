@@ -96,7 +96,7 @@ def test_what_is_written_down_says_on_what_it_was_measured(folders, tmp_path):
     assert list(written) == ["machine", "device", "threads", "per_model"]
     assert written["machine"].endswith(f", {os.cpu_count()} cores")
     assert (written["device"], written["threads"]) == ("CPU", 2)
-    assert written["per_model"] == {"small": measured["small"]._asdict()}
+    assert written["per_model"] == {"small": measured["small"].model_dump()}
     keys = ["latency_p50_s", "latency_p95_s", "throughput_images_per_s", "batch_size", "num_timed"]
     assert list(written["per_model"]["small"]) == keys
 

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 from sklearn.datasets import load_digits
 from sklearn.metrics import classification_report, confusion_matrix, log_loss
 
@@ -315,3 +316,12 @@ def test_the_tables_for_plots_are_those_of_the_summary(written, summary):
         assert list(robustness.loc[row["severity"], columns]) == pytest.approx([row["accuracy"]] * len(columns))
     assert list(robustness.index) == [0, 1, 2, 3, 4, 5]
     assert robustness["mean"][1:].mean() == pytest.approx(summary["test_corrupted_accuracy"])
+
+
+def test_a_score_that_the_record_does_not_declare_is_not_written(tmp_path, models, splits):
+    evaluation = evaluate_model(models, SEEDS, splits, SETTINGS)
+    evaluation.add_robustness(summarize(np.ones((2, len(CELLS), 203), dtype=bool), np.arange(203), 0.9))
+    evaluation.summary["test_kapa"] = 0.5
+    with pytest.raises(ValidationError, match="test_kapa"):
+        save_evaluation(evaluation, "lenet", NAMES, tmp_path, tmp_path, tmp_path)
+    assert not list(tmp_path.iterdir())

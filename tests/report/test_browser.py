@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cotejo.comparison.verdict import build_comparison
 from cotejo.report.render import save_report
 from cotejo.report.wording import LANGUAGES
 from debian import install_package
-from synthetic_study import build_gallery, build_histories, build_inputs
+from synthetic_study import build_comparison, build_gallery, build_histories, build_inputs
 
 pytestmark = pytest.mark.browser
 

@@ -6,14 +6,13 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from cotejo.comparison.verdict import build_comparison
 from cotejo.report.axes import choose_digits
 from cotejo.report.figures import comparison as f
 from cotejo.report.figures.confusion import figure_confusion
 from cotejo.report.figures.evaluation import figure_predictions
 from cotejo.report.figures.samples import figure_samples
 from cotejo.report.style import PAPER, render_svg, save_figure
-from synthetic_study import CLASS_NAMES, build_histories, build_inputs
+from synthetic_study import CLASS_NAMES, build_comparison, build_histories, build_inputs
 
 HOSTILE_NAMES = ["a <b> & $c$", "_x", "class of a very long name indeed"]
 

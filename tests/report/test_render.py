@@ -16,14 +16,22 @@ from matplotlib.figure import Figure
 from pages import Page
 from PIL import Image
 
-from cotejo.comparison.verdict import build_comparison, decide_pair, find_recommendations, judge_pair
+from cotejo.comparison.verdict import decide_pair, find_recommendations, judge_pair
 from cotejo.errors import ParamsError
 from cotejo.report import figures
 from cotejo.report.figures.comparison import build_report_figures
 from cotejo.report.render import render_html, render_json, render_markdown
 from cotejo.report.wording import LANGUAGES, Wording, load_locale
 from once import make_once
-from synthetic_study import CLASS_NAMES, MODELS, build_gallery, build_histories, build_inputs, measure_again
+from synthetic_study import (
+    CLASS_NAMES,
+    MODELS,
+    build_comparison,
+    build_gallery,
+    build_histories,
+    build_inputs,
+    measure_again,
+)
 
 STUDIES = {
     "clear": {"resnet": 0.93},
@@ -401,10 +409,10 @@ def test_json_is_stable_and_finite(comparison):
     assert tree["pairs"][0]["value"] == pytest.approx(comparison.pairs[0].value, rel=1e-5)
 
 
-def test_a_number_that_is_not_finite_is_null_in_the_json():
-    inputs = build_inputs(num_samples=300)
-    inputs["metrics"]["lenet"]["test_loss"] = math.nan
-    assert json.loads(render_json(build_comparison(**inputs)))["models"][0]["test_loss"] is None
+def test_a_number_that_is_not_finite_is_null_in_the_json(comparison):
+    lenet, *others = comparison.models
+    spoilt = replace(comparison, models=(replace(lenet, test_loss=math.nan), *others))
+    assert json.loads(render_json(spoilt))["models"][0]["test_loss"] is None
 
 
 def rename_classes(names, models=MODELS):

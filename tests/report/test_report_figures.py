@@ -5,13 +5,12 @@ from dataclasses import replace
 import pytest
 from matplotlib.colors import to_hex
 
-from cotejo.comparison.verdict import build_comparison
 from cotejo.report.figures.certainty import figure_seeds
 from cotejo.report.figures.cost import choose_marks, figure_cost
 from cotejo.report.figures.curves import figure_curves
 from cotejo.report.figures.trust import figure_reliability, figure_risk, figure_robustness
 from cotejo.report.style import MODEL_COLOURS, THEMED, choose_looks, render_svg
-from synthetic_study import build_histories, build_inputs
+from synthetic_study import build_comparison, build_histories, build_inputs
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ from html import unescape
 import pytest
 from pages import Page
 
-from cotejo.comparison.verdict import build_comparison
 from cotejo.report.render import render_html, render_json, render_markdown
 from cotejo.report.wording import LANGUAGES, load_locale
-from synthetic_study import build_inputs
+from cotejo.schema.results import list_columns
+from synthetic_study import build_comparison, build_inputs
 
 #: What a unit multiplies with.
 UNITS = {"%": 0.01, "ms": 1e-3, "s": 1, "min": 60, "h": 3600, "kB": 1e3, "MB": 1e6, "GB": 1e9,
@@ -46,12 +46,7 @@ def list_expected(numbers):
     models, pairs = numbers["models"], numbers["pairs"]
     by_name = {row["name"]: row for row in models}
     return {
-        "models": [
-            [[m["test_accuracy"], m["test_accuracy_low"], m["test_accuracy_high"]],
-             [m["test_macro_f1"], m["test_macro_f1_low"], m["test_macro_f1_high"]],
-             [m["test_loss"], m["test_loss_low"], m["test_loss_high"]], [m["sample_right"]]]
-            for m in models
-        ],
+        "models": list_scores(models, "models"),
         "certainty": [
             [[m["test_accuracy"]],
              *([m[f"{key}_low"], m[f"{key}_high"]] for key in ("test_accuracy", "test_accuracy_files")),
@@ -79,12 +74,7 @@ def list_expected(numbers):
              [m["operations"]], [m["size_bytes"]], [m["peak_memory_bytes"]]]
             for m in models
         ],
-        "trust": [
-            [[scale(value) for value in take_interval(m, "confidence_gap")],
-             *(take_interval(m, key) for key in ("temperature", "selective_risk", "corrupted_accuracy")),
-             *([m[key]] for key in ("ece", "ece_scaled", "nll_scaled", "aurc"))]
-            for m in models
-        ],
+        "trust": list_scores(models, "trust"),
         "robustness": [
             [None, *([row["accuracy"], row["low"], row["high"]] for severity in range(6)
                      for row in m["robustness"]
@@ -103,8 +93,16 @@ def list_expected(numbers):
     }  # fmt: skip
 
 
-def take_interval(model, key):
-    return [model[key], model[f"{key}_low"], model[f"{key}_high"]]
+def list_scores(models, table):
+    """Returns the scores that are declared to be columns of a table, each with its interval where it has one."""
+    columns = list_columns(table)
+    assert len(columns) >= 4
+    return [
+        [[scale(model[key]) if column.form == "signed_points" else model[key]
+          for key in (name, f"{name}_low", f"{name}_high") if key in model]
+         for name, column in columns.items()]
+        for model in models
+    ]  # fmt: skip
 
 
 def scale(fraction):

@@ -322,6 +322,30 @@ def test_a_damaged_file_is_named(changed):
 
 
 @pytest.mark.parametrize(
+    ("path", "damage", "received"),
+    [
+        ("metrics/lenet.json", {"test_macro_f1": None}, "test_macro_f1: expected a valid number. Received: None."),
+        ("metrics/lenet.json", {"per_seed": None}, "per_seed: expected a list. Received: None."),
+        ("metrics/lenet.json", None, "test_accuracy: missing. Other faults: 6."),
+        ("timings/train-lenet.json", {"per_seed": [{"seed": 0, "train_time_s": "long"}]},
+         "per_seed.0.train_time_s: expected a valid integer, or a valid number. Received: 'long'."),
+    ],
+)  # fmt: skip
+def test_results_of_another_form_are_one_line_that_names_file_and_key(changed, path, damage, received):
+    file, lock = changed.folder / "reports" / path, changed.folder / "dvc.lock"
+    before = file.read_bytes()
+    after = json.dumps({} if damage is None else json.loads(before) | damage).encode()
+    file.unlink()  # a link to the cache must not be written through
+    file.write_bytes(after)
+    old, new = (hashlib.md5(content, usedforsecurity=False).hexdigest() for content in (before, after))
+    lock.write_text(lock.read_text().replace(old, new))
+    stage = "evaluate" if path.startswith("metrics") else "train-lenet"
+    assert f"workspace: reports/{path}: {received} Run `dvc repro {stage}` there." in compare(
+        changed, "workspace", expected=2
+    )
+
+
+@pytest.mark.parametrize(
     ("name", "advice"),
     [("main", "Name a commit that has it whole: `git log main -- dvc.lock`"),
      ("workspace", "Restore it with `git checkout dvc.lock`")],

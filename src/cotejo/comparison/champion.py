@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from cotejo.comparison.records import Comparison
+from cotejo.schema.results import Metrics
 
 #: Scores of the champion that the registry shows, means over the seeds.
 SHOWN = ("val_accuracy", "val_accuracy_low", "val_accuracy_high", "test_accuracy", "test_accuracy_low",
          "test_accuracy_high", "confidence", "test_loss", "test_macro_f1", "parameters")  # fmt: skip
 
 
-def find_champion(comparison: Comparison, metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def find_champion(comparison: Comparison, metrics: Mapping[str, Metrics]) -> dict[str, Any]:
     """Names the archive of the model that is served, and what the comparison says of the others.
 
     Model and seed are chosen on the validation images, of the model's seeds the one with the lowest cross-entropy. If
@@ -25,7 +26,7 @@ def find_champion(comparison: Comparison, metrics: Mapping[str, Mapping[str, Any
         registry; `compared`, the SHA-256 of every archive that took part, and `equals`, of those that are as good.
     """
     best, tied = comparison.get_model(comparison.served), comparison.served_ties
-    digests = {name: {row["seed"]: row["model_sha256"] for row in metrics[name]["per_seed"]} for name in metrics}
+    digests = {name: {row.seed: row.model_sha256 for row in metrics[name].per_seed} for name in metrics}
     seed = min(best.seeds, key=lambda row: (row.val_cross_entropy, row.seed))
     facts, dataset = comparison.facts, comparison.dataset
     tags = {

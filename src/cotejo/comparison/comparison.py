@@ -1,75 +1,48 @@
 """How the numbers of evaluate and of the clocks become the record of a model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from statistics import fmean, median, stdev
-from typing import Any, TypeVar
+from typing import Any
 
-from cotejo.comparison.inputs import refusing_faults
-from cotejo.comparison.records import (
-    COSTS,
-    Clock,
-    Confused,
-    Corrupted,
-    Model,
-    Seed,
-)
-from cotejo.evaluation.calibration import Bin
-from cotejo.evaluation.selective import RiskPoint
+from cotejo.comparison.records import COSTS, Clock, Confused, Model, Seed
+from cotejo.schema.results import Metrics, SeedMetrics, ServingTimes, StageTimes
 
 #: Confused pairs that the report names for each model.
 NUM_CONFUSED = 3
-#: What a model's record takes from its metrics as it is.
-DIRECT = (
-    "test_accuracy", "test_accuracy_low", "test_accuracy_high", "test_accuracy_files_low", "test_accuracy_files_high",
-    "confidence", "test_loss", "test_loss_low", "test_loss_high", "test_macro_precision", "test_macro_recall",
-    "test_macro_f1", "test_macro_f1_low", "test_macro_f1_high", "test_weighted_f1", "sample_right", "sample_size",
-    "parameters", "trainable_parameters", "size_bytes", "operations", "temperature", "temperature_low",
-    "temperature_high", "val_accuracy_low", "val_accuracy_high", "dvc_digest",
-)  # fmt: skip
-#: Scores whose record leaves out the `test_` of the metrics.
-RENAMED = (
-    "ece", "ece_scaled", "nll_scaled", "aurc", "confidence_gap", "confidence_gap_low", "confidence_gap_high",
-    "selective_risk", "selective_risk_low", "selective_risk_high", "corrupted_accuracy", "corrupted_accuracy_low",
-    "corrupted_accuracy_high",
-)  # fmt: skip
-TABLES: dict[str, Any] = {"reliability": Bin, "reliability_scaled": Bin, "risk_coverage": RiskPoint,
-                          "robustness": Corrupted}  # fmt: skip
 LATENCY = ("latency_p50_s", "latency_p95_s", "throughput_images_per_s")
 #: What a clock and the process's memory say of each seed's training.
 TIMED = ("train_time_s", "epoch_time_s", "images_per_s", "peak_memory_bytes")
-
-Record = TypeVar("Record")
+#: What a clock's numbers were measured on.
+PLACE = ("machine", "device", "threads")
 
 
 def build_model(
-    name: str, metrics: Mapping[str, Any], timings: Mapping[str, Mapping[str, Any]], stages: Sequence[str]
+    name: str, metrics: Metrics, stages: Sequence[StageTimes | None], serving: ServingTimes | None
 ) -> Model:
-    """Brings the metrics and timings of a model into one row.
+    """Brings the metrics and times of a model into one row.
 
     Args:
         name: The model.
         metrics: `reports/metrics/<name>.json`.
-        timings: `reports/timings/<stage>.json` by stage; a stage that is missing leaves its times None.
-        stages: The stages whose work the model needs, its own last.
-
-    Raises:
-        DataError: Metrics or timings lack something, as those of an older version do, or hold what is no number.
+        stages: The times of the stages whose work the model needs, its own last; None leaves its times None.
+        serving: `reports/timings/evaluate.json`; None likewise.
     """
-    with refusing_faults("reports/timings/evaluate.json", "evaluate"):
-        served = timings.get("evaluate", {})
-        clock = served.get("per_model", {}).get(name, {})
-        latency = {key: None if clock.get(key) is None else _check_number(key, clock[key]) for key in LATENCY}
-        measured = {**latency, "answers_clock": _read_clock(served, clock)}
-    for stage in stages:
-        with refusing_faults(f"reports/timings/{stage}.json", stage):
-            for key in TIMED:
-                _collect(timings.get(stage), key)
-    with refusing_faults(f"reports/metrics/{name}.json", "evaluate"):
-        return _build_model(name, metrics, {**measured, **_summarize_timings([timings.get(stage) for stage in stages])})
+    rows, confusion, own = metrics.per_seed, metrics.confusion, {field.name for field in fields(Model)}
+    names = {name if name in own else name.removeprefix("test_"): name for name in Metrics.model_fields}
+    taken: dict[str, Any] = {field: getattr(metrics, names[field]) for field in own & names.keys()}
+    taken |= _summarize_seeds(rows) | _summarize_timings(stages) | _read_latency(name, serving)
+    return Model(
+        name=name,
+        **taken,
+        seeds=tuple(Seed(**{field.name: getattr(row, field.name) for field in fields(Seed)}) for row in rows),
+        confused=_find_confused(confusion.class_names, confusion.counts),
+        class_names=confusion.class_names,
+        counts=confusion.counts,
+    )
 
 
-def compute_train_time(stages: Sequence[Mapping[str, Any] | None]) -> float | None:
+def compute_train_time(stages: Sequence[StageTimes | None]) -> float | None:
     """Returns the seconds of a model's training: of each stage that it needs the median over the seeds, added up.
 
     Args:
@@ -106,58 +79,17 @@ def build_fronts(models: Sequence[Model]) -> dict[str, tuple[str, ...]]:
     return fronts
 
 
-def _build_model(name: str, metrics: Mapping[str, Any], measured: Mapping[str, Any]) -> Model:
-    seeds = _build_rows(Seed, "per_seed", metrics)
-    tables: dict[str, Any] = {key: _build_rows(record, key, metrics) for key, record in TABLES.items()}
-    if len({row.severity > 0 for row in tables["robustness"]}) == 1:
-        raise ValueError("robustness has no row of images as they are, or none of corrupted ones")
-    confusion = metrics["confusion"]
-    if {len(confusion["class_names"])} != {len(confusion["counts"]), *map(len, confusion["counts"])}:
-        raise ValueError("confusion has not one row and column a class")
-    return _check_numbers(Model(
-        name=name,
-        **{key: metrics[key] for key in DIRECT},
-        **{key: metrics[f"test_{key}"] for key in RENAMED},
-        **tables,
-        **_summarize_seeds(seeds),
-        **measured,
-        seeds=seeds,
-        confused=_find_confused(confusion["class_names"], confusion["counts"]),
-        class_names=tuple(confusion["class_names"]),
-        counts=tuple(tuple(row) for row in confusion["counts"]),
-    ))  # fmt: skip
+def _read_latency(name: str, serving: ServingTimes | None) -> dict[str, Any]:
+    """Returns how long a model takes to answer, and what that was measured on as far as it is on record."""
+    latency = serving.per_model.get(name) if serving else None
+    measured: dict[str, Any] = {key: getattr(latency, key, None) for key in LATENCY} | {"answers_clock": None}
+    if serving and latency and latency.batch_size is not None and latency.num_timed is not None:
+        place = {key: getattr(serving, key) for key in PLACE}
+        measured["answers_clock"] = Clock(**place, batch_size=latency.batch_size, num_timed=latency.num_timed)
+    return measured
 
 
-def _build_rows(record: type[Record], key: str, metrics: Mapping[str, Any]) -> tuple[Record, ...]:
-    """Brings a table of the metrics into records, of whose columns a row may have more."""
-    names = [field.name for field in fields(record)]  # type: ignore[arg-type]
-    rows = tuple(_check_numbers(record(**{name: row[name] for name in names})) for row in metrics[key])
-    if not rows:
-        raise ValueError(f"no row in {key}")
-    return rows
-
-
-def _check_numbers(record: Record) -> Record:
-    for field in fields(record):  # type: ignore[arg-type]
-        if field.type in (int, float):
-            _check_number(field.name, getattr(record, field.name))
-    return record
-
-
-def _check_number(name: str, value: Any) -> float:  # noqa: ANN401
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} is {value!r}, no number")
-    return value
-
-
-def _read_clock(served: Mapping[str, Any], clock: Mapping[str, Any]) -> Clock | None:
-    if not {"batch_size", "num_timed"} <= clock.keys():
-        return None
-    place = {key: served.get(key) for key in ("machine", "device", "threads")}
-    return Clock(**place, batch_size=clock["batch_size"], num_timed=clock["num_timed"])
-
-
-def _summarize_seeds(seeds: Sequence[Seed]) -> dict[str, Any]:
+def _summarize_seeds(seeds: Sequence[SeedMetrics]) -> dict[str, Any]:
     """Takes means over the seeds, and the standard deviation of their test accuracies where there are several."""
     return {
         "seed_spread": stdev(seed.test_accuracy for seed in seeds) if len(seeds) > 1 else None,
@@ -169,11 +101,11 @@ def _summarize_seeds(seeds: Sequence[Seed]) -> dict[str, Any]:
     }
 
 
-def _summarize_timings(stages: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
+def _summarize_timings(stages: Sequence[StageTimes | None]) -> dict[str, Any]:
     """Takes medians over seeds: the stages' training times add up, pace and device are the last stage's."""
     own = stages[-1]
     if own is None:
-        return dict.fromkeys((*TIMED, "train_time_low_s", "train_time_high_s", "machine", "device", "threads"))
+        return dict.fromkeys((*TIMED, *PLACE, "train_time_low_s", "train_time_high_s"))
     peaks = [_collect(stage, "peak_memory_bytes") for stage in stages]
     totals = _add_by_seed(stages)
     return {
@@ -183,25 +115,22 @@ def _summarize_timings(stages: Sequence[Mapping[str, Any] | None]) -> dict[str, 
         "epoch_time_s": _take_median(_collect(own, "epoch_time_s")),
         "images_per_s": _take_median(_collect(own, "images_per_s")),
         "peak_memory_bytes": max((peak for peaks_of_stage in peaks for peak in peaks_of_stage), default=None),
-        "machine": own.get("machine"),
-        "device": own.get("device"),
-        "threads": own.get("threads"),
+        **{key: getattr(own, key) for key in PLACE},
     }
 
 
-def _add_by_seed(stages: Sequence[Mapping[str, Any] | None]) -> list[float]:
+def _add_by_seed(stages: Sequence[StageTimes | None]) -> list[float]:
     """Adds up what the stages' trainings took, for each seed that has a time in every stage."""
     by_stage = [
-        {row["seed"]: row["train_time_s"] for row in (stage or {}).get("per_seed", ())
-         if row.get("train_time_s") is not None}
+        {row.seed: row.train_time_s for row in (stage.per_seed if stage else ()) if row.train_time_s is not None}
         for stage in stages
-    ]  # fmt: skip
+    ]
     return [sum(times[seed] for times in by_stage) for seed in set.intersection(*map(set, by_stage))]
 
 
-def _collect(stage: Mapping[str, Any] | None, key: str) -> list[float]:
-    rows = stage["per_seed"] if stage else []
-    return [_check_number(key, row[key]) for row in rows if row.get(key) is not None]
+def _collect(stage: StageTimes | None, key: str) -> list[float]:
+    values = [getattr(row, key) for row in stage.per_seed] if stage else []
+    return [value for value in values if value is not None]
 
 
 def _take_median(values: Sequence[float]) -> float | None:

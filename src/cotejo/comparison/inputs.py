@@ -1,11 +1,10 @@
 """What compare reads: the files of evaluate and the clocks of the stages, never a model."""
 
-import json
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -13,6 +12,9 @@ from numpy.typing import NDArray
 
 from cotejo.errors import DataError
 from cotejo.schema.groups import MODELS
+from cotejo.schema.results import Metrics, ServingTimes, StageTimes, load_result
+
+R = TypeVar("R", Metrics, StageTimes, ServingTimes)
 
 #: Models in the order of the study, each with the stages whose work it needs; the last one is its own.
 STAGES_OF_MODEL = {
@@ -21,8 +23,8 @@ STAGES_OF_MODEL = {
     "transfer": ("transfer-learn",),
     "finetune": ("transfer-learn", "finetune"),
 }
-#: The stages whose clocks count: a search's doesn't, and isn't among what compare depends on.
-CLOCKED = ("evaluate", *dict.fromkeys(stage for stages in STAGES_OF_MODEL.values() for stage in stages))
+#: The stages whose clocks count beside evaluate's: a search's doesn't, and isn't among what compare depends on.
+CLOCKED = tuple(dict.fromkeys(stage for stages in STAGES_OF_MODEL.values() for stage in stages))
 #: What reading a missing or damaged file raises.
 DAMAGE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
 
@@ -74,14 +76,16 @@ class Inputs(NamedTuple):
         predictions: By model, `y_true` of shape (num_samples,) and `y_prob` (num_seeds, num_samples, num_classes),
             read from the disk each time they are asked for.
         histories: By model, a row per seed and epoch.
-        timings: `reports/timings/<stage>.json` by stage, evaluate's own among them; a missing one is left out.
+        timings: `reports/timings/<stage>.json` by training stage; a missing one is left out.
+        serving: `reports/timings/evaluate.json`; None where it is missing.
         gallery: The images of the galleries, uint8 of shape (height, width, channels), by index of the test image.
     """
 
-    metrics: dict[str, dict[str, Any]]
+    metrics: dict[str, Metrics]
     predictions: dict[str, Mapping[str, NDArray[Any]]]
     histories: dict[str, pd.DataFrame]
-    timings: dict[str, dict[str, Any]]
+    timings: dict[str, StageTimes]
+    serving: ServingTimes | None
     gallery: dict[int, NDArray[np.uint8]]
 
 
@@ -95,12 +99,14 @@ def load_inputs(reports: Path) -> Inputs:
         DataError: A file is missing or damaged.
     """
     clocks = {stage: reports / "timings" / f"{stage}.json" for stage in CLOCKED}
+    answers = reports / "timings/evaluate.json"
     try:
         return Inputs(
-            metrics={name: _read_json(reports / "metrics" / f"{name}.json") for name in MODELS},
+            metrics={name: _load(Metrics, reports / "metrics" / f"{name}.json") for name in MODELS},
             predictions={name: ArrayFile(reports / "predictions" / f"{name}.npz") for name in MODELS},
             histories={name: pd.read_csv(reports / "plots" / "histories" / f"{name}.csv") for name in MODELS},
-            timings={stage: _read_json(path) for stage, path in clocks.items() if path.exists()},
+            timings={stage: _load(StageTimes, path, stage) for stage, path in clocks.items() if path.exists()},
+            serving=_load(ServingTimes, answers) if answers.exists() else None,
             gallery=_load_gallery(reports / "gallery.npz"),
         )
     except DAMAGE as error:
@@ -132,20 +138,6 @@ def check_tested(predictions: Mapping[str, Mapping[str, NDArray[Any]]], dataset:
 
 
 @contextmanager
-def refusing_faults(path: str, stage: str) -> Iterator[None]:
-    """Turns what a damaged file raises into one line that names the file and the stage that writes it."""
-    try:
-        yield
-    except KeyError as error:
-        raise DataError(f"Expected {error} in {path}. Received: a file without it. Run `dvc repro {stage}`.") from error
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(
-            f"Expected what {stage} writes in {path}. Received: {type(error).__name__}: {error}. "
-            f"Run `dvc repro {stage}`."
-        ) from error
-
-
-@contextmanager
 def _open_arrays(path: Path) -> Iterator[Any]:
     # numpy, given a path, leaves a file open that turns out to be no archive
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -157,12 +149,8 @@ def _load_gallery(path: Path) -> dict[int, NDArray[np.uint8]]:
         return dict(zip(arrays["indices"].tolist(), arrays["images"], strict=True))
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # names no file by itself
-        raise _not_evaluated(path, error) from error
-    return content
+def _load(record: type[R], path: Path, stage: str = "evaluate") -> R:
+    return load_result(record, path.read_bytes(), str(path), f"Run `dvc repro {stage}`.", DataError)
 
 
 def _not_evaluated(path: Path, error: Exception) -> DataError:

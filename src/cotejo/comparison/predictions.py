@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cotejo.comparison.inputs import refusing_faults
 from cotejo.comparison.records import Shown
 from cotejo.errors import DataError
 from cotejo.estimation.estimates import Scores
 from cotejo.evaluation.corruptions import NUM_CORRUPTED
 from cotejo.evaluation.gallery import select_disagreements, select_errors
 from cotejo.evaluation.scores import score_confidence_gap, score_correct, score_losses, score_share
+from cotejo.schema.results import ComparedMetrics, Metrics
 
 #: Test images below which nothing is compared.
 MIN_IMAGES = 2
@@ -46,7 +46,7 @@ def build_predictions(
     candidate: str,
     class_names: Sequence[str],
     gallery_size: int,
-    metrics: Mapping[str, Mapping[str, Any]],
+    metrics: Mapping[str, Metrics],
 ) -> Predictions:
     """Takes the most probable class of each prediction, after checking that all models saw the same images.
 
@@ -110,7 +110,7 @@ def _check_images(
 
 
 def check_numbers(
-    name: str, data: Mapping[str, NDArray[Any]], metrics: Mapping[str, Any], *, revision: str | None = None
+    name: str, data: Mapping[str, NDArray[Any]], metrics: Metrics | ComparedMetrics, *, revision: str | None = None
 ) -> None:
     """Refuses what isn't a probability, and predictions of other trainings than those of the metrics.
 
@@ -141,8 +141,7 @@ def check_numbers(
             f"with a sum of {sums[seed, image]:.6g}. {advice}"
         )
     accuracies = (y_prob.argmax(axis=2) == y_true).mean(axis=1)
-    with refusing_faults(f"{where}reports/metrics/{name}.json", "evaluate"):
-        expected = {int(row["seed"]): float(row["test_accuracy"]) for row in metrics["per_seed"]}
+    expected = {row.seed: row.test_accuracy for row in metrics.per_seed}
     received = dict(zip(data["seeds"].tolist(), accuracies.tolist(), strict=True))
     is_same = expected.keys() == received.keys()
     if not is_same or any(abs(expected[seed] - received[seed]) > ACCURACY_TOLERANCE for seed in expected):

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cotejo.evaluation.calibration import Bin
-from cotejo.evaluation.selective import RiskPoint
+from cotejo.schema.results import Bin, Corrupted, ModelScores, RiskPoint
 
 #: Costs by which models are compared, all of them fields of `Model`: less is better.
 COSTS = ("train_time_s", "latency_p50_s", "parameters", "operations", "size_bytes", "peak_memory_bytes")
@@ -45,17 +44,6 @@ class Confused:
 
 
 @dataclass(frozen=True)
-class Corrupted:
-    """The accuracy on corrupted test images, with its interval; severity 0 are the same images as they were."""
-
-    corruption: str
-    severity: int
-    accuracy: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Clock:
     """What the times of a model's answers were measured on, and how many answers were timed."""
 
@@ -67,55 +55,9 @@ class Clock:
 
 
 @dataclass(frozen=True)
-class Model:
+class Model(ModelScores):
     """One model: means over its seeds, of times medians. What a clock measures, and memory, is None without a clock."""
 
-    name: str
-    test_accuracy: float
-    test_accuracy_low: float  # for new images and new seeds, as every interval of this record but one
-    test_accuracy_high: float
-    test_accuracy_files_low: float  # for new images and these very trainings
-    test_accuracy_files_high: float
-    confidence: float  # of every interval of this record
-    test_loss: float
-    test_loss_low: float
-    test_loss_high: float
-    test_macro_precision: float
-    test_macro_recall: float
-    test_macro_f1: float
-    test_macro_f1_low: float
-    test_macro_f1_high: float
-    test_weighted_f1: float
-    sample_right: float
-    sample_size: int
-    seed_spread: float | None  # standard deviation over seeds of the test accuracy; None with one
-    confidence_gap: float  # mean confidence minus accuracy
-    confidence_gap_low: float
-    confidence_gap_high: float
-    selective_risk: float  # share of errors among the surest `ANSWERED` of the images
-    selective_risk_low: float
-    selective_risk_high: float
-    ece: float  # a description: few images make it too large
-    ece_scaled: float  # after dividing the logits by the temperature
-    nll_scaled: float
-    temperature: float
-    temperature_low: float
-    temperature_high: float
-    aurc: float
-    corrupted_accuracy: float  # mean over all corruptions and severities
-    corrupted_accuracy_low: float
-    corrupted_accuracy_high: float
-    parameters: int
-    trainable_parameters: int
-    size_bytes: int
-    dvc_digest: str  # of models/<name>, as in dvc.lock and in the tags of the run that has made it
-    operations: int  # floating-point operations of one image's way through the model
-    train_accuracy: float
-    train_cross_entropy: float
-    val_accuracy: float
-    val_accuracy_low: float
-    val_accuracy_high: float
-    val_cross_entropy: float
     accuracy_gap: float  # running training accuracy minus validation accuracy of the kept epoch
     train_time_s: float | None  # for finetune with transfer-learn's, where it starts from
     train_time_low_s: float | None  # of the seed that took the shortest time

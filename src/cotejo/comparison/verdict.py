@@ -17,6 +17,7 @@ from cotejo.comparison.pairs import bound_chosen, build_claims, build_difference
 from cotejo.comparison.predictions import Arrays, build_predictions
 from cotejo.comparison.records import Comparison, Finding, Model, Pair
 from cotejo.errors import DataError
+from cotejo.schema.results import Metrics, ServingTimes, StageTimes
 
 #: The verdicts that name a better model.
 DECIDED = ("verdict.better", "verdict.better_within")
@@ -28,9 +29,10 @@ STATED_COSTS = ("train_time_s", "parameters", "latency_p50_s", "operations")
 
 def build_comparison(
     *,
-    metrics: Mapping[str, Mapping[str, Any]],
+    metrics: Mapping[str, Metrics],
     predictions: Arrays,
-    timings: Mapping[str, Mapping[str, Any]],
+    timings: Mapping[str, StageTimes],
+    serving: ServingTimes | None,
     dataset: Mapping[str, Any],
     facts: Mapping[str, Any],
     baseline: str,
@@ -45,7 +47,8 @@ def build_comparison(
     Args:
         metrics: `reports/metrics/<model>.json` by model.
         predictions: `reports/predictions/<model>.npz` by model; asked for one at a time.
-        timings: `reports/timings/<stage>.json` by stage; one that is missing leaves its numbers out.
+        timings: `reports/timings/<stage>.json` by training stage; one that is missing leaves its numbers out.
+        serving: `reports/timings/evaluate.json`; None leaves its numbers out.
         dataset: `data/processed/dataset.json`.
         facts: `git_commit`, `dirty`, `params` (by dotted name), `weights`, `backbone`.
         baseline: The model that the verdict compares with.
@@ -69,7 +72,7 @@ def build_comparison(
             )
     class_names = dataset["class_names"]
     answers = build_predictions(predictions, names, baseline, candidate, class_names, gallery_size, metrics)
-    built = [build_model(name, metrics[name], timings, stages[name]) for name in names]
+    built = [build_model(name, metrics[name], list(map(timings.get, stages[name])), serving) for name in names]
     models = tuple(replace(model, **bound_chosen(answers.accuracy, model.name, confidence)) for model in built)
     pairs = build_pairs(answers, baseline, candidate, confidence, margin)
     served, served_ties = choose_served(answers, models, confidence)

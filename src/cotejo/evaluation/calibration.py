@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp, softmax
+
+from cotejo.schema.results import Bin
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
@@ -18,17 +19,6 @@ Bools = NDArray[np.bool_]
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.01, 100.0
 #: Smallest probability that has a logarithm here: a softmax in float32 gives 0 below it.
 SMALLEST_PROBABILITY = float(np.finfo(np.float32).smallest_normal)
-
-
-@dataclass(frozen=True)
-class Bin:
-    """The answers whose confidence is above `low` and at most `high`: their number, mean confidence and accuracy."""
-
-    low: float
-    high: float
-    count: int
-    confidence: float
-    accuracy: float
 
 
 def compute_bins(confidence: Floats, is_right: Bools, num_bins: int) -> list[Bin]:

@@ -4,7 +4,6 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from cotejo.evaluation.predict import predict_probabilities
 from cotejo.schema.groups import ModelName
+from cotejo.schema.results import Latency, ServingTimes
 from cotejo.schema.study import Evaluate
 from cotejo.training.archive import load_model
 from cotejo.training.hardware import Hardware, describe_hardware
@@ -20,24 +20,6 @@ from cotejo.training.hardware import Hardware, describe_hardware
 WARM_UPS = 5
 #: Number of single images that are timed per batch.
 IMAGES_PER_BATCH_ROUND = 10
-
-
-class Latency(NamedTuple):
-    """Measured times.
-
-    Attributes:
-        latency_p50_s: Median time of an answer for one image.
-        latency_p95_s: Time within which 19 of 20 came.
-        throughput_images_per_s: Images of a batch by the median time of its answer.
-        batch_size: Images of that batch.
-        num_timed: Answers for one image that were timed.
-    """
-
-    latency_p50_s: float
-    latency_p95_s: float
-    throughput_images_per_s: float
-    batch_size: int
-    num_timed: int
 
 
 def measure_latencies(
@@ -77,15 +59,21 @@ def measure_latency(model: keras.Model, images: NDArray[np.uint8], batch_size: i
     single_s = _time_answers(model, [batch[place : place + 1] for place in range(len(batch))], rounds)
     batch_s = _time_answers(model, [batch], max(1, rounds // IMAGES_PER_BATCH_ROUND))
     p50, p95 = np.quantile(single_s, (0.5, 0.95))
-    throughput = len(batch) / np.median(batch_s)
-    return Latency(round(float(p50), 7), round(float(p95), 7), round(float(throughput), 1), len(batch), rounds)
+    return Latency(
+        latency_p50_s=round(float(p50), 7),
+        latency_p95_s=round(float(p95), 7),
+        throughput_images_per_s=round(float(len(batch) / np.median(batch_s)), 1),
+        batch_size=len(batch),
+        num_timed=rounds,
+    )
 
 
 def save_latencies(latencies: Mapping[ModelName, Latency], hardware: Hardware, path: Path) -> None:
     """Writes what was measured beside what it was measured on, apart from the metrics: no two runs give the same."""
-    per_model = {name: latency._asdict() for name, latency in latencies.items()}
-    text = json.dumps({**describe_hardware(hardware), "per_model": per_model}, indent=2)
-    path.write_text(text + "\n", encoding="utf-8")
+    times = ServingTimes(
+        **describe_hardware(hardware), per_model={str(name): latency for name, latency in latencies.items()}
+    )
+    path.write_text(json.dumps(times.model_dump(), indent=2) + "\n", encoding="utf-8")
 
 
 def _time_answers(model: keras.Model, batches: list[NDArray[np.uint8]], rounds: int) -> list[float]:

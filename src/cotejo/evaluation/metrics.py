@@ -8,15 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, precision_recall_fscore_support
 
-#: Scores of a seed that the summary gives the mean of.
-AVERAGED = (
-    "test_accuracy", "test_loss",
-    "test_macro_precision", "test_macro_recall", "test_macro_f1",
-    "test_weighted_precision", "test_weighted_recall", "test_weighted_f1",
-    "val_accuracy", "val_cross_entropy", "val_loss", "train_accuracy", "train_cross_entropy", "train_loss",
-    "test_ece", "test_ece_scaled", "test_nll_scaled", "temperature", "test_aurc", "test_confidence_gap",
-    "test_selective_risk", "sample_right",
-)  # fmt: skip
+from cotejo.schema.results import MeanScores
 
 
 def compute_scores(y_true: NDArray[np.int64], y_prob: NDArray[np.float32], num_classes: int) -> dict[str, float]:
@@ -97,7 +89,7 @@ def draw_sample(num_samples: int, sample_size: int, seed: int) -> NDArray[np.int
 
 def average_scores(per_seed: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Returns the mean over the seeds of each score that has one."""
-    return {name: float(np.mean([row[name] for row in per_seed])) for name in AVERAGED}
+    return {name: float(np.mean([row[name] for row in per_seed])) for name in MeanScores.model_fields}
 
 
 def compute_losses(y_true: NDArray[np.int64], y_prob: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

@@ -1,10 +1,11 @@
 """Risk by coverage: how often a model errs if it leaves out the images that it is least sure of."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cotejo.schema.results import RiskPoint
 
 Floats = NDArray[np.floating[Any]]
 
@@ -12,14 +13,6 @@ Floats = NDArray[np.floating[Any]]
 ANSWERED = 0.8
 #: Coverages in a report: 1/20, 2/20 ... 20/20.
 NUM_COVERAGES = 20
-
-
-@dataclass(frozen=True)
-class RiskPoint:
-    """The share of wrong answers among the most confident ones; coverage is the share of images that they are."""
-
-    coverage: float
-    risk: float
 
 
 def compute_risks(confidence: Floats, is_right: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -37,6 +37,7 @@ from cotejo.evaluation.scores import (
 from cotejo.evaluation.trust import Trust, compute_trust, tabulate_trust
 from cotejo.files import digest_path
 from cotejo.models.arithmetic import count_operations
+from cotejo.schema.results import Metrics
 from cotejo.schema.study import Evaluate
 from cotejo.tracking.dvcfiles import compute_dvc_digest
 from cotejo.training.archive import load_model
@@ -73,7 +74,7 @@ class Evaluation(NamedTuple):
     """One model on the test images.
 
     Attributes:
-        summary: The content of `reports/metrics/<model>.json`.
+        summary: The content of `reports/metrics/<model>.json`: what `Metrics` declares.
         seeds: One per training.
         y_true: Labels, shape (num_samples,).
         y_prob: Probabilities, float32 of shape (num_seeds, num_samples, num_classes).
@@ -170,6 +171,7 @@ def save_evaluation(
             histories for `dvc plots`.
     """
     text = json.dumps(evaluation.summary, indent=2, ensure_ascii=False, allow_nan=False)
+    Metrics.model_validate_json(text)  # before it is written: who reads it relies on that
     (metrics / f"{name}.json").write_text(text + "\n", encoding="utf-8")
     arrays: dict[str, Any] = {
         "seeds": np.array(evaluation.seeds),

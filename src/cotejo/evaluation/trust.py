@@ -15,7 +15,8 @@ from cotejo.evaluation.calibration import (
     scale_probabilities,
 )
 from cotejo.evaluation.metrics import compute_losses, normalize_rows
-from cotejo.evaluation.selective import ANSWERED, RiskPoint, compute_aurc, compute_risks, select_risks
+from cotejo.evaluation.selective import ANSWERED, compute_aurc, compute_risks, select_risks
+from cotejo.schema.results import RiskPoint
 
 
 class Trust(NamedTuple):

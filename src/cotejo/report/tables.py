@@ -8,6 +8,8 @@ from cotejo.comparison.verdict import judge_in_study
 from cotejo.evaluation.selective import ANSWERED
 from cotejo.report.figures.trust import list_corruptions
 from cotejo.report.wording import MISSING, Wording
+from cotejo.schema.results import Column as ScoreColumn
+from cotejo.schema.results import list_columns
 
 
 class Column(NamedTuple):
@@ -62,18 +64,8 @@ class _Tables:
         self._words, self._say = wording.locale["columns"], say
 
     def models(self) -> Table:
-        """Builds the table of every model's scores, with intervals."""
-        w, first = self.wording, self.comparison.models[0]
-        return self._by_model(
-            [self._name("accuracy_interval", confidence=first.confidence), self._name("macro_f1"),
-             self._name("test_loss"), self._name("right", sample_size=first.sample_size)],
-            lambda m: (
-                self._between(w.percent, m.test_accuracy, m.test_accuracy_low, m.test_accuracy_high, 2),
-                self._between(w.number, m.test_macro_f1, m.test_macro_f1_low, m.test_macro_f1_high, 3),
-                self._between(w.number, m.test_loss, m.test_loss_low, m.test_loss_high, 3),
-                Cell(w.number(m.sample_right, 1), m.sample_right),
-            ),
-        )  # fmt: skip
+        """Builds the table of every model's scores, with intervals over the test images."""
+        return self._scores("models")
 
     def certainty(self) -> Table:
         """Each model's accuracy on new images by new trainings, and by these very trainings."""
@@ -167,21 +159,7 @@ class _Tables:
 
     def trust(self) -> Table:
         """Builds the table of every model's calibration, and of what corrupted images cost it."""
-        w = self.wording
-        names = ("confidence_gap", "temperature", "surest", "corrupted", "ece", "ece_scaled", "nll_scaled", "aurc")
-        return self._by_model(
-            [self._name(name, coverage=ANSWERED, confidence=self.comparison.models[0].confidence) for name in names],
-            lambda m: (
-                self._between(w.signed_points, m.confidence_gap, m.confidence_gap_low, m.confidence_gap_high, 2),
-                self._between(w.number, m.temperature, m.temperature_low, m.temperature_high, 2),
-                self._between(w.percent, m.selective_risk, m.selective_risk_low, m.selective_risk_high, 2),
-                self._between(w.percent, m.corrupted_accuracy, m.corrupted_accuracy_low, m.corrupted_accuracy_high, 1),
-                Cell(w.number(m.ece, 3), m.ece),
-                Cell(w.number(m.ece_scaled, 3), m.ece_scaled),
-                Cell(w.number(m.nll_scaled, 3), m.nll_scaled),
-                Cell(w.number(m.aurc, 4), m.aurc),
-            ),
-        )  # fmt: skip
+        return self._scores("trust")
 
     def robustness(self) -> Table:
         """The accuracy of every model at every severity of every corruption."""
@@ -246,6 +224,21 @@ class _Tables:
             for d in comparison.differences
         )
         return Table(columns, rows)
+
+    def _scores(self, table: str) -> Table:
+        """Returns the scores that are declared to be a table's columns, each with its interval where it has one."""
+        first, scores = self.comparison.models[0], list_columns(table)
+        values = {"confidence": first.confidence, "sample_size": first.sample_size, "coverage": ANSWERED}
+        return self._by_model(
+            [self._name(column.heading, **values) for column in scores.values()],
+            lambda m: tuple(self._score(m, name, column) for name, column in scores.items()),
+        )
+
+    def _score(self, model: Model, name: str, column: ScoreColumn) -> Cell:
+        say, value = getattr(self.wording, column.form), getattr(model, name)
+        low, high = (getattr(model, f"{name}_{end}", None) for end in ("low", "high"))
+        note = "" if low is None else self._range(say, low, high, column.digits).text
+        return Cell(say(value, column.digits), value, note)
 
     def _by_model(self, columns: Sequence[Column], fill: Callable[[Model], tuple[Cell, ...]]) -> Table:
         rows = (Row(self.wording.model(m.name), fill(m), self._is_chosen(m.name)) for m in self.comparison.models)

@@ -164,23 +164,16 @@ def _build_row(model: str, results: Results, first: Results) -> Row:
                  *_find_differing(STAGES_OF_MODEL[model][-1], results, first)]  # fmt: skip
     changes = {change.key: change for pair in differing for change in _compare_params(*pair)}
     sources = {path for pair in differing for path in _compare_sources(*pair)}
-    direct = ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "confidence", "test_macro_f1", "parameters")
-    try:
-        return Row(
-            model=model,
-            revision=results.name,
-            commit=results.commit,
-            **{key: metrics[key] for key in direct},
-            num_seeds=len(metrics["per_seed"]),
-            train_time_s=compute_train_time([results.timings[stage] for stage in STAGES_OF_MODEL[model]]),
-            changes=tuple(changes[key] for key in sorted(changes)),
-            changed_sources=tuple(sorted(sources)),
-        )
-    except (LookupError, TypeError, AttributeError) as error:
-        raise RevisionError(
-            f"{results.name}: expected {model}'s metrics and timings as this version writes them. Received: "
-            f"{type(error).__name__}: {error}. Run `dvc repro evaluate` there."
-        ) from None
+    return Row(
+        model=model,
+        revision=results.name,
+        commit=results.commit,
+        **metrics.model_dump(exclude={"per_seed"}),
+        num_seeds=len(metrics.per_seed),
+        train_time_s=compute_train_time([results.timings[stage] for stage in STAGES_OF_MODEL[model]]),
+        changes=tuple(changes[key] for key in sorted(changes)),
+        changed_sources=tuple(sorted(sources)),
+    )
 
 
 def _find_differing(
@@ -274,6 +267,6 @@ def _judge(tested: _Tested, confidence: float, margin: float) -> Contrast:
 def _find_warnings(rows: Sequence[Row], found: Sequence[Results]) -> Iterator[Finding]:
     yield from warn_of_few_seeds([(row.revision, row.num_seeds) for row in rows])
     timed = [timings for results in found for timings in results.timings.values()]
-    settings = {(timings.get("device"), timings.get("threads")) for timings in timed}
-    if len(settings) > 1 or len({timings.get("machine") for timings in timed} - {None}) > 1:
+    settings = {(timings.device, timings.threads) for timings in timed}
+    if len(settings) > 1 or len({timings.machine for timings in timed} - {None}) > 1:
         yield Finding("warning.machines", {})

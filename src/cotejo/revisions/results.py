@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from dvc.api import DVCFileSystem
@@ -26,8 +26,11 @@ from cotejo.comparison.inputs import STAGES_OF_MODEL
 from cotejo.errors import RevisionError
 from cotejo.files import digest_bytes
 from cotejo.masking import mask_secrets
+from cotejo.schema.results import ComparedMetrics, StageTimes, load_result
 from cotejo.tracking.dvcfiles import LOCK_FILE, RESTORE, Locked, compute_dvc_digest, is_within, parse_lock
 from cotejo.tracking.lineage import ask_git
+
+R = TypeVar("R", ComparedMetrics, StageTimes)
 
 #: What stands for the files as they are here, as in DVC's own commands.
 WORKSPACE = "workspace"
@@ -52,9 +55,9 @@ class Results(NamedTuple):
     commit: str | None
     locked: dict[str, Locked]
     dataset: dict[str, Any]
-    metrics: dict[str, dict[str, Any]]
+    metrics: dict[str, ComparedMetrics]
     predictions: dict[str, dict[str, NDArray[Any]]]
-    timings: dict[str, dict[str, Any]]
+    timings: dict[str, StageTimes]
 
 
 class _Source(NamedTuple):
@@ -207,14 +210,18 @@ def _load(source: _Source, models: Sequence[str]) -> Results:
             )
         return _read_out(source, path, out, outs[out])
 
+    def load(record: type[R], path: str, stage: str = "evaluate") -> R:
+        where, advice = f"{source.name}: {path}", f"Run `dvc repro {stage}` there."
+        return load_result(record, read(path), where, advice, RevisionError)
+
     return Results(
         name=source.name,
         commit=source.commit,
         locked=locked,
-        metrics={model: _read_json(source, read, f"reports/metrics/{model}.json") for model in models},
+        metrics={model: load(ComparedMetrics, f"reports/metrics/{model}.json") for model in models},
         dataset=_read_json(source, read, DATASET),
         predictions={model: _read_arrays(source, read, f"reports/predictions/{model}.npz") for model in models},
-        timings={stage: _read_json(source, read, f"reports/timings/{stage}.json") for stage in stages},
+        timings={stage: load(StageTimes, f"reports/timings/{stage}.json", stage) for stage in stages},
     )
 
 

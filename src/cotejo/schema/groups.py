@@ -20,7 +20,11 @@ ModelName = Literal["lenet", "resnet", "transfer", "finetune"]
 MODELS: tuple[ModelName, ...] = get_args(ModelName)
 
 
-class Group(BaseModel):
-    """A section of `params.yaml`."""
+class Record(BaseModel):
+    """Values of declared types, frozen; other keys are refused. It is built when first used: start-up stays fast."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
+
+
+class Group(Record):
+    """A section of `params.yaml`."""

@@ -1,9 +1,8 @@
 """Finds the archive of the model that a user means: the champion, one of the study's, a file's, or MLflow's."""
 
-import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from cotejo.faults import suggest_name
 from cotejo.files import digest_path
 from cotejo.params import PARAMS_FILE, load_params
 from cotejo.schema.groups import MODELS
+from cotejo.schema.results import ServedComparison, ServedMetrics, load_result
 from cotejo.stage import JOURNAL_FOLDER, STATE_FOLDER
 from cotejo.tracking import registry
 from cotejo.tracking.dvcfiles import load_lock
@@ -78,26 +78,20 @@ def find_archive(root: Path, folder: Path, *, model: str | None, run_id: str | N
 
 
 def _find_champion(root: Path, seed: int | None) -> Archive:
-    comparison = _read_json(
-        root / COMPARISON, COMPARISON, "the study's comparison, which names the champion", "`dvc repro`, or say --model"
-    )
-    try:
-        name, digest = comparison["served"], comparison["dataset"]["digest"]
-        compared = {model["name"]: model["dvc_digest"] for model in comparison["models"]}[name]
-    except (LookupError, TypeError):
-        raise ModelError(
-            f"{COMPARISON}: expected what this version's compare writes. Received: another file. Run `dvc repro "
-            "compare`, or say --model."
-        ) from None
+    what, advice = "the study's comparison, which names the champion", "`dvc repro`, or say --model"
+    content = _read(root / COMPARISON, COMPARISON, what, advice)
+    comparison = load_result(ServedComparison, content, str(COMPARISON), f"Run {advice}.", ModelError)
+    name, compared = comparison.served, {model.name: model.dvc_digest for model in comparison.models}
     # while the study runs, or where it was stopped, its models can be newer than the comparison
-    measured, digests = _read_measured(root, name)
-    if measured != compared:
+    metrics = _read_metrics(root, name)
+    if metrics.dvc_digest != compared.get(name):
         raise ModelError(
             f"{COMPARISON}: expected a comparison of the scores in {METRICS}/{name}.json, to name the champion. "
             f"Received: one of other trainings. Run `dvc repro compare`, or say --model {name}."
         )
+    digests = {row.seed: row.model_sha256 for row in metrics.per_seed}
     found = _find_of_study(root, name, seed, None if seed is None else digests.get(seed, "none"))
-    return found._replace(title=f"{found.title}, the champion of {COMPARISON}", data_digest=digest)
+    return found._replace(title=f"{found.title}, the champion of {COMPARISON}", data_digest=comparison.dataset.digest)
 
 
 def _find_of_study(root: Path, name: str, seed: int | None, digest: str | None = None) -> Archive:
@@ -125,35 +119,14 @@ def _choose_seed(root: Path, name: str) -> tuple[int, str | None]:
     seeds = _list_seeds(root, name)
     if len(seeds) == 1 and not (root / path).exists():
         return seeds[0], None
-    metrics = _read_metrics(root, name)
-    with _reading(METRICS / f"{name}.json"):
-        best = min(metrics["per_seed"], key=lambda row: (row["val_cross_entropy"], row["seed"]))
-        return best["seed"], best["model_sha256"]
+    best = min(_read_metrics(root, name).per_seed, key=lambda row: (row.val_cross_entropy, row.seed))
+    return best.seed, best.model_sha256
 
 
-def _read_measured(root: Path, name: str) -> tuple[str | None, Mapping[int, str]]:
-    """Returns what scores were measured on: DVC's digest of all seeds of the model, the SHA-256 of each."""
-    metrics = _read_metrics(root, name)
-    with _reading(METRICS / f"{name}.json"):
-        return metrics["dvc_digest"], {row["seed"]: row["model_sha256"] for row in metrics["per_seed"]}
-
-
-def _read_metrics(root: Path, name: str) -> Mapping[str, Any]:
-    path = METRICS / f"{name}.json"
-    advice = "`dvc repro evaluate`, or say --model and --seed"
-    return _read_json(root / path, path, "the scores by which one of the seeds is chosen", advice)
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Says in one line that scores have another form."""
-    try:
-        yield
-    except (LookupError, TypeError, ValueError):
-        raise ModelError(
-            f"{path}: expected what this version's evaluate writes. Received: another file. Run `dvc repro evaluate`, "
-            "or say --model and --seed."
-        ) from None
+def _read_metrics(root: Path, name: str) -> ServedMetrics:
+    path, advice = METRICS / f"{name}.json", "`dvc repro evaluate`, or say --model and --seed"
+    content = _read(root / path, path, "the scores by which one of the seeds is chosen", advice)
+    return load_result(ServedMetrics, content, str(path), f"Run {advice}.", ModelError)
 
 
 def _list_seeds(root: Path, name: str) -> list[int]:
@@ -272,14 +245,9 @@ def _asking(expected: str) -> Iterator[None]:
         raise TrackingError(f"{expected}. Received: {say_cause(error)}. `mlflow ui` shows what there is.") from error
 
 
-def _read_json(path: Path, name: Path, what: str, advice: str) -> Mapping[str, Any]:
+def _read(path: Path, name: Path, what: str, advice: str) -> bytes:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        missing = isinstance(error, FileNotFoundError)
-        raise ModelError(
-            f"{name}: expected {what}. Received: {'no such file' if missing else error}. Run {advice}."
-        ) from None
-    if not isinstance(content, dict):
-        raise ModelError(f"{name}: expected {what}. Received: a {type(content).__name__}. Run {advice}.")
-    return content
+        return path.read_bytes()
+    except OSError as error:
+        received = "no such file" if isinstance(error, FileNotFoundError) else error
+        raise ModelError(f"{name}: expected {what}. Received: {received}. Run {advice}.") from None

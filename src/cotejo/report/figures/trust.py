@@ -8,12 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
-from cotejo.comparison.records import Corrupted, Model
-from cotejo.evaluation.calibration import Bin
+from cotejo.comparison.records import Model
 from cotejo.report.axes import format_axis, format_numbers
 from cotejo.report.figures.intervals import build_model_legend
 from cotejo.report.style import GREY, PAPER, build_figure, choose_looks, use_style
 from cotejo.report.wording import Wording
+from cotejo.schema.results import Bin, Corrupted
 
 
 def figure_reliability(models: Sequence[Model], *, language: str = "en") -> Figure:
