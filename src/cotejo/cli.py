@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -14,6 +15,7 @@ from ruamel.yaml import YAML
 from cotejo.chain import trace
 from cotejo.errors import CotejoError, ParamsError
 from cotejo.masking import mask_secrets
+from cotejo.mending import mend_deps
 from cotejo.params import PARAMS_FILE, flatten, load_params, parse_params, read_yaml
 from cotejo.pipeline import check_pipeline
 from cotejo.report.measure import find_measure
@@ -53,17 +55,18 @@ def commands() -> None:
 
 
 @commands.command()
-def check() -> None:
+@click.option("--fix", is_flag=True, help="First write the deps of dvc.yaml that are source files from the imports.")
+def check(*, fix: bool) -> None:
     """Check params.yaml, and dvc.yaml against the code; all faults at once."""
-    faults = []
-    try:
+    faults: list[str] = []
+    with _collecting(faults):
         load_params([])
-    except ParamsError as error:
-        faults.append(str(error))
-    try:
+    if fix:
+        with _collecting(faults):
+            for line in mend_deps(Path()):
+                click.echo(line)
+    with _collecting(faults):
         faults += check_pipeline(Path())
-    except ParamsError as error:  # without readable params there is nothing to hold dvc.yaml against
-        faults += [] if str(error) in faults else [str(error)]
     for fault in faults:
         click.echo(fault, err=True)
     if faults:
@@ -216,6 +219,15 @@ def export(**asked: Any) -> None:  # noqa: ANN401 - the fields of a Request
     except Stopped as stopped:
         click.echo(f"cotejo: stopped by {stopped}", err=True)
         sys.exit(stopped.exit_code)
+
+
+@contextmanager
+def _collecting(faults: list[str]) -> Iterator[None]:
+    """Adds the fault that a block raises, once: without readable params, several blocks raise the same one."""
+    try:
+        yield
+    except ParamsError as error:
+        faults += [] if str(error) in faults else [str(error)]
 
 
 def _read_winner() -> tuple[dict[str, Any], dict[str, Any]]:
