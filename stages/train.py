@@ -18,7 +18,7 @@ DATA = Path("data/processed")
 def train(stage: Stage) -> None:
     """Writes models/<name>/ and reports/timings/<stage>.json."""
     name = stage.name.removeprefix("train-")
-    base, settings, runtime = stage.params.base, getattr(stage.params, name), stage.params.runtime
+    base, settings, runtime = stage.params.base, stage.params.get_net(name), stage.params.runtime
     setup = Setup.of(base, side_by_side=not settings.batch_normalization)
     build = partial(prepare_net, settings)
     dataset, train_split, _ = load_training_data(DATA)
