@@ -161,13 +161,17 @@ def compare(revisions: tuple[str, ...], models: tuple[str, ...], style: str, lan
 def naming_a_model(command: Callable[..., None]) -> Callable[..., None]:
     """Gives a command the options that say which model is meant."""
     for option in (
-        click.option("--seed", type=click.IntRange(min=0),
-                     help="Which training.  [default: the best on validation images]"),
-        click.option("--run", "run_id", metavar="RUN_ID",
-                     help="The model of a run in MLflow; six characters are enough."),
-        click.option("--model", help="lenet, resnet, transfer, finetune, a .keras file, or models:/name@alias.  "
-                     "[default: the champion]"),
-    ):  # fmt: skip
+        click.option(
+            "--seed", type=click.IntRange(min=0), help="Which training.  [default: the best on validation images]"
+        ),
+        click.option(
+            "--run", "run_id", metavar="RUN_ID", help="The model of a run in MLflow; six characters are enough."
+        ),
+        click.option(
+            "--model",
+            help="lenet, resnet, transfer, finetune, a .keras file, or models:/name@alias.  [default: the champion]",
+        ),
+    ):
         command = option(command)
     return command
 
@@ -201,9 +205,13 @@ def predict(*, is_json: bool, is_csv: bool, **asked: Any) -> None:  # noqa: ANN4
 @naming_a_model
 @click.option("--output", type=click.Path(path_type=Path), metavar="PATH", help="[default: in exports/]")
 @click.option(
-    "--images", "num_images", type=click.IntRange(min=0), default=1000, show_default=True,
+    "--images",
+    "num_images",
+    type=click.IntRange(min=0),
+    default=1000,
+    show_default=True,
     help="Test images to compare with Keras on; 0: all.",
-)  # fmt: skip
+)
 def export(**asked: Any) -> None:  # noqa: ANN401 - the fields of a Request
     """Export a trained model as a SavedModel, for TFLite or ONNX Runtime.
 

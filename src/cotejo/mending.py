@@ -118,7 +118,8 @@ def _find_next_line(text: str, position: int) -> int:
 
 
 def _apply(text: str, edits: Iterable[Edit]) -> str:
-    parts, position = [], 0
+    parts = []
+    position = 0
     for start, end, new in sorted(edits, key=lambda edit: edit[:2]):  # several at one position keep their order
         parts += [text[position:start], new]
         position = end

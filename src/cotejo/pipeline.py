@@ -13,10 +13,31 @@ MAX_STAGE_LINES = 40
 
 #: The house: a module imports only from its own row and the rows above.
 ROWS = (
-    "errors", "masking", "faults", "pretrained", "estimation", "schema", "params", "data", "models", "tracking",
-    "execution", "training", "evaluation", "tuning", "comparison", "report", "imports", "stage", "pipeline",
-    "mending", "chain", "serving", "revisions", "cli",
-)  # fmt: skip
+    "errors",
+    "masking",
+    "faults",
+    "pretrained",
+    "estimation",
+    "schema",
+    "params",
+    "data",
+    "models",
+    "tracking",
+    "execution",
+    "training",
+    "evaluation",
+    "tuning",
+    "comparison",
+    "report",
+    "imports",
+    "stage",
+    "pipeline",
+    "mending",
+    "chain",
+    "serving",
+    "revisions",
+    "cli",
+)
 
 
 def check_pipeline(root: Path) -> list[str]:

@@ -6,8 +6,18 @@ from typing import Any
 from cotejo.comparison.records import Comparison
 
 #: Scores of the champion that the registry shows, means over the seeds.
-SHOWN = ("val_accuracy", "val_accuracy_low", "val_accuracy_high", "test_accuracy", "test_accuracy_low",
-         "test_accuracy_high", "confidence", "test_loss", "test_macro_f1", "parameters")  # fmt: skip
+SHOWN = (
+    "val_accuracy",
+    "val_accuracy_low",
+    "val_accuracy_high",
+    "test_accuracy",
+    "test_accuracy_low",
+    "test_accuracy_high",
+    "confidence",
+    "test_loss",
+    "test_macro_f1",
+    "parameters",
+)
 
 
 def find_champion(comparison: Comparison, metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

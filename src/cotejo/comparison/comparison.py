@@ -21,20 +21,56 @@ from cotejo.evaluation.selective import RiskPoint
 NUM_CONFUSED = 3
 #: What a model's record takes from its metrics as it is.
 DIRECT = (
-    "test_accuracy", "test_accuracy_low", "test_accuracy_high", "test_accuracy_files_low", "test_accuracy_files_high",
-    "confidence", "test_loss", "test_loss_low", "test_loss_high", "test_macro_precision", "test_macro_recall",
-    "test_macro_f1", "test_macro_f1_low", "test_macro_f1_high", "test_weighted_f1", "sample_right", "sample_size",
-    "parameters", "trainable_parameters", "size_bytes", "operations", "temperature", "temperature_low",
-    "temperature_high", "val_accuracy_low", "val_accuracy_high", "dvc_digest",
-)  # fmt: skip
+    "test_accuracy",
+    "test_accuracy_low",
+    "test_accuracy_high",
+    "test_accuracy_files_low",
+    "test_accuracy_files_high",
+    "confidence",
+    "test_loss",
+    "test_loss_low",
+    "test_loss_high",
+    "test_macro_precision",
+    "test_macro_recall",
+    "test_macro_f1",
+    "test_macro_f1_low",
+    "test_macro_f1_high",
+    "test_weighted_f1",
+    "sample_right",
+    "sample_size",
+    "parameters",
+    "trainable_parameters",
+    "size_bytes",
+    "operations",
+    "temperature",
+    "temperature_low",
+    "temperature_high",
+    "val_accuracy_low",
+    "val_accuracy_high",
+    "dvc_digest",
+)
 #: Scores whose record leaves out the `test_` of the metrics.
 RENAMED = (
-    "ece", "ece_scaled", "nll_scaled", "aurc", "confidence_gap", "confidence_gap_low", "confidence_gap_high",
-    "selective_risk", "selective_risk_low", "selective_risk_high", "corrupted_accuracy", "corrupted_accuracy_low",
+    "ece",
+    "ece_scaled",
+    "nll_scaled",
+    "aurc",
+    "confidence_gap",
+    "confidence_gap_low",
+    "confidence_gap_high",
+    "selective_risk",
+    "selective_risk_low",
+    "selective_risk_high",
+    "corrupted_accuracy",
+    "corrupted_accuracy_low",
     "corrupted_accuracy_high",
-)  # fmt: skip
-TABLES: dict[str, Any] = {"reliability": Bin, "reliability_scaled": Bin, "risk_coverage": RiskPoint,
-                          "robustness": Corrupted}  # fmt: skip
+)
+TABLES: dict[str, Any] = {
+    "reliability": Bin,
+    "reliability_scaled": Bin,
+    "risk_coverage": RiskPoint,
+    "robustness": Corrupted,
+}
 LATENCY = ("latency_p50_s", "latency_p95_s", "throughput_images_per_s")
 #: What a clock and the process's memory say of each seed's training.
 TIMED = ("train_time_s", "epoch_time_s", "images_per_s", "peak_memory_bytes")
@@ -114,18 +150,20 @@ def _build_model(name: str, metrics: Mapping[str, Any], measured: Mapping[str, A
     confusion = metrics["confusion"]
     if {len(confusion["class_names"])} != {len(confusion["counts"]), *map(len, confusion["counts"])}:
         raise ValueError("confusion has not one row and column a class")
-    return _check_numbers(Model(
-        name=name,
-        **{key: metrics[key] for key in DIRECT},
-        **{key: metrics[f"test_{key}"] for key in RENAMED},
-        **tables,
-        **_summarize_seeds(seeds),
-        **measured,
-        seeds=seeds,
-        confused=_find_confused(confusion["class_names"], confusion["counts"]),
-        class_names=tuple(confusion["class_names"]),
-        counts=tuple(tuple(row) for row in confusion["counts"]),
-    ))  # fmt: skip
+    return _check_numbers(
+        Model(
+            name=name,
+            **{key: metrics[key] for key in DIRECT},
+            **{key: metrics[f"test_{key}"] for key in RENAMED},
+            **tables,
+            **_summarize_seeds(seeds),
+            **measured,
+            seeds=seeds,
+            confused=_find_confused(confusion["class_names"], confusion["counts"]),
+            class_names=tuple(confusion["class_names"]),
+            counts=tuple(tuple(row) for row in confusion["counts"]),
+        )
+    )
 
 
 def _build_rows(record: type[Record], key: str, metrics: Mapping[str, Any]) -> tuple[Record, ...]:
@@ -192,10 +230,13 @@ def _summarize_timings(stages: Sequence[Mapping[str, Any] | None]) -> dict[str, 
 def _add_by_seed(stages: Sequence[Mapping[str, Any] | None]) -> list[float]:
     """Adds up what the stages' trainings took, for each seed that has a time in every stage."""
     by_stage = [
-        {row["seed"]: row["train_time_s"] for row in (stage or {}).get("per_seed", ())
-         if row.get("train_time_s") is not None}
+        {
+            row["seed"]: row["train_time_s"]
+            for row in (stage or {}).get("per_seed", ())
+            if row.get("train_time_s") is not None
+        }
         for stage in stages
-    ]  # fmt: skip
+    ]
     return [sum(times[seed] for times in by_stage) for seed in set.intersection(*map(set, by_stage))]
 
 

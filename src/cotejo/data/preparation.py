@@ -107,7 +107,8 @@ def prepare_images(
     color = _find_color(collection, data.color)
     gate = Gate(Path(data.path), collection.class_names, data, is_published=collection.is_published)
     sizes: Counter[tuple[int, int]] = Counter()
-    looks, places = [], []
+    looks = []
+    places = []
     with ExitStack() as stack:
         writers = {split: stack.enter_context(SplitWriter(folder, split)) for split in READING_ORDER}
         for place, read in _read_all(collection, color, operations, workers or count_processors(), memory_limit):

@@ -10,13 +10,29 @@ from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, precisio
 
 #: Scores of a seed that the summary gives the mean of.
 AVERAGED = (
-    "test_accuracy", "test_loss",
-    "test_macro_precision", "test_macro_recall", "test_macro_f1",
-    "test_weighted_precision", "test_weighted_recall", "test_weighted_f1",
-    "val_accuracy", "val_cross_entropy", "val_loss", "train_accuracy", "train_cross_entropy", "train_loss",
-    "test_ece", "test_ece_scaled", "test_nll_scaled", "temperature", "test_aurc", "test_confidence_gap",
-    "test_selective_risk", "sample_right",
-)  # fmt: skip
+    "test_accuracy",
+    "test_loss",
+    "test_macro_precision",
+    "test_macro_recall",
+    "test_macro_f1",
+    "test_weighted_precision",
+    "test_weighted_recall",
+    "test_weighted_f1",
+    "val_accuracy",
+    "val_cross_entropy",
+    "val_loss",
+    "train_accuracy",
+    "train_cross_entropy",
+    "train_loss",
+    "test_ece",
+    "test_ece_scaled",
+    "test_nll_scaled",
+    "temperature",
+    "test_aurc",
+    "test_confidence_gap",
+    "test_selective_risk",
+    "sample_right",
+)
 
 
 def compute_scores(y_true: NDArray[np.int64], y_prob: NDArray[np.float32], num_classes: int) -> dict[str, float]:

@@ -172,7 +172,8 @@ def check_operations(operations: Sequence[Operation]) -> None:
     Raises:
         ValueError: One of them makes grey what is grey already, or doesn't fit into the size that one before it makes.
     """
-    grey_since, size = None, None
+    grey_since = None
+    size = None
     for number, operation in enumerate(operations):
         where = f"operations.{number}.{operation.name}"
         if isinstance(operation, Grayscale) and grey_since:
