@@ -247,7 +247,7 @@ def _describe(
     written: Mapping[str, Written],
     shape: Sequence[int],
 ) -> dict[str, Any]:
-    """Returns what `save_splits` would say of the same splits, and what else was done to the images, if anything."""
+    """Returns the content of `dataset.json`; of images as they were published, neither colour nor operations."""
     table = {
         split: {
             "num_samples": len(labels),

@@ -1,6 +1,5 @@
 """Train, validation and test split: made once, saved as a few big files, read row by row."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,43 +71,6 @@ def split_published(
     return {"train": train, "val": val, "test": test}
 
 
-def save_splits(
-    splits: dict[str, LabelledImages], folder: Path, name: str, class_names: tuple[str, ...], source: dict[str, Any]
-) -> dict[str, Any]:
-    """Writes `{train,val,test}_{images,labels}.npy` and `dataset.json`, the same bytes on every run.
-
-    Args:
-        splits: The three splits.
-        folder: An existing folder.
-        name: The data set's name in `params.yaml`.
-        class_names: One name per label.
-        source: Where the images come from, for the reader of `dataset.json`.
-
-    Returns:
-        The content of `dataset.json`.
-    """
-    table: dict[str, dict[str, Any]] = {}
-    for split, (images, labels) in splits.items():
-        np.save(folder / f"{split}_images.npy", images)
-        np.save(folder / f"{split}_labels.npy", labels)
-        per_class = np.bincount(labels, minlength=len(class_names))
-        table[split] = {
-            "num_samples": len(labels),
-            "per_class": dict(zip(class_names, per_class.tolist(), strict=True)),
-            "digest": _digest(np.ascontiguousarray(images).data, np.ascontiguousarray(labels).data),
-        }
-    description = {
-        "name": name,
-        "class_names": list(class_names),
-        "image_shape": list(splits["train"].images.shape[1:]),
-        "digest": _digest(*(table[split]["digest"].encode() for split in SPLITS)),
-        "splits": table,
-        "source": source,
-    }
-    (folder / "dataset.json").write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return description
-
-
 def load_dataset(folder: Path) -> Dataset:
     """Reads `dataset.json`.
 
@@ -172,10 +134,3 @@ def _not_prepared(folder: Path, error: Exception) -> DataError:
     return DataError(
         f"{folder}: expected the splits that preprocess writes. Received: {error}. Run `dvc repro preprocess`."
     )
-
-
-def _digest(*parts: bytes | memoryview) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()

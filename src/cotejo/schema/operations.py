@@ -160,12 +160,6 @@ def say_size(shape: Sequence[int]) -> str:
     return f"{width}x{height}" + (" in colour" if channels == [3] else "")
 
 
-def find_size(operations: Sequence[Operation]) -> Size | None:
-    """Returns the size that images of any size come out with; None where they keep their own."""
-    resizes = [operation for operation in operations if isinstance(operation, Resize)]
-    return Size(resizes[-1].height, resizes[-1].width) if resizes else None
-
-
 def check_operations(operations: Sequence[Operation]) -> None:
     """Refuses a list in which an operation can't do anything, whatever the images are.
 

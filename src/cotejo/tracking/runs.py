@@ -176,10 +176,6 @@ class Runs:
         """Returns all runs of a stage, whatever they made; the newest first."""
         return [run for run in self._find("dvc.stage", stage) if run.is_stage]
 
-    def find_experiment(self, name: str) -> list[KnownRun]:
-        """Returns the runs of stages within a DVC experiment; the newest first."""
-        return [run for run in self._find("dvc.exp_name", name) if run.is_stage]
-
     def find_below(self, run: KnownRun) -> list[KnownRun]:
         """Returns the runs right below one; the newest first."""
         found = [other for other in self.journaled if other.parent == run.uid]
