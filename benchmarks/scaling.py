@@ -4,6 +4,7 @@ With sleepers, everything but the arithmetic is real: processes, asking and tell
 their slowest trial, dask. So many of them fit into a small machine.
 """
 
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,10 +12,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
 from images import draw_images
 
 from cotejo.data.readers import LabelledImages
-from cotejo.data.splits import TrainingData, load_dataset, save_splits
+from cotejo.data.splits import TrainingData, load_dataset
 from cotejo.execution.executor import Executor, open_executor
 from cotejo.execution.messages import PreparedData
 from cotejo.params import load_params
@@ -26,6 +29,7 @@ from cotejo.tuning.progress import open_board
 from cotejo.tuning.pruning import Judge
 from cotejo.tuning.search import Searcher
 from cotejo.tuning.tasks import TrialTask, run_trial
+from saved_splits import save_splits
 
 #: How much longer an epoch takes with small batches, about as LeNet's does.
 SLOWNESS = {32: 1.8, 64: 1.3, 128: 1.0, 256: 0.9}

@@ -1,5 +1,6 @@
 """Cotejo's search, until it has found what another one has: the stage's own parts, on workers of this machine."""
 
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -13,9 +14,11 @@ import psutil
 from optuna.trial import FrozenTrial
 from sklearn.model_selection import train_test_split
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
 from cotejo.data.readers import LabelledImages, read_published
 from cotejo.data.sources import SOURCES, Fetcher
-from cotejo.data.splits import load_dataset, save_splits
+from cotejo.data.splits import load_dataset
 from cotejo.execution.executor import open_executor
 from cotejo.execution.messages import PreparedData
 from cotejo.params import load_params, override_group
@@ -26,6 +29,7 @@ from cotejo.tracking.journal import Run
 from cotejo.tracking.sender import Tracker
 from cotejo.tuning.outcome import Outcome
 from cotejo.tuning.search import Searcher, count_tasks
+from saved_splits import save_splits
 
 DATA = "fashion_mnist"
 #: What is searched, of `search.space` in `params.yaml`.

@@ -12,7 +12,9 @@ from cotejo.report.figures.samples import figure_samples
 from cotejo.report.style import save_figure
 from cotejo.stage import Stage, run_stage
 
-PROCESSED, CARD, FIGURE = "data/processed", "reports/data", "reports/figures/samples.png"
+PROCESSED = "data/processed"
+CARD = "reports/data"
+FIGURE = "reports/figures/samples.png"
 
 
 def preprocess(stage: Stage) -> None:
@@ -20,8 +22,7 @@ def preprocess(stage: Stage) -> None:
     data, settings, runtime = stage.params.data, stage.params.preprocess, stage.params.runtime
     collection = collect_images(data, settings)
     with stage.outputs(PROCESSED, CARD, FIGURE) as (folder, card, figure):
-        bounds = runtime.workers, runtime.memory_limit
-        prepared = prepare_images(collection, data, settings.operations, folder, *bounds)
+        prepared = prepare_images(collection, data, settings.operations, folder, runtime.workers, runtime.memory_limit)
         told = build_card(collection, prepared, data, settings)
         save_card(told, card)
         save_operations(collection, prepared.color, settings.operations, card)

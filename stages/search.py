@@ -20,7 +20,7 @@ OUTPUTS = ("reports/search", "reports/timings/search.json", "reports/search.html
 def search(stage: Stage) -> None:
     """Writes reports/search/, its page and its figures, and reports/timings/search.json."""
     settings, dataset = stage.params.search, load_dataset(DATA)
-    present, data = getattr(stage.params, settings.model), PreparedData.of(DATA, dataset.digest)
+    present, data = stage.params.get_net(settings.model), PreparedData.of(DATA, dataset.digest)
     holdout = draw_holdout(load_split(DATA, "val").labels, settings.holdout, settings.seed)
     stage.run.log_dataset(dataset.name, dataset.digest, DATA)
     with stage.checkpoint(dataset.digest) as folder, open_board(settings, present.epochs) as board:

@@ -12,7 +12,7 @@ from cotejo.training_stage import train_model
 def train(stage: Stage) -> None:
     """Writes models/<name>/ and reports/timings/<stage>.json."""
     name = stage.name.removeprefix("train-")
-    settings = getattr(stage.params, name)
+    settings = stage.params.get_net(name)
     train_model(stage, name, settings, partial(prepare_net, settings), stage.params.runtime)
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from cotejo.data.readers import LabelledImages
-from cotejo.data.splits import load_dataset, save_splits
+from cotejo.data.splits import load_dataset
 from cotejo.execution.messages import PreparedData
+from saved_splits import save_splits
 
 
 def prepare_data(folder):

@@ -17,7 +17,7 @@ from warm import WarmProcess
 
 ROOT = Path(__file__).parents[1]
 #: What a study's folder needs; tests never work in the repository itself.
-STUDY_FILES = ("dvc.yaml", "params.yaml", "stages", "src", ".dvc/config", ".dvcignore", ".gitignore")
+STUDY_FILES = ("dvc.yaml", "params.yaml", "stages", "src", ".dvc/config", ".dvcignore", ".gitattributes", ".gitignore")
 
 #: Bundled digits, few epochs, one seed.
 TINY = {

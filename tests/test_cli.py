@@ -25,6 +25,13 @@ SUMMARY = {
     },
     "confirm_failures": [], "num_selecting": 3000, "num_held_out": 3000,
 }  # fmt: skip
+#: A pipeline of one stage, with its deps to fill in.
+DOWNLOAD = """stages:
+  one: # the first
+    cmd: python stages/download.py
+    deps: {}
+    params: [data.name, transfer.backbone, transfer.alpha, transfer.weights]
+"""
 
 
 @pytest.fixture
@@ -86,6 +93,99 @@ def test_check_outside_a_study_says_where_to_run_it(cotejo, study):
     assert done.returncode == 2
     assert done.stderr.startswith("params.yaml not found in")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["download", "search", "compare"])
+def test_check_fix_writes_the_committed_deps_from_the_imports_alone(cotejo, study, name):
+    path = study / "dvc.yaml"
+    committed = path.read_bytes()
+    before, head, rest = path.read_text().partition(f"\n  {name}:\n")
+    body, tail, after = rest.partition("    params:")
+    kept = [line for line in body.splitlines(keepends=True) if ".py" not in line or "python" in line]
+    path.write_text(before + head + "".join([*kept, "      - stages/train.py\n"]) + tail + after)
+    done = cotejo("check", "--fix")
+    assert path.read_bytes() == committed
+    assert (done.returncode, done.stderr) == (0, "")
+    change, end = done.stdout.splitlines()
+    assert change.startswith(f"dvc.yaml: stages.{name}.deps: added ")
+    assert change.endswith("; removed stages/train.py")
+    assert end.endswith("no fault found")
+
+
+def test_check_fix_changes_several_stages_at_once_and_nothing_the_second_time(cotejo, study):
+    path = study / "dvc.yaml"
+    committed = path.read_bytes()
+    path.write_text(
+        path.read_text()
+        .replace("      - src/cotejo/models/lenet.py\n", "", 1)
+        .replace("      - stages/train.py\n", "      - stages/download.py\n      - stages/train.py\n")
+        .replace("      - src/cotejo/report/wording.py\n      - stages/compare.py\n", "      - stages/zoo.py\n")
+    )
+    assert cotejo("check", "--fix").stdout.splitlines()[:-1] == [
+        "dvc.yaml: stages.train-lenet.deps: added src/cotejo/models/lenet.py; removed stages/download.py",
+        "dvc.yaml: stages.train-resnet.deps: removed stages/download.py",
+        "dvc.yaml: stages.compare.deps: added src/cotejo/report/wording.py, stages/compare.py; removed stages/zoo.py",
+    ]
+    assert path.read_bytes() == committed
+    state = path.stat()
+    assert len(cotejo("check", "--fix").stdout.splitlines()) == 1
+    assert path.stat() == state
+
+
+def test_check_fix_follows_a_new_import(cotejo, study):
+    script, path = study / "stages/download.py", study / "dvc.yaml"
+    script.write_text(
+        script.read_text().replace("from cotejo.stage", "from cotejo.data import card\nfrom cotejo.stage")
+    )
+    before = path.read_text().splitlines()
+    assert cotejo("check", "--fix").returncode == 0
+    after = path.read_text().splitlines()
+    assert "      - src/cotejo/data/card.py" in after[: after.index("      - src/cotejo/data/sources.py")]
+    rest = iter(after)
+    assert all(line in rest for line in before)  # in their order
+
+
+def test_check_fix_leaves_what_a_person_has_to_mend(cotejo, study):
+    path = study / "dvc.yaml"
+    committed = path.read_bytes()
+    broken = path.read_text().replace("params: [base, lenet]", "params: [lenet]")
+    path.write_text(broken.replace("      - src/cotejo/models/lenet.py\n", ""))
+    done = cotejo("check", "--fix")
+    assert done.returncode == 2
+    assert done.stdout == "dvc.yaml: stages.train-lenet.deps: added src/cotejo/models/lenet.py\n"
+    (fault,) = done.stderr.splitlines()
+    assert "stages.train-lenet.params: expected ['base', 'lenet']" in fault
+    assert path.read_bytes() == committed.replace(b"[base, lenet]", b"[lenet]")
+
+
+def test_check_fix_keeps_the_form_of_a_list_and_the_comments_in_it(cotejo, study):
+    path = study / "dvc.yaml"
+    path.write_text(DOWNLOAD.format("[stages/download.py,  src/cotejo/data/weights.py]"))
+    assert cotejo("check", "--fix").returncode == 0
+    sources = ["src/cotejo/data/sources.py", "src/cotejo/pretrained.py", "stages/download.py"]
+    assert path.read_text() == DOWNLOAD.format(f"[{', '.join(sources)}, src/cotejo/data/weights.py]")
+    lines = "\n    # the script\n    - stages/download.py # this one\n    # the end"
+    path.write_text(DOWNLOAD.format(lines))
+    assert cotejo("check", "--fix").returncode == 0
+    added = "".join(f"\n    - {name}" for name in [sources[0], "src/cotejo/data/weights.py", sources[1]])
+    assert path.read_text() == DOWNLOAD.format(lines.replace("\n    - s", f"{added}\n    - s"))
+
+
+def test_check_fix_writes_nothing_where_two_stages_share_a_list(cotejo, study):
+    path = study / "dvc.yaml"
+    text = DOWNLOAD.format("&shared [stages/download.py]")
+    path.write_text(
+        text
+        + text.partition("stages:\n")[2].replace("  one:", "  two:").replace("&shared [stages/download.py]", "*shared")
+    )
+    before = path.read_bytes()
+    done = cotejo("check", "--fix")
+    assert done.returncode == 2
+    first, *faults = done.stderr.splitlines()
+    assert first.startswith("dvc.yaml: expected for each stage a list of deps of its own")
+    assert len(faults) == 6
+    assert path.read_bytes() == before
+    assert list(study.glob(".part*")) == []
 
 
 def test_best_shows_the_gain_and_the_changes_and_changes_nothing(cotejo, study):

@@ -5,7 +5,7 @@ import pytest
 from copied_study import ROOT
 from cotejo.errors import DataError, ParamsError
 from cotejo.params import load_params, parse_params, read_yaml
-from cotejo.schema.operations import OPERATIONS, Size, find_size, parse_operations
+from cotejo.schema.operations import OPERATIONS, parse_operations
 
 RESIZE = {"name": "resize", "height": 16, "width": 24, "interpolation": "area", "keep_aspect": True, "pad_value": 0}
 CANNY = {"name": "canny", "low": 40, "high": 120, "aperture_size": 3, "l2_gradient": False}
@@ -30,11 +30,9 @@ def test_the_study_declares_none():
     assert load_params(["preprocess"], ROOT / "params.yaml").preprocess.operations == ()
 
 
-def test_a_list_in_order_is_accepted_and_tells_the_size_that_it_makes():
+def test_a_list_in_order_is_accepted():
     operations = parse(RESIZE, GREY, RESIZE | {"height": 8})
     assert [operation.name for operation in operations] == ["resize", "grayscale", "resize"]
-    assert find_size(operations) == Size(8, 24)
-    assert find_size(parse(GREY)) is None
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -9,7 +9,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from cotejo.errors import ParamsError
-from cotejo.params import load_params, parse_params, read_yaml
+from cotejo.params import Sections, load_params, parse_params, read_yaml
 from cotejo.schema.study import Params
 
 ROOT = Path(__file__).parents[1]
@@ -491,6 +491,18 @@ def test_a_stage_cannot_read_a_section_that_it_does_not_declare():
     assert params.lenet.architecture == "lenet5"
     with pytest.raises(ParamsError, match=r"Expected: one of base, lenet, runtime\. Received: resnet\."):
         _ = params.resnet
+
+
+def test_stages_see_every_section_with_its_own_type():
+    types = {name: attribute.group for name, attribute in vars(Sections).items() if hasattr(attribute, "group")}
+    assert types == {name: field.annotation for name, field in Params.model_fields.items()}
+
+
+def test_a_net_is_read_by_its_name_and_only_if_it_is_declared():
+    params = load_params(("base", "lenet"), ROOT / "params.yaml")
+    assert params.get_net("lenet") is params.lenet
+    with pytest.raises(ParamsError, match=r"Received: resnet\."):
+        params.get_net("resnet")
 
 
 def test_runtime_can_always_be_read_and_is_never_tracked():

@@ -3,14 +3,12 @@
 import copy
 from decimal import Decimal
 from functools import cache
-from importlib import import_module
 
 import pytest
 from pydantic import TypeAdapter
 
 from copied_study import ROOT
 from cotejo.errors import ParamsError
-from cotejo.models.families import FAMILIES
 from cotejo.params import parse_params, read_yaml
 from cotejo.schema.results import (
     ComparedMetrics,
@@ -22,7 +20,6 @@ from cotejo.schema.results import (
     list_columns,
 )
 from cotejo.schema.searches import Dimension, Steps
-from cotejo.schema.trainings import MIN_INPUT_SIZES
 
 
 @cache
@@ -55,12 +52,6 @@ def test_an_activation_that_can_not_be_trained_is_refused(section):
         parse(section, activation="step")
     expected = f"{section}: expected an activation with a gradient, not step, which can't be trained."
     assert str(caught.value).splitlines()[1].strip() == expected
-
-
-@pytest.mark.parametrize(("architecture", "family"), FAMILIES.items())
-def test_the_least_input_is_the_one_that_the_family_asks_for(architecture, family):
-    asked = getattr(import_module(f"cotejo.models.{family}"), "MIN_INPUT_SIZE", 8)
-    assert MIN_INPUT_SIZES.get(architecture, 8) == asked
 
 
 STEPS = [("0.1", "0.5", "0.1"), ("0", "1", "0.05"), ("-0.3", "0.3", "0.2"), ("1e-4", "5e-4", "1e-4")]

@@ -140,8 +140,9 @@ def _trace_run(run: KnownRun, locked: Mapping[str, Locked], runs: Runs) -> Itera
     chain, unmade = _find_chain(run, runs)
     # where no stage makes it, the chain starts: a folder of the user's own
     made = {out for entry in locked.values() for out in entry.outs}
-    unmade = {key: [path for path in paths if any(is_within(path, out) for out in made)]
-              for key, paths in unmade.items()}  # fmt: skip
+    unmade = {
+        key: [path for path in paths if any(is_within(path, out) for out in made)] for key, paths in unmade.items()
+    }
     yield from _render([_describe_run(member, locked, unmade.get(member.identity, [])) for member in chain])
     yield from _list_forward(run, runs)
 
@@ -211,8 +212,10 @@ def _find_chain(run: KnownRun, runs: Runs) -> tuple[list[KnownRun], dict[str, li
         unmade[reader.identity] = [path for path, maker in makers.items() if maker is None]
     # a file within a folder that another run of the chain has made has no digest of its own among the outs
     folders = [path for member in chain.values() for path in member.list_digests(OUT)]
-    unmade = {key: [path for path in paths if not any(is_within(path, out) for out in folders)]
-              for key, paths in unmade.items()}  # fmt: skip
+    unmade = {
+        key: [path for path in paths if not any(is_within(path, out) for out in folders)]
+        for key, paths in unmade.items()
+    }
     return sorted(chain.values(), key=lambda member: member.time_ms), unmade
 
 

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -15,6 +16,7 @@ from cotejo.chain import trace
 from cotejo.errors import CotejoError, ParamsError
 from cotejo.files import replacing
 from cotejo.masking import mask_secrets
+from cotejo.mending import mend_deps
 from cotejo.params import PARAMS_FILE, flatten, load_params, parse_params, read_yaml
 from cotejo.pipeline import check_pipeline
 from cotejo.report.measure import find_measure
@@ -54,17 +56,18 @@ def commands() -> None:
 
 
 @commands.command()
-def check() -> None:
+@click.option("--fix", is_flag=True, help="First write the deps of dvc.yaml that are source files from the imports.")
+def check(*, fix: bool) -> None:
     """Check params.yaml, and dvc.yaml against the code; all faults at once."""
-    faults = []
-    try:
+    faults: list[str] = []
+    with _collecting(faults):
         load_params([])
-    except ParamsError as error:
-        faults.append(str(error))
-    try:
+    if fix:
+        with _collecting(faults):
+            for line in mend_deps(Path()):
+                click.echo(line)
+    with _collecting(faults):
         faults += check_pipeline(Path())
-    except ParamsError as error:  # without readable params there is nothing to hold dvc.yaml against
-        faults += [] if str(error) in faults else [str(error)]
     for fault in faults:
         click.echo(fault, err=True)
     if faults:
@@ -159,13 +162,17 @@ def compare(revisions: tuple[str, ...], models: tuple[str, ...], style: str, lan
 def naming_a_model(command: Callable[..., None]) -> Callable[..., None]:
     """Gives a command the options that say which model is meant."""
     for option in (
-        click.option("--seed", type=click.IntRange(min=0),
-                     help="Which training.  [default: the best on validation images]"),
-        click.option("--run", "run_id", metavar="RUN_ID",
-                     help="The model of a run in MLflow; six characters are enough."),
-        click.option("--model", help="lenet, resnet, transfer, finetune, a .keras file, or models:/name@alias.  "
-                     "[default: the champion]"),
-    ):  # fmt: skip
+        click.option(
+            "--seed", type=click.IntRange(min=0), help="Which training.  [default: the best on validation images]"
+        ),
+        click.option(
+            "--run", "run_id", metavar="RUN_ID", help="The model of a run in MLflow; six characters are enough."
+        ),
+        click.option(
+            "--model",
+            help="lenet, resnet, transfer, finetune, a .keras file, or models:/name@alias.  [default: the champion]",
+        ),
+    ):
         command = option(command)
     return command
 
@@ -199,9 +206,13 @@ def predict(*, is_json: bool, is_csv: bool, **asked: Any) -> None:  # noqa: ANN4
 @naming_a_model
 @click.option("--output", type=click.Path(path_type=Path), metavar="PATH", help="[default: in exports/]")
 @click.option(
-    "--images", "num_images", type=click.IntRange(min=0), default=1000, show_default=True,
+    "--images",
+    "num_images",
+    type=click.IntRange(min=0),
+    default=1000,
+    show_default=True,
     help="Test images to compare with Keras on; 0: all.",
-)  # fmt: skip
+)
 def export(**asked: Any) -> None:  # noqa: ANN401 - the fields of a Request
     """Export a trained model as a SavedModel, for TFLite or ONNX Runtime.
 
@@ -217,6 +228,15 @@ def export(**asked: Any) -> None:  # noqa: ANN401 - the fields of a Request
     except Stopped as stopped:
         click.echo(f"cotejo: stopped by {stopped}", err=True)
         sys.exit(stopped.exit_code)
+
+
+@contextmanager
+def _collecting(faults: list[str]) -> Iterator[None]:
+    """Adds the fault that a block raises, once: without readable params, several blocks raise the same one."""
+    try:
+        yield
+    except ParamsError as error:
+        faults += [] if str(error) in faults else [str(error)]
 
 
 def _read_winner() -> tuple[dict[str, Any], dict[str, Any]]:

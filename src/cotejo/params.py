@@ -9,7 +9,7 @@ from copy import deepcopy
 from functools import lru_cache, reduce
 from operator import getitem
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, Self, TypeVar, cast, overload
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
@@ -18,13 +18,34 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from cotejo.errors import ParamsError
 from cotejo.faults import describe_faults, suggest_name
 from cotejo.schema.groups import Group
+from cotejo.schema.images import Data, Preprocess
 from cotejo.schema.operations import OPERATIONS
 from cotejo.schema.searches import DIMENSIONS, ChoiceDimension, Search
-from cotejo.schema.study import Params
+from cotejo.schema.study import Base, Compare, Evaluate, Params, Runtime
+from cotejo.schema.trainings import Finetune, LeNet, Net, ResNet, Transfer
 
 PARAMS_FILE = Path("params.yaml")
 
 G = TypeVar("G", bound=Group)
+
+
+class _Section(Generic[G]):
+    """A section as an attribute of `Sections`; a descriptor, so that each has its own type."""
+
+    def __init__(self, group: type[G]) -> None:
+        self.group = group
+
+    def __set_name__(self, owner: "type[Sections]", name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, sections: None, owner: "type[Sections]") -> Self: ...
+
+    @overload
+    def __get__(self, sections: "Sections", owner: "type[Sections]") -> G: ...
+
+    def __get__(self, sections: "Sections | None", owner: "type[Sections]") -> Self | G:
+        return self if sections is None else cast(G, sections.get(self._name))
 
 
 class Sections:
@@ -36,22 +57,38 @@ class Sections:
         ParamsError: Something undeclared is read.
     """
 
+    base = _Section(Base)
+    data = _Section(Data)
+    preprocess = _Section(Preprocess)
+    lenet = _Section(LeNet)
+    resnet = _Section(ResNet)
+    transfer = _Section(Transfer)
+    finetune = _Section(Finetune)
+    search = _Section(Search)
+    evaluate = _Section(Evaluate)
+    compare = _Section(Compare)
+    runtime = _Section(Runtime)
+
     def __init__(self, params: Params, declared: Sequence[str]) -> None:
-        self._groups: dict[str, Any] = {}
+        self._groups: dict[str, Group | _Declared] = {}
+        keys: dict[str, list[str]] = {}
         for path in declared:
             section, _, key = path.partition(".")
-            group = getattr(params, section)
-            if key:
-                self._groups.setdefault(section, _Declared(section)).declare(key, getattr(group, key))
-            else:
-                self._groups[section] = group
+            keys.setdefault(section, []).append(key)
+        for section, names in keys.items():
+            group: Group = getattr(params, section)
+            self._groups[section] = group if "" in names else _Declared(section, group, names)
         self._groups["runtime"] = params.runtime
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - the groups' types differ
-        try:
-            return self._groups[name]
-        except KeyError:
-            raise _undeclared(name, self._groups) from None
+    def get(self, name: str) -> "Group | _Declared":
+        """Returns a section by its name."""
+        if name not in self._groups:
+            raise _undeclared(name, self._groups)
+        return self._groups[name]
+
+    def get_net(self, name: str) -> Net:
+        """Returns the section of a network that is trained from scratch, by its name."""
+        return cast(Net, self.get(name))
 
     def flatten(self) -> dict[str, Any]:
         """Returns the tracked values by dotted name, as MLflow and `dvc params` show them."""
@@ -60,16 +97,13 @@ class Sections:
 
 
 class _Declared:
-    """The declared keys of a section of which a stage reads only some."""
+    """The declared keys of a section of which a stage reads only some; stages see the section's own type."""
 
-    def __init__(self, section: str) -> None:
+    def __init__(self, section: str, group: Group, keys: Iterable[str]) -> None:
         self._section = section
-        self._values: dict[str, Any] = {}
+        self._values = {key: getattr(group, key) for key in keys}
 
-    def declare(self, key: str, value: Any) -> None:  # noqa: ANN401 - any parameter
-        self._values[key] = value
-
-    def __getattr__(self, key: str) -> Any:  # noqa: ANN401 - any parameter
+    def __getattr__(self, key: str) -> object:
         try:
             return self._values[key]
         except KeyError:

@@ -1,4 +1,4 @@
-"""What `dvc.yaml` declares, held against what the stages' code reads and imports."""
+"""Checks `dvc.yaml` against what the stages' code reads and imports."""
 
 import ast
 import shlex
@@ -7,16 +7,39 @@ from pathlib import Path
 from typing import Any
 
 from cotejo.imports import SOURCE, find_imports, find_sources
-from cotejo.tracking.dvcfiles import PIPELINE_FILE, load_stages
+from cotejo.tracking.dvcfiles import PIPELINE_FILE, list_deps, load_stages
 
 MAX_STAGE_LINES = 40
 
 #: The house: a module imports only from its own row and the rows above.
 ROWS = (
-    "errors", "files", "masking", "faults", "pretrained", "estimation", "schema", "params", "data", "models",
-    "tracking", "execution", "training", "evaluation", "tuning", "comparison", "report", "imports", "stage",
-    "training_stage", "pipeline", "chain", "serving", "revisions", "cli",
-)  # fmt: skip
+    "errors",
+    "files",
+    "masking",
+    "faults",
+    "pretrained",
+    "estimation",
+    "schema",
+    "params",
+    "data",
+    "models",
+    "tracking",
+    "execution",
+    "training",
+    "evaluation",
+    "tuning",
+    "comparison",
+    "report",
+    "imports",
+    "stage",
+    "training_stage",
+    "pipeline",
+    "mending",
+    "chain",
+    "serving",
+    "revisions",
+    "cli",
+)
 
 
 def check_pipeline(root: Path) -> list[str]:
@@ -41,15 +64,26 @@ def check_pipeline(root: Path) -> list[str]:
 
 def _check_stage(root: Path, name: str, stage: Mapping[str, Any]) -> Iterator[str]:
     where = f"{PIPELINE_FILE}: stages.{name}"
-    declared = {dep for dep in stage["deps"] if dep.endswith(".py")}
-    needed = find_sources(root, stage["cmd"])
-    for path in sorted(needed - declared):
+    missing, needless = compare_deps(root, stage)
+    for path in missing:
         yield f"{where}.deps: {path} is missing; its change would not re-run the stage."
-    for path in sorted(declared - needed):
+    for path in needless:
         yield f"{where}.deps: {path} is not imported; its change would re-run the stage for nothing."
     read = read_sections(root, stage["cmd"])
     if read != set(stage.get("params", ())):
         yield f"{where}.params: expected {sorted(read)}, what run_stage() is given. Received: {stage.get('params')}."
+
+
+def compare_deps(root: Path, stage: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Lists the source files that a stage imports and doesn't declare, and those that it declares and doesn't import.
+
+    Args:
+        root: The repository's root.
+        stage: The stage of `dvc.yaml`, its `${...}` filled in.
+    """
+    declared = {dep for dep in list_deps(stage) if dep.endswith(".py")}
+    needed = find_sources(root, stage["cmd"])
+    return sorted(needed - declared), sorted(declared - needed)
 
 
 def read_sections(root: Path, command: str) -> set[str]:

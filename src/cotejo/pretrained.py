@@ -8,10 +8,23 @@ from dataclasses import dataclass
 from typing import Literal
 
 BackboneName = Literal[
-    "MobileNet", "MobileNetV2", "MobileNetV3Small", "MobileNetV3Large", "VGG16", "VGG19", "ResNet50", "ResNet101",
-    "ResNet50V2", "Xception", "InceptionV3", "DenseNet121", "EfficientNetB0", "EfficientNetV2B0", "NASNetMobile",
+    "MobileNet",
+    "MobileNetV2",
+    "MobileNetV3Small",
+    "MobileNetV3Large",
+    "VGG16",
+    "VGG19",
+    "ResNet50",
+    "ResNet101",
+    "ResNet50V2",
+    "Xception",
+    "InceptionV3",
+    "DenseNet121",
+    "EfficientNetB0",
+    "EfficientNetV2B0",
+    "NASNetMobile",
     "ConvNeXtTiny",
-]  # fmt: skip
+]
 #: What a net's own `preprocess_input` does to pixels of 0..255. `signed` scales them to -1..1; `bgr_mean` swaps red
 #: and blue and takes ImageNet's mean off each channel; `mean_std` scales to 0..1 and standardises each channel by
 #: ImageNet; `inside` does nothing, since the net's own first layers do it.

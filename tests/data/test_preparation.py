@@ -14,12 +14,13 @@ from cotejo.data.decoding import decode_image
 from cotejo.data.preparation import BASE_BYTES, map_side_by_side, prepare_images
 from cotejo.data.readers import LabelledImages, read_published
 from cotejo.data.sources import SOURCES, Fetcher, describe_source
-from cotejo.data.splits import SPLITS, load_dataset, load_split, save_splits, split_published
+from cotejo.data.splits import SPLITS, load_dataset, load_split, split_published
 from cotejo.data.writing import SplitWriter
 from cotejo.errors import DataError
 from cotejo.schema.images import Data, Preprocess
 from cotejo.schema.operations import parse_operations
 from image_folders import RESIZE, draw, make_classes, make_splits, prepare, save
+from saved_splits import save_splits
 
 NAMES = ("deux mots", "niño", "x|y")
 

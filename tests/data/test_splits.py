@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cotejo.data.readers import LabelledImages, PublishedSplits
-from cotejo.data.splits import SPLITS, load_dataset, load_split, save_splits, split_published
+from cotejo.data.splits import SPLITS, load_dataset, load_split, split_published
 from cotejo.errors import DataError
+from saved_splits import save_splits
 
 CLASS_NAMES = ("bag", "coat", "dress")
 

@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import accuracy_score
 
 from cotejo.data.readers import LabelledImages
-from cotejo.data.splits import load_split, save_splits
+from cotejo.data.splits import load_split
 from cotejo.errors import ModelError
 from cotejo.estimation.estimates import estimate_mean, summarize_scores
 from cotejo.evaluation.corruptions import CORRUPTIONS, corrupt
@@ -25,6 +25,7 @@ from cotejo.schema.study import Base
 from cotejo.training.archive import save_model
 from dask_cluster import open_cluster
 from declared import declare
+from saved_splits import save_splits
 from warm_workers import fork_workers, list_forked
 
 NUM_TEST, NUM_DRAWN = 300, 203

@@ -5,7 +5,8 @@ import pytest
 
 from answers import answer
 from cotejo.errors import ModelError
-from cotejo.models.alexnet import MIN_INPUT_SIZE, build_model
+from cotejo.models.alexnet import build_model
+from cotejo.schema.trainings import MIN_INPUT_SIZES
 from declared import declare
 
 #: Kernel size, inputs and outputs of each layer with weights: the paper's widths through four.
@@ -45,10 +46,10 @@ def test_raw_bytes_go_in_and_probabilities_come_out(alexnet):
 
 
 def test_inputs_are_at_least_15_pixels():
-    assert build(input_size=MIN_INPUT_SIZE).get_layer("pool5").output.shape == (None, 1, 1, 64)
+    assert build(input_size=MIN_INPUT_SIZES["alexnet"]).get_layer("pool5").output.shape == (None, 1, 1, 64)
     with pytest.raises(ModelError, match=r"alexnet: expected at least 15 pixels\. Received: input_size 14\. Raise"):
         build_model(
-            declare("lenet", architecture="alexnet").model_copy(update={"input_size": MIN_INPUT_SIZE - 1}),
+            declare("lenet", architecture="alexnet").model_copy(update={"input_size": MIN_INPUT_SIZES["alexnet"] - 1}),
             (28, 28, 1),
             10,
         )

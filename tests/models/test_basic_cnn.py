@@ -6,7 +6,8 @@ import pytest
 
 from answers import answer
 from cotejo.errors import ModelError
-from cotejo.models.basic_cnn import MIN_INPUT_SIZE, build_model
+from cotejo.models.basic_cnn import build_model
+from cotejo.schema.trainings import MIN_INPUT_SIZES
 from declared import declare
 
 
@@ -46,10 +47,12 @@ def test_it_answers_as_the_tutorials_net_that_is_given_pixels_from_0_to_1(basic_
 
 
 def test_inputs_are_at_least_10_pixels():
-    assert build(input_size=MIN_INPUT_SIZE).get_layer("pool2").output.shape == (None, 1, 1, 64)
+    assert build(input_size=MIN_INPUT_SIZES["basic_cnn"]).get_layer("pool2").output.shape == (None, 1, 1, 64)
     with pytest.raises(ModelError, match=r"basic_cnn: expected at least 10 pixels\. Received: input_size 9\. Raise"):
         build_model(
-            declare("lenet", architecture="basic_cnn").model_copy(update={"input_size": MIN_INPUT_SIZE - 1}),
+            declare("lenet", architecture="basic_cnn").model_copy(
+                update={"input_size": MIN_INPUT_SIZES["basic_cnn"] - 1}
+            ),
             (28, 28, 1),
             10,
         )

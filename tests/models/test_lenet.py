@@ -6,7 +6,8 @@ import pytest
 
 from answers import answer
 from cotejo.errors import ModelError
-from cotejo.models.lenet import MIN_INPUT_SIZE, build_model
+from cotejo.models.lenet import build_model
+from cotejo.schema.trainings import MIN_INPUT_SIZES
 from declared import declare
 
 SHAPES = {
@@ -86,7 +87,7 @@ def test_an_input_of_another_size_is_built_down_to_16_pixels():
         28,
         1,
     )
-    smallest = build_model(declare("lenet", input_size=MIN_INPUT_SIZE), (28, 28, 1), 10)
+    smallest = build_model(declare("lenet", input_size=MIN_INPUT_SIZES["lenet5"]), (28, 28, 1), 10)
     assert smallest.get_layer("s4").output.shape == (None, 1, 1, 16)
     with pytest.raises(ModelError, match=r"lenet5: expected at least 16 pixels\. Received: input_size 15\. Raise"):
-        build_model(declare("lenet").model_copy(update={"input_size": MIN_INPUT_SIZE - 1}), (28, 28, 1), 10)
+        build_model(declare("lenet").model_copy(update={"input_size": MIN_INPUT_SIZES["lenet5"] - 1}), (28, 28, 1), 10)

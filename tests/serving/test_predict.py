@@ -14,8 +14,9 @@ from sklearn.datasets import load_digits
 
 from command import run_cotejo
 from cotejo.data.readers import LabelledImages
-from cotejo.data.splits import PublishedSplits, save_splits, split_published
+from cotejo.data.splits import PublishedSplits, split_published
 from cotejo.training.archive import save_model
+from saved_splits import save_splits
 from terminal import ESCAPE, hide_terminal_variables, record_process, run_on_terminal, watch
 from warm import WarmProcess
 

@@ -7,8 +7,18 @@ from cotejo.comparison.records import Comparison
 from cotejo.schema.results import Metrics
 
 #: Scores of the champion that the registry shows, means over the seeds.
-SHOWN = ("val_accuracy", "val_accuracy_low", "val_accuracy_high", "test_accuracy", "test_accuracy_low",
-         "test_accuracy_high", "confidence", "test_loss", "test_macro_f1", "parameters")  # fmt: skip
+SHOWN = (
+    "val_accuracy",
+    "val_accuracy_low",
+    "val_accuracy_high",
+    "test_accuracy",
+    "test_accuracy_low",
+    "test_accuracy_high",
+    "confidence",
+    "test_loss",
+    "test_macro_f1",
+    "parameters",
+)
 
 
 def find_champion(comparison: Comparison, metrics: Mapping[str, Metrics]) -> dict[str, Any]:

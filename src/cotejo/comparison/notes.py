@@ -16,12 +16,14 @@ def find_warnings(comparison: Comparison) -> tuple[Finding, ...]:
     machines = {model.machine for model in timed if model.machine is not None}
     untimed = [model.name for model in models if model.train_time_s is None]
     checks = (
-        (bool(pretrained) and facts["weights"] == "random",
-         Finding("warning.random_weights", {"models": pretrained, "backbone": facts["backbone"]})),
+        (
+            bool(pretrained) and facts["weights"] == "random",
+            Finding("warning.random_weights", {"models": pretrained, "backbone": facts["backbone"]}),
+        ),
         (len(settings) > 1 or len(machines) > 1, Finding("warning.machines", {})),
         (bool(untimed), Finding("warning.untimed", {"models": untimed})),
         (bool(facts.get("dirty")), Finding("warning.dirty", {})),
-    )  # fmt: skip
+    )
     few_seeds = warn_of_few_seeds([(model.name, len(model.seeds)) for model in models])
     return (*few_seeds, *(finding for applies, finding in checks if applies))
 
@@ -44,21 +46,29 @@ def find_notes(comparison: Comparison) -> tuple[Finding, ...]:
     names = [model.name for model in comparison.models]
     keeps_lowest = all(_keeps_lowest_loss(name, comparison.facts["params"]) for name in names)
     is_one_training = comparison.pairs[0].num_seeds == 1
-    values = {"num_models": len(names), "num_pairs": len(comparison.pairs), "level": 1 - comparison.confidence,
-              "confidence": comparison.confidence, "margin": comparison.margin, "declared": DECLARED_SHARE,
-              "is_one_training": is_one_training}  # fmt: skip
-    notes = [Finding("note.kept_lowest_loss" if keeps_lowest else "note.kept_epoch", {}),
-             Finding("note.one_training" if is_one_training else "note.interval", values),
-             Finding("note.own", {"confidence": comparison.models[0].confidence}),
-             *([Finding("note.pairs", values)] if len(names) > 2 else []),
-             Finding("note.equivalence", values),
-             Finding("note.cost", values),
-             Finding("note.detectable", values),
-             Finding("note.exploratory", values),
-             Finding("note.f1", values),
-             Finding("note.calibration", {}),
-             Finding("note.robustness", _count_corrupted(comparison)),
-             Finding("note.clocks", _describe_clocks(comparison.models))]  # fmt: skip
+    values = {
+        "num_models": len(names),
+        "num_pairs": len(comparison.pairs),
+        "level": 1 - comparison.confidence,
+        "confidence": comparison.confidence,
+        "margin": comparison.margin,
+        "declared": DECLARED_SHARE,
+        "is_one_training": is_one_training,
+    }
+    notes = [
+        Finding("note.kept_lowest_loss" if keeps_lowest else "note.kept_epoch", {}),
+        Finding("note.one_training" if is_one_training else "note.interval", values),
+        Finding("note.own", {"confidence": comparison.models[0].confidence}),
+        *([Finding("note.pairs", values)] if len(names) > 2 else []),
+        Finding("note.equivalence", values),
+        Finding("note.cost", values),
+        Finding("note.detectable", values),
+        Finding("note.exploratory", values),
+        Finding("note.f1", values),
+        Finding("note.calibration", {}),
+        Finding("note.robustness", _count_corrupted(comparison)),
+        Finding("note.clocks", _describe_clocks(comparison.models)),
+    ]
     if "transfer" in names and not _is_augmented("transfer", comparison.facts["params"]):
         notes.append(Finding("note.features", {}))
     if "finetune" in names:
@@ -75,8 +85,9 @@ def _count_corrupted(comparison: Comparison) -> dict[str, Any]:
 
 def _describe_clocks(models: Sequence[Model]) -> dict[str, Any]:
     """Lists what the clocks' numbers were measured on, and which models' were measured there."""
-    trained = {model.name: (model.machine, model.device, model.threads)
-               for model in models if model.train_time_s is not None}  # fmt: skip
+    trained = {
+        model.name: (model.machine, model.device, model.threads) for model in models if model.train_time_s is not None
+    }
     answered = {
         model.name: (clock.machine, clock.device, clock.threads, clock.batch_size, clock.num_timed)
         for model in models
@@ -84,10 +95,12 @@ def _describe_clocks(models: Sequence[Model]) -> dict[str, Any]:
     }
     keys = ("machine", "device", "threads", "batch_size", "num_timed")
     return {
-        name: [{"models": [model for model in found if found[model] == place], **dict(zip(keys, place, strict=False))}
-               for place in dict.fromkeys(found.values())]
+        name: [
+            {"models": [model for model in found if found[model] == place], **dict(zip(keys, place, strict=False))}
+            for place in dict.fromkeys(found.values())
+        ]
         for name, found in (("trained", trained), ("answered", answered))
-    }  # fmt: skip
+    }
 
 
 def _keeps_lowest_loss(name: str, params: Mapping[str, Any]) -> bool:

@@ -72,10 +72,17 @@ def build_differences(
     lows, highs = estimates.compute_intervals(1 - (1 - confidence) / num_classes)
     support = np.bincount(predictions.y_true, minlength=num_classes)
     rows = [
-        ClassDifference(name, int(support[label]), first.value, second.value, float(estimates.value[label]),
-                        float(lows[label]), float(highs[label]))
+        ClassDifference(
+            name,
+            int(support[label]),
+            first.value,
+            second.value,
+            float(estimates.value[label]),
+            float(lows[label]),
+            float(highs[label]),
+        )
         for label, (name, (first, second)) in enumerate(zip(class_names, models, strict=True))
-    ]  # fmt: skip
+    ]
     return tuple(sorted(rows, key=lambda row: -abs(row.value)))
 
 

@@ -131,8 +131,16 @@ def judge_pair(pair: Pair, confidence: float, margin: float, *, cheaper: str | N
     flip = pair.value < 0
     winner, loser = (pair.baseline, pair.candidate) if flip else (pair.candidate, pair.baseline)
     low, high = (-pair.high, -pair.low) if flip else (pair.low, pair.high)
-    values = {"winner": winner, "loser": loser, "value": abs(pair.value), "low": low, "high": high,
-              "confidence": confidence, "margin": margin, "is_one_training": pair.num_seeds == 1}  # fmt: skip
+    values = {
+        "winner": winner,
+        "loser": loser,
+        "value": abs(pair.value),
+        "low": low,
+        "high": high,
+        "confidence": confidence,
+        "margin": margin,
+        "is_one_training": pair.num_seeds == 1,
+    }
     is_within = pair.equivalence_p_adjusted < (1 - confidence) / 2
     if pair.p_adjusted < 1 - confidence:
         return Finding("verdict.better_within" if is_within else "verdict.better", values)
@@ -164,8 +172,11 @@ def find_cost(comparison: Comparison) -> tuple[Finding, ...]:
     for model, against in ((one, other), (other, one)):
         ratios = {cost: compute_ratio(getattr(model, cost), getattr(against, cost)) for cost in STATED_COSTS}
         # what both cost alike is said once
-        known = [{"cost": cost, "ratio": ratio} for cost, ratio in ratios.items()
-                 if ratio is not None and (ratio > 1 or (ratio == 1 and model is one))]  # fmt: skip
+        known = [
+            {"cost": cost, "ratio": ratio}
+            for cost, ratio in ratios.items()
+            if ratio is not None and (ratio > 1 or (ratio == 1 and model is one))
+        ]
         if known:
             found.append(Finding("cost.ratios", {"model": model.name, "other": against.name, "ratios": known}))
     return tuple(found)
@@ -189,9 +200,17 @@ def _recommend_for_accuracy(comparison: Comparison) -> Finding:
     judged = {name: judge_in_study(comparison, comparison.get_pair(best.name, name)).key for name in others}
     tied = [name for name in others if judged[name] in UNCLEAR]
     as_good = [name for name in others if judged[name] == "verdict.equivalent"]
-    values = {"model": best.name, "accuracy": best.test_accuracy, "low": best.chosen_low, "high": best.chosen_high,
-              "confidence": comparison.confidence, "tied": tied, "as_good": as_good,
-              "margin": comparison.margin, "num_models": len(comparison.models)}  # fmt: skip
+    values = {
+        "model": best.name,
+        "accuracy": best.test_accuracy,
+        "low": best.chosen_low,
+        "high": best.chosen_high,
+        "confidence": comparison.confidence,
+        "tied": tied,
+        "as_good": as_good,
+        "margin": comparison.margin,
+        "num_models": len(comparison.models),
+    }
     return Finding("recommend.accuracy_open" if tied else "recommend.accuracy", values)
 
 
@@ -226,8 +245,10 @@ def choose_for_cost(pairs: Sequence[Pair], prices: Mapping[str, float], margin: 
     """
     losses = dict.fromkeys(prices, (-math.inf, 0.0))
     for pair in pairs:
-        for name, low, high in ((pair.baseline, pair.all_low, pair.all_high),
-                                (pair.candidate, -pair.all_high, -pair.all_low)):  # fmt: skip
+        for name, low, high in (
+            (pair.baseline, pair.all_low, pair.all_high),
+            (pair.candidate, -pair.all_high, -pair.all_low),
+        ):
             losses[name] = (max(losses[name][0], low), max(losses[name][1], high))
     by_price = sorted(prices, key=prices.__getitem__)
     chosen = next((name for name in by_price if losses[name][1] <= margin), None)
@@ -244,11 +265,19 @@ def _recommend_for_cost(comparison: Comparison) -> Finding:
     chosen, still_open, losses = choose_for_cost(comparison.pairs, prices, comparison.margin)
     named = still_open or chosen or best
     dearer = (chosen or best) if named == still_open else best
-    values = {"model": named, "best": best, "safe": chosen, "against": dearer,
-              "ratio": compute_ratio(prices[dearer], prices[named]), "is_timed": is_timed,
-              "at_most": losses[named][1], "is_ahead": losses[named][1] <= 0, "margin": comparison.margin,
-              "confidence": comparison.confidence,
-              "is_cheapest": prices[named] == min(prices.values())}  # fmt: skip
+    values = {
+        "model": named,
+        "best": best,
+        "safe": chosen,
+        "against": dearer,
+        "ratio": compute_ratio(prices[dearer], prices[named]),
+        "is_timed": is_timed,
+        "at_most": losses[named][1],
+        "is_ahead": losses[named][1] <= 0,
+        "margin": comparison.margin,
+        "confidence": comparison.confidence,
+        "is_cheapest": prices[named] == min(prices.values()),
+    }
     return Finding("recommend.cost" if named == chosen else "recommend.cost_open", values)
 
 
@@ -256,8 +285,13 @@ def _turn(values: Mapping[str, Any], first: str) -> dict[str, Any]:
     """Returns the difference seen from one of the two models, with its sign."""
     is_winner = first == values["winner"]
     value, low, high = (values[key] if is_winner else -values[key] for key in ("value", "low", "high"))
-    return {"model": first, "other": values["loser" if is_winner else "winner"], "difference": value,
-            "difference_low": min(low, high), "difference_high": max(low, high)}  # fmt: skip
+    return {
+        "model": first,
+        "other": values["loser" if is_winner else "winner"],
+        "difference": value,
+        "difference_low": min(low, high),
+        "difference_high": max(low, high),
+    }
 
 
 def _price(model: Model, *, is_timed: bool) -> float:

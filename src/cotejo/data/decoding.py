@@ -21,7 +21,8 @@ SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp",
 MAX_PIXELS = 89_478_485
 #: Bytes a pixel at the most, measured: reading takes 10 (JPEG) to 19 (RGBA), of WebP 28; finding edges in colour 22.
 #: What was made of the image before is still there beside it: 3, or 1 of edges.
-PEAK_BYTES, PEAK_BYTES_WEBP = 22 + 1, 28 + 3
+PEAK_BYTES = 22 + 1
+PEAK_BYTES_WEBP = 28 + 3
 #: Factors with which Pillow stretches grey of 2 and 4 bits to 8, but not the shade that its file calls transparent.
 STRETCH = {"L;2": 85, "L;4": 17}
 #: Modules that warn of what is odd in a file, such as EXIF data that can't be read.

@@ -19,9 +19,27 @@ from cotejo.errors import DataError
 
 #: Pictures in formats that we don't decode. To skip them like notes would lose images without a word.
 OTHER_PICTURES = frozenset(
-    (".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd", ".ico", ".tga", ".ppm", ".pgm", ".raw",
-     ".dng", ".nef", ".cr2", ".arw")
-)  # fmt: skip
+    (
+        ".tif",
+        ".tiff",
+        ".heic",
+        ".heif",
+        ".avif",
+        ".jxl",
+        ".jp2",
+        ".svg",
+        ".psd",
+        ".ico",
+        ".tga",
+        ".ppm",
+        ".pgm",
+        ".raw",
+        ".dng",
+        ".nef",
+        ".cr2",
+        ".arw",
+    )
+)
 #: Images that aren't where a class's images are, which is said: that they don't count may not be meant.
 NESTED = "images in folders within a class's folder"
 STRAY = "images outside of a class's folder"

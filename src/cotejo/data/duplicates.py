@@ -12,8 +12,10 @@ from cotejo.data.decoding import Pixels
 
 #: Bytes of a digest: among a billion images, two that differ share it with a probability of 1e-21.
 IDENTITY_BYTES = 16
-#: Side to which an image is shrunk, and the lowest frequencies of it that are kept, both ways: imagehash's `phash`.
-SHRUNK, FREQUENCIES = 32, 8
+#: Side to which an image is shrunk: imagehash's `phash`.
+SHRUNK = 32
+#: The lowest frequencies of it that are kept, both ways.
+FREQUENCIES = 8
 #: Side of the miniature that decides.
 MINIATURE = 16
 #: Of 64 bits, what the hashes of two images may differ by whose miniatures are worth a look.

@@ -107,7 +107,8 @@ def prepare_images(
     color = _find_color(collection, data.color)
     gate = Gate(Path(data.path), collection.class_names, data, is_published=collection.is_published)
     sizes: Counter[tuple[int, int]] = Counter()
-    looks, places = [], []
+    looks = []
+    places = []
     with ExitStack() as stack:
         writers = {split: stack.enter_context(SplitWriter(folder, split)) for split in READING_ORDER}
         for place, read in _read_all(collection, color, operations, workers or count_processors(), memory_limit):
@@ -246,7 +247,7 @@ def _describe(
     written: Mapping[str, Written],
     shape: Sequence[int],
 ) -> dict[str, Any]:
-    """Returns what `save_splits` would say of the same splits, and what else was done to the images, if anything."""
+    """Returns the content of `dataset.json`; of images as they were published, neither colour nor operations."""
     table = {
         split: {
             "num_samples": len(labels),

@@ -12,7 +12,7 @@ from cotejo.data.decoding import Pixels
 
 
 class Written(NamedTuple):
-    """A written split: its labels, and the SHA-256 of its pixels and labels, as `save_splits` computes it."""
+    """A written split: its labels, and the SHA-256 of its pixels and labels, the pixels first."""
 
     labels: np.ndarray[tuple[int], np.dtype[np.int64]]
     digest: str

@@ -131,9 +131,15 @@ class Estimates:
         """Returns one of the estimates."""
         rows = slice(row, row + 1)
         return Estimates(
-            self.value[rows], self.centre[rows], self.variances[rows], self.freedoms[rows], self.file_variances[rows],
-            self.seed_variances[rows], self.low, self.high,
-        )  # fmt: skip
+            self.value[rows],
+            self.centre[rows],
+            self.variances[rows],
+            self.freedoms[rows],
+            self.file_variances[rows],
+            self.seed_variances[rows],
+            self.low,
+            self.high,
+        )
 
     def compute_intervals(self, confidence: float | Floats) -> tuple[Floats, Floats]:
         """Returns the lower and the upper bounds, each of shape (num_estimates,).

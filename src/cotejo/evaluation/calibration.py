@@ -16,7 +16,8 @@ Ints = NDArray[np.integer[Any]]
 Bools = NDArray[np.bool_]
 
 #: Temperatures between which the best one is sought.
-LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.01, 100.0
+LOWEST_TEMPERATURE = 0.01
+HIGHEST_TEMPERATURE = 100.0
 #: Smallest probability that has a logarithm here: a softmax in float32 gives 0 below it.
 SMALLEST_PROBABILITY = float(np.finfo(np.float32).smallest_normal)
 

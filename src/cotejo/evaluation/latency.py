@@ -89,7 +89,8 @@ def _time_answers(model: keras.Model, batches: list[NDArray[np.uint8]], rounds: 
 
 def _warm_up(model: keras.Model, batch: NDArray[np.uint8]) -> None:
     """Calls a model until it builds no graph any more, and some more times."""
-    num_traces, num_quiet = -1, 0
+    num_traces = -1
+    num_quiet = 0
     while num_quiet < WARM_UPS:
         predict_probabilities(model, batch, len(batch))
         known, num_traces = num_traces, model.predict_function.experimental_get_tracing_count()

@@ -44,7 +44,9 @@ from cotejo.training.archive import load_model
 
 CURVES = ("loss", "cross_entropy", "accuracy", "val_loss", "val_cross_entropy", "val_accuracy")
 #: Lowest and highest possible value of a score.
-SHARE, GAP, LOSS = (0.0, 1.0), (-1.0, 1.0), (0.0, math.inf)
+SHARE = (0.0, 1.0)
+GAP = (-1.0, 1.0)
+LOSS = (0.0, math.inf)
 
 
 class Splits(NamedTuple):

@@ -41,8 +41,12 @@ DRIVER_BYTES = 2**29
 SENDING_COPIES = 3
 #: Deaths with a task after which it is given up: one is bad luck, the fifth is the task's memory.
 MOST_DEATHS = 5
-#: Seconds between two looks at whether the scheduler is still there, and at whether it has workers (again).
-PATIENCE_S, DROUGHT_S, DROUGHT_AGAIN_S = 1.0, 10.0, 50.0
+#: Seconds between two looks at whether the scheduler is still there.
+PATIENCE_S = 1.0
+#: Seconds between two looks at whether it has workers.
+DROUGHT_S = 10.0
+#: Seconds more until the next look, once it had none.
+DROUGHT_AGAIN_S = 50.0
 CONNECT_TIMEOUT_S = 10
 #: dask gives each of these a level of its own.
 LOGGERS = ("distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application")

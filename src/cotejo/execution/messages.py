@@ -5,11 +5,22 @@ from typing import NamedTuple
 
 from cotejo.schema.study import Base
 
-#: What a trainer says: how far it is, what came out, what its task raised.
-REPORT, RESULT, RAISED = "report", "result", "raised"
-#: What a worker says: the images aren't on its machine; its trainer has died; it has another Cotejo; the task was
-#: cancelled.
-SEND_DATA, DIED, REFUSED, UNWANTED = "send data", "died", "refused", "unwanted"
+# what a trainer sends
+#: How far it is.
+REPORT = "report"
+#: What came out.
+RESULT = "result"
+#: What its task raised.
+RAISED = "raised"
+# what a worker sends
+#: The images aren't on its machine.
+SEND_DATA = "send data"
+#: Its trainer has died.
+DIED = "died"
+#: It has another Cotejo.
+REFUSED = "refused"
+#: The task was cancelled.
+UNWANTED = "unwanted"
 
 
 #: What of a prepared data set a training reads; the description comes last, and says that the rest is there.

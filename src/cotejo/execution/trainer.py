@@ -17,10 +17,7 @@ from typing import Any
 
 from cotejo.data.splits import TrainingData, load_training_data
 from cotejo.execution.messages import RAISED, REPORT, RESULT
-
-#: Packages whose version a result depends on.
-PACKAGES = ("cotejo", "distributed", "keras", "numpy", "optuna", "tensorflow")
-
+from cotejo.tracking.lineage import list_versions
 
 #: A task's function: gets the task, the images, and a function that reports how far it is.
 Function = Callable[[Any, TrainingData, Callable[[Any], None]], Any]
@@ -82,5 +79,6 @@ def describe_code() -> str:
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
-    versions = [f"{package} {importlib.metadata.version(package)}" for package in PACKAGES]
-    return f"{', '.join(versions)}, Python {platform.python_version()}, source {digest.hexdigest()[:12]}"
+    versions = {**list_versions(), "distributed": importlib.metadata.version("distributed")}
+    listed = ", ".join(f"{package} {version}" for package, version in versions.items())
+    return f"{listed}, Python {platform.python_version()}, source {digest.hexdigest()[:12]}"

@@ -59,9 +59,12 @@ class _Trainer:
         with theirs:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", START, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=self.log,
+                stderr=self.log,
                 env=environment,
-            )  # fmt: skip
+            )
 
     def has_grown(self) -> bool:
         """Returns whether it takes much more memory than after its first task."""

@@ -15,9 +15,6 @@ from keras import layers
 from cotejo.models.blocks import close_net, connect, convolve, open_net, pool
 from cotejo.schema.trainings import Net
 
-#: The third pooling has a window left.
-MIN_INPUT_SIZE = 15
-
 
 def build_model(params: Net, image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
     """Builds AlexNet: 1,555,898 parameters for 28x28 grey images and ten classes.
@@ -33,7 +30,7 @@ def build_model(params: Net, image_shape: tuple[int, int, int], num_classes: int
     Raises:
         ModelError: `input_size` is below 15 pixels.
     """
-    images, x = open_net(params, image_shape, MIN_INPUT_SIZE)
+    images, x = open_net(params, image_shape)
     x = convolve(x, params, 24, 5, name="conv1")  # (batch, 28, 28, 24)
     x = pool(x, params, 3, strides=2, name="pool1")  # windows overlap, section 3.4
     x = convolve(x, params, 64, 5, name="conv2")  # (batch, 13, 13, 64)

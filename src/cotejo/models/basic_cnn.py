@@ -10,9 +10,6 @@ from keras import layers
 from cotejo.models.blocks import close_net, connect, convolve, open_net, pool
 from cotejo.schema.trainings import Net
 
-#: The second pooling has a window left.
-MIN_INPUT_SIZE = 10
-
 
 def build_model(params: Net, image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
     """Builds the network: 121,930 parameters for 28x28 grey images and ten classes.
@@ -28,7 +25,7 @@ def build_model(params: Net, image_shape: tuple[int, int, int], num_classes: int
     Raises:
         ModelError: `input_size` is below 10 pixels.
     """
-    images, x = open_net(params, image_shape, MIN_INPUT_SIZE)  # (batch, 28, 28, channels)
+    images, x = open_net(params, image_shape)  # (batch, 28, 28, channels)
     x = convolve(x, params, 32, 3, padding="valid", name="conv1")  # (batch, 26, 26, 32)
     x = pool(x, params, 2, name="pool1")
     x = convolve(x, params, 64, 3, padding="valid", name="conv2")  # (batch, 11, 11, 64)

@@ -9,28 +9,26 @@ from keras import layers
 
 from cotejo.errors import ModelError
 from cotejo.models.layers import BatchNormalization, activate, classify, fit_image, scale_to_unit
-from cotejo.schema.trainings import Net
+from cotejo.schema.trainings import MIN_INPUT_SIZES, Net
 
 POOLS = {"max": layers.MaxPooling2D, "average": layers.AveragePooling2D}
 
 
-def open_net(
-    params: Net, image_shape: tuple[int, int, int], min_size: int = 1
-) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+def open_net(params: Net, image_shape: tuple[int, int, int]) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     """Starts a net with raw images.
 
     Args:
         params: The section of the net.
         image_shape: Height, width and channels of the raw images.
-        min_size: The least `input_size` of which the net's convolutions and poolings leave something.
 
     Returns:
         The net's input, uint8 of shape (batch, *image_shape), and these images scaled to 0..1 and brought to
         (batch, input_size, input_size, channels).
 
     Raises:
-        ModelError: `input_size` is below the least.
+        ModelError: `input_size` is below the least of which the net's convolutions and poolings leave something.
     """
+    min_size = MIN_INPUT_SIZES.get(params.architecture, 1)
     if params.input_size < min_size:
         raise ModelError(
             f"{params.architecture}: expected at least {min_size} pixels. Received: input_size {params.input_size}. "

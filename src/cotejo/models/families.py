@@ -5,9 +5,14 @@ from types import ModuleType
 
 #: The module of `cotejo.models` that builds an architecture.
 FAMILIES = {
-    "lenet5": "lenet", "resnet_small": "resnet", "resnet50_light": "resnet", "alexnet": "alexnet", "vgg": "vgg",
-    "inception": "inception", "basic_cnn": "basic_cnn",
-}  # fmt: skip
+    "lenet5": "lenet",
+    "resnet_small": "resnet",
+    "resnet50_light": "resnet",
+    "alexnet": "alexnet",
+    "vgg": "vgg",
+    "inception": "inception",
+    "basic_cnn": "basic_cnn",
+}
 
 
 def load_family(architecture: str) -> ModuleType:

@@ -12,9 +12,6 @@ from keras import layers
 from cotejo.models.blocks import close_net, connect, convolve, open_net, pool
 from cotejo.schema.trainings import Net
 
-#: The second pooling has a window left.
-MIN_INPUT_SIZE = 16
-
 
 def build_model(params: Net, image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
     """Builds LeNet-5: 61,706 parameters for grey images fitted to 32x32 pixels and ten classes.
@@ -30,7 +27,7 @@ def build_model(params: Net, image_shape: tuple[int, int, int], num_classes: int
     Raises:
         ModelError: `input_size` is below 16 pixels.
     """
-    images, x = open_net(params, image_shape, MIN_INPUT_SIZE)  # (batch, 32, 32, channels)
+    images, x = open_net(params, image_shape)  # (batch, 32, 32, channels)
     x = convolve(x, params, 6, 5, padding="valid", name="c1")  # (batch, 28, 28, 6)
     x = pool(x, params, 2, name="s2")
     x = convolve(x, params, 16, 5, padding="valid", name="c3")  # (batch, 10, 10, 16)

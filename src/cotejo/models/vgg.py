@@ -16,8 +16,6 @@ from cotejo.schema.trainings import Net
 
 #: Width of each stack of two convolutions.
 WIDTHS = (32, 64, 128)
-#: Each stack ends by halving height and width.
-MIN_INPUT_SIZE = 2 ** len(WIDTHS)
 
 
 def build_model(params: Net, image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
@@ -34,7 +32,7 @@ def build_model(params: Net, image_shape: tuple[int, int, int], num_classes: int
     Raises:
         ModelError: `input_size` is below 8 pixels.
     """
-    images, x = open_net(params, image_shape, MIN_INPUT_SIZE)
+    images, x = open_net(params, image_shape)
     for number, width in enumerate(WIDTHS, start=1):
         x = convolve(x, params, width, 3, name=f"conv{number}_1")
         x = convolve(x, params, width, 3, name=f"conv{number}_2")

@@ -12,15 +12,32 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # the palette of M. Okabe and K. Ito, Color Universal Design (2008): told apart with any colour vision
-BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
-ORANGE, SKY = "#E69F00", "#56B4E9"
-INK, GREY, RULE = "#22252a", "#666b73", "#d9dbe0"
+BLUE = "#0072B2"
+VERMILLION = "#D55E00"
+GREEN = "#009E73"
+PURPLE = "#CC79A7"
+ORANGE = "#E69F00"
+SKY = "#56B4E9"
+INK = "#22252a"
+GREY = "#666b73"
+RULE = "#d9dbe0"
 PAPER = "#ffffff"
 # neither changes in the dark: cells of a matrix that are as opaque as their number is high, and text on the opaque ones
-DEEP, ON_DEEP = "#08519c", "#fffffe"
+DEEP = "#08519c"
+ON_DEEP = "#fffffe"
 #: Colours that a page gives other values in the dark, by the name of the page's variable.
-THEMED = {"paper": PAPER, "ink": INK, "grey": GREY, "rule": RULE, "blue": BLUE, "vermillion": VERMILLION,
-          "green": GREEN, "purple": PURPLE, "orange": ORANGE, "sky": SKY}  # fmt: skip
+THEMED = {
+    "paper": PAPER,
+    "ink": INK,
+    "grey": GREY,
+    "rule": RULE,
+    "blue": BLUE,
+    "vermillion": VERMILLION,
+    "green": GREEN,
+    "purple": PURPLE,
+    "orange": ORANGE,
+    "sky": SKY,
+}
 MODEL_COLOURS = {"lenet": BLUE, "resnet": VERMILLION, "transfer": GREEN, "finetune": PURPLE}
 MODEL_MARKERS = {"lenet": "o", "resnet": "s", "transfer": "^", "finetune": "D"}
 

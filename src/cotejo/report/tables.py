@@ -71,8 +71,13 @@ class _Tables:
         """Each model's accuracy on new images by new trainings, and by these very trainings."""
         w, confidence = self.wording, self.comparison.models[0].confidence
         return self._by_model(
-            [self._name("mean_accuracy"), self._name("own_interval", confidence=confidence),
-             self._name("files_interval", confidence=confidence), self._name("seed_spread"), self._name("seeds")],
+            [
+                self._name("mean_accuracy"),
+                self._name("own_interval", confidence=confidence),
+                self._name("files_interval", confidence=confidence),
+                self._name("seed_spread"),
+                self._name("seeds"),
+            ],
             lambda m: (
                 Cell(w.percent(m.test_accuracy, 2), m.test_accuracy),
                 self._range(w.percent, m.test_accuracy_low, m.test_accuracy_high, 2),
@@ -80,7 +85,7 @@ class _Tables:
                 Cell(MISSING if m.seed_spread is None else w.points(m.seed_spread), m.seed_spread),
                 Cell(w.integer(len(m.seeds)), len(m.seeds)),
             ),
-        )  # fmt: skip
+        )
 
     def pairs(self) -> Table:
         """Every pair with its interval and the decision."""
@@ -91,21 +96,26 @@ class _Tables:
             return Cell(self._say(w.locale["decisions"][finding.key], **finding.values))
 
         return self._by_pair(
-            [self._name("difference_interval", confidence=comparison.confidence), self._name("p_adjusted"),
-             Column(self._words["decision"], is_number=False)],
+            [
+                self._name("difference_interval", confidence=comparison.confidence),
+                self._name("p_adjusted"),
+                Column(self._words["decision"], is_number=False),
+            ],
             lambda p: (
                 self._between(w.signed_points, p.value, p.low, p.high, 2),
                 Cell(w.p_value(p.p_adjusted), p.p_adjusted),
                 decide(p),
             ),
-        )  # fmt: skip
+        )
 
     def more_pairs(self) -> Table:
         """Builds the table of pairs: parts of the uncertainty, what could have been found, whether both are as good."""
         w, comparison = self.wording, self.comparison
         return self._by_pair(
-            [self._name(key, margin=comparison.margin, confidence=comparison.confidence)
-             for key in ("files_difference", "image_share", "p_value", "detectable", "equivalence_p_adjusted")],
+            [
+                self._name(key, margin=comparison.margin, confidence=comparison.confidence)
+                for key in ("files_difference", "image_share", "p_value", "detectable", "equivalence_p_adjusted")
+            ],
             lambda p: (
                 self._range(w.signed_points, p.files_low, p.files_high, 2),
                 Cell(w.percent(p.image_share, 0), p.image_share),
@@ -113,7 +123,7 @@ class _Tables:
                 self._range(w.points, p.detectable, p.detectable_high, 2),
                 Cell(w.p_value(p.equivalence_p_adjusted), p.equivalence_p_adjusted),
             ),
-        )  # fmt: skip
+        )
 
     def mcnemar(self) -> Table:
         """McNemar's exact test of every two trainings with the same place in the order of seeds."""
@@ -145,17 +155,24 @@ class _Tables:
             lambda m: (
                 self._between_seeds(m),
                 Cell(w.duration(m.epoch_time_s), m.epoch_time_s),
-                Cell(w.duration(m.latency_p50_s), m.latency_p50_s,
-                     "" if m.latency_p95_s is None else f"{words['p95']} {w.duration(m.latency_p95_s)}"),
+                Cell(
+                    w.duration(m.latency_p50_s),
+                    m.latency_p50_s,
+                    "" if m.latency_p95_s is None else f"{words['p95']} {w.duration(m.latency_p95_s)}",
+                ),
                 Cell(w.integer(m.throughput_images_per_s), m.throughput_images_per_s),
-                Cell(w.integer(m.parameters), m.parameters,
-                     "" if m.trainable_parameters == m.parameters
-                     else f"{words['trainable']} {w.integer(m.trainable_parameters)}"),
+                Cell(
+                    w.integer(m.parameters),
+                    m.parameters,
+                    ""
+                    if m.trainable_parameters == m.parameters
+                    else f"{words['trainable']} {w.integer(m.trainable_parameters)}",
+                ),
                 Cell(w.compact(m.operations), m.operations),
                 Cell(w.size(m.size_bytes), m.size_bytes),
                 Cell(w.size(m.peak_memory_bytes), m.peak_memory_bytes),
             ),
-        )  # fmt: skip
+        )
 
     def trust(self) -> Table:
         """Builds the table of every model's calibration, and of what corrupted images cost it."""
@@ -165,23 +182,40 @@ class _Tables:
         """The accuracy of every model at every severity of every corruption."""
         w, models = self.wording, self.comparison.models
         severities = sorted({row.severity for row in models[0].robustness})
-        columns = (self._head("model"), Column(self._words["corruption"], is_number=False),
-                   *(self._name("severity", severity=severity) for severity in severities))  # fmt: skip
+        columns = (
+            self._head("model"),
+            Column(self._words["corruption"], is_number=False),
+            *(self._name("severity", severity=severity) for severity in severities),
+        )
         rows = []
         for model in models:
             found = {(row.corruption if row.severity else "", row.severity): row for row in model.robustness}
             for corruption in list_corruptions(model.robustness):
                 shown = [found[corruption if severity else "", severity] for severity in severities]
                 cells = tuple(self._between(w.percent, row.accuracy, row.low, row.high, 1) for row in shown)
-                rows.append(Row(w.model(model.name), (Cell(w.locale["corruptions"][corruption]), *cells),
-                                self._is_chosen(model.name)))  # fmt: skip
+                rows.append(
+                    Row(
+                        w.model(model.name),
+                        (Cell(w.locale["corruptions"][corruption]), *cells),
+                        self._is_chosen(model.name),
+                    )
+                )
         return Table(columns, tuple(rows))
 
     def seeds(self) -> Table:
         """Every training."""
         w = self.wording
-        names = ("seed", "accuracy", "test_loss", "ece", "temperature", "epochs", "best_epoch", "min_val_epoch",
-                 "final_gap")  # fmt: skip
+        names = (
+            "seed",
+            "accuracy",
+            "test_loss",
+            "ece",
+            "temperature",
+            "epochs",
+            "best_epoch",
+            "min_val_epoch",
+            "final_gap",
+        )
         rows = tuple(
             Row(
                 w.model(model.name),
@@ -207,10 +241,12 @@ class _Tables:
         """F1 of every class, for the verdict's pair."""
         w, comparison = self.wording, self.comparison
         columns = (
-            self._head("class"), self._name("support"), self._name("f1", model=comparison.baseline),
+            self._head("class"),
+            self._name("support"),
+            self._name("f1", model=comparison.baseline),
             self._name("f1", model=comparison.candidate),
             self._name("f1_difference", confidence=comparison.confidence),
-        )  # fmt: skip
+        )
         rows = tuple(
             Row(
                 d.class_name,
@@ -291,6 +327,16 @@ def build_tables(comparison: Comparison, wording: Wording, say: Callable[..., st
 
 
 def _list_tables(tables: _Tables) -> Iterator[tuple[str, Table]]:
-    for build in (tables.models, tables.certainty, tables.pairs, tables.more_pairs, tables.mcnemar, tables.cost,
-                  tables.trust, tables.robustness, tables.seeds, tables.classes):  # fmt: skip
+    for build in (
+        tables.models,
+        tables.certainty,
+        tables.pairs,
+        tables.more_pairs,
+        tables.mcnemar,
+        tables.cost,
+        tables.trust,
+        tables.robustness,
+        tables.seeds,
+        tables.classes,
+    ):
         yield build.__name__, build()

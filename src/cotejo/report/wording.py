@@ -177,8 +177,24 @@ def build_environment(language: str, *, autoescape: bool) -> Environment:
         keep_trailing_newline=True,
     )
     wording = Wording(language)
-    methods = ("number", "integer", "percent", "exact", "confidence", "points", "signed_points", "signed", "ratio",
-               "p_value", "duration", "size", "compact", "average", "model", "listing")  # fmt: skip
+    methods = (
+        "number",
+        "integer",
+        "percent",
+        "exact",
+        "confidence",
+        "points",
+        "signed_points",
+        "signed",
+        "ratio",
+        "p_value",
+        "duration",
+        "size",
+        "compact",
+        "average",
+        "model",
+        "listing",
+    )
     filters: dict[str, Callable[..., Any]] = {name: getattr(wording, name) for name in methods}
     environment.filters.update(filters)
     return environment

@@ -160,8 +160,10 @@ def _check_same_images(found: Sequence[Results]) -> dict[str, str]:
 def _build_row(model: str, results: Results, first: Results) -> Row:
     metrics = results.metrics[model]
     # evaluate reads all models, so what came before it is followed from the model's own stage
-    differing = [*_find_differing("evaluate", results, first, is_followed=False),
-                 *_find_differing(STAGES_OF_MODEL[model][-1], results, first)]  # fmt: skip
+    differing = [
+        *_find_differing("evaluate", results, first, is_followed=False),
+        *_find_differing(STAGES_OF_MODEL[model][-1], results, first),
+    ]
     changes = {change.key: change for pair in differing for change in _compare_params(*pair)}
     sources = {path for pair in differing for path in _compare_sources(*pair)}
     return Row(
@@ -214,8 +216,11 @@ def _build_pairs(model: str, found: Sequence[Results], confidence: float, margin
     for other in others:
         (pair,) = estimate_pairs({name: scores[name] for name in (first, other)}, first, other, confidence, margin)
         is_identical = np.array_equal(predicted[first], predicted[other])
-        yield _Tested(model, replace(pair, low=0.0, high=0.0, p_value=1.0, equivalence_p=0.0) if is_identical else pair,
-                      is_identical)  # fmt: skip
+        yield _Tested(
+            model,
+            replace(pair, low=0.0, high=0.0, p_value=1.0, equivalence_p=0.0) if is_identical else pair,
+            is_identical,
+        )
 
 
 def _predict(model: str, results: Results, y_true: NDArray[np.int64]) -> NDArray[np.int64]:

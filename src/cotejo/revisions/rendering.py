@@ -82,8 +82,13 @@ class _Renderer:
         parts += [f"{mark} {self.say_finding(warning)}" for warning in compared.warnings]
         parts.append(self._lay_out(self._list_rows()))
         if compared.contrasts:
-            note = self.say(self.words["note"], first=self.name(compared.first), data=compared.dataset,
-                            confidence=compared.confidence, is_adjusted=self.is_adjusted)  # fmt: skip
+            note = self.say(
+                self.words["note"],
+                first=self.name(compared.first),
+                data=compared.dataset,
+                confidence=compared.confidence,
+                is_adjusted=self.is_adjusted,
+            )
             parts += [self._lay_out(self._list_contrasts()), note]
         if not self.is_markdown:
             parts[0], parts[-1] = parts[0].removeprefix("## "), parts[-1].replace("`", "")
@@ -106,18 +111,36 @@ class _Renderer:
         first = self.name(self.compared.first)
         confidences = {row.confidence for row in self.compared.rows}
         interval = named["interval" if len(confidences) == 1 else "intervals"]
-        headings = [named["model"], named["revision"], named["commit"], named["accuracy"],
-                    self.say(interval, confidence=self.compared.rows[0].confidence), named["seeds"],
-                    named["macro_f1"], named["train_time"], named["parameters"],
-                    self.say(named["changes"], first=first)]  # fmt: skip
+        headings = [
+            named["model"],
+            named["revision"],
+            named["commit"],
+            named["accuracy"],
+            self.say(interval, confidence=self.compared.rows[0].confidence),
+            named["seeds"],
+            named["macro_f1"],
+            named["train_time"],
+            named["parameters"],
+            self.say(named["changes"], first=first),
+        ]
         rows = []
         for row in self.compared.rows:
             low, high = (filters["percent"](value, 2) for value in (row.test_accuracy_low, row.test_accuracy_high))
             own = "" if len(confidences) == 1 else f" ({filters['confidence'](row.confidence)})"
-            rows.append([self.say_model(row.model), self.name(row.revision), (row.commit or MISSING)[:SHORT],
-                         filters["percent"](row.test_accuracy, 2), f"{low} – {high}{own}", str(row.num_seeds),
-                         filters["number"](row.test_macro_f1, 3), filters["duration"](row.train_time_s),
-                         filters["integer"](row.parameters), self._list_changes(row)])  # fmt: skip
+            rows.append(
+                [
+                    self.say_model(row.model),
+                    self.name(row.revision),
+                    (row.commit or MISSING)[:SHORT],
+                    filters["percent"](row.test_accuracy, 2),
+                    f"{low} – {high}{own}",
+                    str(row.num_seeds),
+                    filters["number"](row.test_macro_f1, 3),
+                    filters["duration"](row.train_time_s),
+                    filters["integer"](row.parameters),
+                    self._list_changes(row),
+                ]
+            )
         return headings, "lllrrrrrrl", rows
 
     def _list_changes(self, row: Row) -> str:
@@ -136,15 +159,27 @@ class _Renderer:
 
     def _list_contrasts(self) -> Table:
         filters, named = self.environment.filters, self.words["columns"]
-        headings = [named["model"], named["revision"], self.say(named["other"], first=self.name(self.compared.first)),
-                    self.say(named["interval"], confidence=self.compared.confidence), named["p_value"],
-                    named["p_adjusted"], named["decision"]]  # fmt: skip
+        headings = [
+            named["model"],
+            named["revision"],
+            self.say(named["other"], first=self.name(self.compared.first)),
+            self.say(named["interval"], confidence=self.compared.confidence),
+            named["p_value"],
+            named["p_adjusted"],
+            named["decision"],
+        ]
         rows = [
-            [self.say_model(found.model), self.name(found.revision), filters["signed_points"](found.value),
-             f"{filters['signed_points'](found.low)} … {filters['signed_points'](found.high)}",
-             filters["p_value"](found.p_value), filters["p_value"](found.p_adjusted), self._decide(found)]
+            [
+                self.say_model(found.model),
+                self.name(found.revision),
+                filters["signed_points"](found.value),
+                f"{filters['signed_points'](found.low)} … {filters['signed_points'](found.high)}",
+                filters["p_value"](found.p_value),
+                filters["p_value"](found.p_adjusted),
+                self._decide(found),
+            ]
             for found in self.compared.contrasts
-        ]  # fmt: skip
+        ]
         return headings, "llrrrrl", rows
 
     def _decide(self, contrast: Contrast) -> str:
@@ -169,8 +204,10 @@ def _lay_out_plain(table: Table) -> str:
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
 
     def lay_out(row: Sequence[str]) -> str:
-        cells = (cell.ljust(width) if side == "l" else cell.rjust(width)
-                 for cell, width, side in zip(row, widths, sides, strict=True))  # fmt: skip
+        cells = (
+            cell.ljust(width) if side == "l" else cell.rjust(width)
+            for cell, width, side in zip(row, widths, sides, strict=True)
+        )
         return "  ".join(cells).rstrip()
 
     return "\n".join(map(lay_out, (headings, *rows)))

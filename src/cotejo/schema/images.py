@@ -12,9 +12,19 @@ from cotejo.schema.operations import Operation, check_operations
 PUBLISHED_FOLDER = "data/raw"
 #: What stages and runs write, or what the study is made of: none of these, or what is in them, can be its images.
 TAKEN = (
-    "data/processed", "data/weights", "models", "reports", "exports", "mlruns", "src", "stages", ".cotejo", ".dvc",
-    ".git", ".venv",
-)  # fmt: skip
+    "data/processed",
+    "data/weights",
+    "models",
+    "reports",
+    "exports",
+    "mlruns",
+    "src",
+    "stages",
+    ".cotejo",
+    ".dvc",
+    ".git",
+    ".venv",
+)
 
 
 class Data(Group):

@@ -160,19 +160,14 @@ def say_size(shape: Sequence[int]) -> str:
     return f"{width}x{height}" + (" in colour" if channels == [3] else "")
 
 
-def find_size(operations: Sequence[Operation]) -> Size | None:
-    """Returns the size that images of any size come out with; None where they keep their own."""
-    resizes = [operation for operation in operations if isinstance(operation, Resize)]
-    return Size(resizes[-1].height, resizes[-1].width) if resizes else None
-
-
 def check_operations(operations: Sequence[Operation]) -> None:
     """Refuses a list in which an operation can't do anything, whatever the images are.
 
     Raises:
         ValueError: One of them makes grey what is grey already, or doesn't fit into the size that one before it makes.
     """
-    grey_since, size = None, None
+    grey_since = None
+    size = None
     for number, operation in enumerate(operations):
         where = f"operations.{number}.{operation.name}"
         if isinstance(operation, Grayscale) and grey_since:

@@ -19,8 +19,13 @@ OptimizerName = Literal["adam", "adamw", "sgd", "rmsprop", "nadam"]
 ScheduleName = Literal["constant", "exponential", "cosine", "step", "plateau"]
 Activation = Literal["relu", "leaky_relu", "prelu", "elu", "tanh", "sigmoid", "swish", "step"]
 SharedArchitecture = Literal["alexnet", "vgg", "inception", "basic_cnn"]
-#: Where an architecture's convolutions and poolings need more pixels than the 8 that any input may have.
-MIN_INPUT_SIZES = {"lenet5": 16, "alexnet": 15, "basic_cnn": 10}
+#: The least `input_size` of which an architecture's convolutions and poolings leave something; of others it is 1.
+MIN_INPUT_SIZES = {
+    "lenet5": 16,  # the second pooling has a window left
+    "alexnet": 15,  # so has the third
+    "basic_cnn": 10,  # so has the second
+    "vgg": 8,  # each of three stacks halves height and width
+}
 #: Where less is better; of the other quantities that a training can watch, more is.
 LOSSES = ("loss", "val_loss")
 
@@ -143,15 +148,19 @@ class Net(Training, Architecture):
 
     @model_validator(mode="after")
     def _check_buildable(self) -> "Net":
-        least = MIN_INPUT_SIZES.get(self.architecture, 0)
+        least = MIN_INPUT_SIZES.get(self.architecture, 1)
         if self.input_size < least:
             raise ValueError(
                 f"input_size of {self.architecture} to be at least {least}, not {self.input_size}; smaller images are "
                 "enlarged inside the model"
             )
-        if self.activation == "step":
-            raise ValueError("an activation with a gradient, not step, which can't be trained")
+        _check_gradient(self.activation)
         return self
+
+
+def _check_gradient(activation: Activation) -> None:
+    if activation == "step":
+        raise ValueError("an activation with a gradient, not step, which can't be trained")
 
 
 class LeNet(Net):
@@ -226,8 +235,7 @@ class Transfer(Training):
 
     @model_validator(mode="after")
     def _check_activation(self) -> "Transfer":
-        if self.activation == "step":
-            raise ValueError("an activation with a gradient, not step, which can't be trained")
+        _check_gradient(self.activation)
         return self
 
 

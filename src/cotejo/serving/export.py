@@ -48,7 +48,8 @@ EXPORTS = Path("exports")
 SAVED_MODEL = "saved_model.pb"
 SAVED_MODEL_ENTRIES = {SAVED_MODEL, "fingerprint.pb", "variables", "assets", "assets.extra"}
 #: Begins the names of the folders in which files are made; each holds a lock as long as its export runs.
-WORK_PREFIX, WORK_LOCK = ".cotejo-export-", "lock"
+WORK_PREFIX = ".cotejo-export-"
+WORK_LOCK = "lock"
 
 
 class Request(NamedTuple):

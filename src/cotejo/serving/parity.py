@@ -7,9 +7,10 @@ from numpy.typing import NDArray
 
 from cotejo.serving.runtimes import Run
 
-#: The largest difference of a probability, and the smallest share of the same answers, that count as the same model.
-#: Sums in another order differ by some 1e-5.
-TOLERANCE, LEAST_AGREEMENT = 1e-3, 0.99
+#: The largest difference of a probability that counts as the same model; sums in another order differ by some 1e-5.
+TOLERANCE = 1e-3
+#: The smallest share of the same answers that counts as the same model.
+LEAST_AGREEMENT = 0.99
 BATCH_SIZE = 100
 
 

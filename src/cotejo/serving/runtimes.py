@@ -18,7 +18,8 @@ Probabilities: TypeAlias = "NDArray[np.float32]"
 Run = Callable[[Images], Probabilities]
 
 #: The names that an exported file gives what it takes and what it returns.
-IMAGES, PROBABILITIES = "images", "probabilities"
+IMAGES = "images"
+PROBABILITIES = "probabilities"
 
 
 def open_saved_model(path: Path) -> Run:

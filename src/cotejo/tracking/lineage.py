@@ -28,11 +28,14 @@ VERSIONED = ("cotejo", "keras", "tensorflow", "numpy", "scikit-learn", "optuna")
 CODE = ("dvc.yaml", "requirements.lock", "src", "stages")
 
 #: What the tags begin with that hold the digest of a dep or an out, as `dvc.lock` has it; its path follows.
-DEP, OUT = "dep.", "out."
+DEP = "dep."
+OUT = "out."
 #: The file in a folder of data that names what is in it.
 DATASET_FILE = "dataset.json"
-#: MLflow takes no more tags at once, and none whose key is longer.
-MAX_TAGS, MAX_KEY_LENGTH = 100, 250
+#: MLflow takes no more tags at once.
+MAX_TAGS = 100
+#: MLflow takes no tag whose key is longer.
+MAX_KEY_LENGTH = 250
 
 
 def find_root() -> Path:

@@ -345,7 +345,8 @@ def _batch(lines: Sequence[bytes]) -> Iterator[tuple[list[dict[str, Any]], int]]
             and not (len(records) < MAX_BATCH and _sendable_with(record) == _sendable_with(records[0]))
         ):
             yield records, size
-            records, size = [], 0
+            records = []
+            size = 0
         records += [record] if record else []
         size += len(line)
     if size:

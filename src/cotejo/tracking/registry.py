@@ -134,14 +134,18 @@ def register_champion(client: Any, model: Any, record: Mapping[str, Any]) -> Non
     if takes_over(record, tags):
         versions = client.search_model_versions(f"name = '{REGISTERED}'")
         same = [found for found in versions if found.tags.get(MODEL_TAG) == record["sha256"]]
-        version = same[0] if same else client.create_model_version(
-            REGISTERED,
-            f"models:/{model.model_id}",
-            model.source_run_id,
-            {**record["tags"], MODEL_TAG: record["sha256"]},
-            description=record["description"],
-            model_id=model.model_id,
-        )  # fmt: skip
+        version = (
+            same[0]
+            if same
+            else client.create_model_version(
+                REGISTERED,
+                f"models:/{model.model_id}",
+                model.source_run_id,
+                {**record["tags"], MODEL_TAG: record["sha256"]},
+                description=record["description"],
+                model_id=model.model_id,
+            )
+        )
         client.set_registered_model_alias(REGISTERED, ALIAS, version.version)
     client.set_registered_model_tag(REGISTERED, COMPARED_TAG, str(record["time_ms"]))
 
@@ -149,9 +153,11 @@ def register_champion(client: Any, model: Any, record: Mapping[str, Any]) -> Non
 def _find_or_create_registered(client: Any) -> Any:  # noqa: ANN401 - MLflow's own
     found = client.search_registered_models(f"name = '{REGISTERED}'")
     description = "The best models on the validation images of Cotejo's comparisons; the champion is the present one."
-    return client.get_registered_model(REGISTERED) if found else client.create_registered_model(
-        REGISTERED, description=description
-    )  # fmt: skip
+    return (
+        client.get_registered_model(REGISTERED)
+        if found
+        else client.create_registered_model(REGISTERED, description=description)
+    )
 
 
 def _write_model(folder: Path, record: Mapping[str, Any], logged: Any) -> None:  # noqa: ANN401 - MLflow's LoggedModel

@@ -96,7 +96,8 @@ def record_reused(client: Any, parent_id: str, reused: Mapping[str, Outs], journ
     """
     runs = Runs(journals, lambda: client)
     known = client.get_run(parent_id).data.tags
-    links, num_new = {}, 0
+    links = {}
+    num_new = 0
     for stage, outs in reused.items():
         makers = [run for run in runs.find_makers(stage, outs) if run.run_id]
         if makers:

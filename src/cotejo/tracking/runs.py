@@ -90,18 +90,30 @@ def _load_journal(journal: Path) -> KnownRun | None:
         return None
     parent = start.get("parent") or {}
     return KnownRun(
-        start["uid"], load_progress(journal)["run_id"] or "", start["name"], parent.get("uid", ""),
-        parent.get("name", "") if parent.get("is_session") else "", find_state(records), tags, start["time_ms"],
-    )  # fmt: skip
+        start["uid"],
+        load_progress(journal)["run_id"] or "",
+        start["name"],
+        parent.get("uid", ""),
+        parent.get("name", "") if parent.get("is_session") else "",
+        find_state(records),
+        tags,
+        start["time_ms"],
+    )
 
 
 def from_mlflow(run: Any) -> KnownRun:  # noqa: ANN401 - mlflow.entities.Run
     """Returns what a run of MLflow says."""
     tags = dict(run.data.tags)
     return KnownRun(
-        tags.get(UID_TAG, ""), run.info.run_id, run.info.run_name, tags.get("mlflow.parentRunId", ""), "",
-        run.info.status, tags, run.info.start_time,
-    )  # fmt: skip
+        tags.get(UID_TAG, ""),
+        run.info.run_id,
+        run.info.run_name,
+        tags.get("mlflow.parentRunId", ""),
+        "",
+        run.info.status,
+        tags,
+        run.info.start_time,
+    )
 
 
 def search_mlflow(client: Any, conditions: Sequence[str]) -> list[KnownRun]:  # noqa: ANN401 - mlflow.MlflowClient
@@ -115,9 +127,11 @@ def search_mlflow(client: Any, conditions: Sequence[str]) -> list[KnownRun]:  # 
     if experiment is None:
         return []
     found = client.search_runs(
-        [experiment.experiment_id], " AND ".join(conditions), order_by=["attributes.start_time DESC"],
+        [experiment.experiment_id],
+        " AND ".join(conditions),
+        order_by=["attributes.start_time DESC"],
         max_results=MAX_FOUND,
-    )  # fmt: skip
+    )
     return [from_mlflow(run) for run in found]
 
 
@@ -164,10 +178,6 @@ class Runs:
     def find_stage(self, stage: str) -> list[KnownRun]:
         """Returns all runs of a stage, whatever they made; the newest first."""
         return [run for run in self._find("dvc.stage", stage) if run.is_stage]
-
-    def find_experiment(self, name: str) -> list[KnownRun]:
-        """Returns the runs of stages within a DVC experiment; the newest first."""
-        return [run for run in self._find("dvc.exp_name", name) if run.is_stage]
 
     def find_below(self, run: KnownRun) -> list[KnownRun]:
         """Returns the runs right below one; the newest first."""

@@ -27,7 +27,8 @@ def send_left(folder: Path, delivery: Delivery) -> Iterator[str]:
         TrackingError: MLflow can't be had; what it has taken until then isn't sent again.
     """
     close_gone(folder)
-    num_runs, failure = 0, None
+    num_runs = 0
+    failure = None
     for left in find_left(folder):
         num_before = delivery.num_sent
         try:

@@ -40,8 +40,10 @@ from cotejo.training.fit import Job, Prepare
 from cotejo.training.hardware import Hardware
 from cotejo.training.split_batch import join_parts, split_batch
 
-#: Images whose features are computed at once, and the least of them, where images are large.
-BATCH_SIZE, LEAST_BATCH_SIZE = 256, 8
+#: Images whose features are computed at once.
+BATCH_SIZE = 256
+#: The least of them, where images are large.
+LEAST_BATCH_SIZE = 8
 #: Pixels of a batch at most, as many as 256 images of 64x64 have: what a net makes of them has to be in memory.
 BATCH_PIXELS = BATCH_SIZE * 64 * 64
 #: What a killed process left is removed after so long; a live one writes to its file with every batch.

@@ -41,7 +41,9 @@ class SplitBatchModel(keras.Model):
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:  # noqa: ANN401 - as Keras declares it
         """Takes one step; as Keras's own, part by part."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        y_pred, losses, gradients = [], [], []
+        y_pred = []
+        losses = []
+        gradients = []
         for part, share in self._split(x):
             weight = None if sample_weight is None else sample_weight[part]
             with tf.GradientTape() as tape:
@@ -56,7 +58,8 @@ class SplitBatchModel(keras.Model):
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:  # noqa: ANN401
         """Evaluates one batch."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        y_pred, losses = [], []
+        y_pred = []
+        losses = []
         for part, share in self._split(x):
             weight = None if sample_weight is None else sample_weight[part]
             y_pred.append(self(x[part], training=False))

@@ -55,7 +55,9 @@ def estimate_gain(
     # of a loss, less is better: its sign is flipped, and more is better for both
     scores = sign * np.asarray([present, best], dtype=np.float64)  # shape (2, num_seeds, num_images)
     if search.metric == "val_accuracy":
-        unit, middle, bound = 1.0, 0.5, 1.0
+        unit = 1.0
+        middle = 0.5
+        bound = 1.0
     else:
         unit, middle, bound = float(scores.std()), float(scores.mean()), math.inf
     pair = tuple(summarize_scores(values, unit=unit, middle=middle) for values in scores)

@@ -28,13 +28,20 @@ from cotejo.tuning.space import Space, encode, has_all, locate, place
 
 #: Trials to begin with: the declared values, and points that fill the space evenly.
 NUM_EVEN = 8
-#: Trials that are modelled at most, and how many of them are the best; the time grows with the cube of their number.
-MOST_MODELLED, NUM_BEST = 300, 100
-#: Points that are drawn for each proposal: from the whole space, and near each of the best trials.
-NUM_DRAWN, NUM_NEAR, NUM_CENTRES = 1500, 60, 5
-#: How far from a centre the near ones lie, in shares of a dimension (half a step, where that is more), and how often
-#: they have another choice.
-NEAR, CHANCE_OF_CHOICE = 0.1, 0.25
+#: Trials that are modelled at most; the time grows with the cube of their number.
+MOST_MODELLED = 300
+#: How many of them are the best.
+NUM_BEST = 100
+#: Points that are drawn from the whole space for each proposal.
+NUM_DRAWN = 1500
+#: Points that are drawn near each of the best trials.
+NUM_NEAR = 60
+#: The number of these best trials.
+NUM_CENTRES = 5
+#: How far from a centre the near points lie, in shares of a dimension (half a step, where that is more).
+NEAR = 0.1
+#: How often the near points have another choice.
+CHANCE_OF_CHOICE = 0.25
 #: No error or loss is taken for less than that: its logarithm would hide all others.
 LEAST = 1e-4
 

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: Kinds of failure that are the machine's.
-DYING, MEMORY = "dying workers", "too little memory"
+DYING = "dying workers"
+MEMORY = "too little memory"
 
 
 class Outcome(NamedTuple):

@@ -112,6 +112,15 @@ def _describe_known(
     marks: Mapping[str, Any] | None = None,
 ) -> _Known:
     return _Known(
-        number=-1, trial_id=-1, state=state, value=value, datetime_start=NO_DATE, datetime_complete=NO_DATE, params={},
-        distributions={}, user_attrs={}, system_attrs=dict(marks or {}), intermediate_values=dict(curve or {}),
-    )  # fmt: skip
+        number=-1,
+        trial_id=-1,
+        state=state,
+        value=value,
+        datetime_start=NO_DATE,
+        datetime_complete=NO_DATE,
+        params={},
+        distributions={},
+        user_attrs={},
+        system_attrs=dict(marks or {}),
+        intermediate_values=dict(curve or {}),
+    )

@@ -43,8 +43,10 @@ from cotejo.tuning.space import (
 
 #: The study's name, from which Hyperband draws as well.
 NAME = "search"
-#: Keys of a trial's own record in the study's file: why it failed, and in a word what kind of failure it was.
-REASON, KIND = "reason", "kind"
+#: Key of a trial's own record in the study's file: why it failed.
+REASON = "reason"
+#: Key of the same: in a word what kind of failure it was.
+KIND = "kind"
 #: Complete trials that the importances are computed from at most: the time grows faster than their number.
 MOST_WEIGHED = 500
 #: What to do about failures, by their kind.
@@ -395,7 +397,8 @@ def _straighten(trial: FrozenTrial) -> FrozenTrial:
 
 def _measure_busy_s(trials: Sequence[FrozenTrial]) -> float:
     """Returns the time in which any trial ran: what lay between a kill and the next start isn't in it."""
-    busy_s, until_s = 0.0, 0.0
+    busy_s = 0.0
+    until_s = 0.0
     # since 1970: the clock on the wall is put forward in spring
     for began_s, ended_s in sorted(
         (trial.datetime_start.timestamp(), trial.datetime_complete.timestamp()) for trial in trials

@@ -54,7 +54,11 @@ def train_trial(task: TrialTask, loaded: TrainingData, report: Callable[[Logs], 
     """
     began_s = time.time()
     rows: list[Logs] = []
-    cost, value, scores, reason, kind = 0.0, None, None, "", ""
+    cost = 0.0
+    value = None
+    scores = None
+    reason = ""
+    kind = ""
     judge = Judge(task.search, task.max_epochs, task.number, task.known) if task.known is not None else None
     holdout = draw_holdout(loaded.val.labels, task.search.holdout, task.search.seed)
     seen = loaded._replace(val=take_images(loaded.val, holdout.selecting))

@@ -17,7 +17,8 @@ from cotejo.report.wording import Wording
 #: that it would press all else into a dot.
 MOST_REACH = 0.6
 #: Where the two intervals lie below the dots of the seeds, in rows.
-OWN_AT, FILES_AT = 0.2, 0.38
+OWN_AT = 0.2
+FILES_AT = 0.38
 
 
 def figure_seeds(comparison: Comparison, *, language: str = "en") -> Figure:
@@ -44,8 +45,14 @@ def figure_seeds(comparison: Comparison, *, language: str = "en") -> Figure:
         ax.spines["left"].set_visible(False)
         format_numbers(ax.xaxis, wording, scale=100, unit=wording.locale["number"]["percent"])
         ax.set_xlabel(wording.locale["figures"]["test_accuracy"])
-        figure.legend(handles=_build_legend(wording), loc="outside upper center", ncols=4, fontsize=9.5,
-                      handlelength=1.6, columnspacing=1.4)  # fmt: skip
+        figure.legend(
+            handles=_build_legend(wording),
+            loc="outside upper center",
+            ncols=4,
+            fontsize=9.5,
+            handlelength=1.6,
+            columnspacing=1.4,
+        )
         return figure
 
 
@@ -63,10 +70,15 @@ def figure_pairs(comparison: Comparison, *, language: str = "en") -> Figure:
         figure = build_figure(7.2, 0.38 * len(comparison.pairs) + 1.0)
         ax = figure.subplots()
         rows = [
-            (wording.pair(pair.candidate, pair.baseline), pair.value, pair.low, pair.high,
-             decide_pair(comparison, pair) is not None)
+            (
+                wording.pair(pair.candidate, pair.baseline),
+                pair.value,
+                pair.low,
+                pair.high,
+                decide_pair(comparison, pair) is not None,
+            )
             for pair in comparison.pairs
-        ]  # fmt: skip
+        ]
         draw_intervals(ax, rows, None, wording)
         format_numbers(ax.xaxis, wording, scale=100)
         ax.set_xlabel(wording.locale["figures"]["accuracy_difference"])
@@ -86,8 +98,16 @@ def _find_limits(models: tuple[Model, ...]) -> tuple[float, float]:
 
 
 def _draw_model(ax: Axes, place: int, model: Model, colour: str, limits: tuple[float, float]) -> None:
-    ax.plot([seed.test_accuracy for seed in model.seeds], [place] * len(model.seeds), "o", color=colour,
-            markerfacecolor=PAPER, markersize=7, markeredgewidth=1.5, zorder=3)  # fmt: skip
+    ax.plot(
+        [seed.test_accuracy for seed in model.seeds],
+        [place] * len(model.seeds),
+        "o",
+        color=colour,
+        markerfacecolor=PAPER,
+        markersize=7,
+        markeredgewidth=1.5,
+        zorder=3,
+    )
     ax.plot([model.test_accuracy] * 2, [place - 0.2, place + FILES_AT + 0.06], color=INK, linewidth=1.4, zorder=4)
     low, high = model.test_accuracy_low, model.test_accuracy_high
     ends = (max(limits[0], low), min(limits[1], high))

@@ -53,8 +53,15 @@ def draw_confusion(
         if normalized and share < 0.01:
             continue
         text = f"{100 * share:.0f}" if normalized else f"{counts[row, column]:,}"
-        ax.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=fontsize,
-                color=ON_DEEP if share > 0.6 else INK)  # fmt: skip
+        ax.text(
+            column + 0.5,
+            row + 0.5,
+            text,
+            ha="center",
+            va="center",
+            fontsize=fontsize,
+            color=ON_DEEP if share > 0.6 else INK,
+        )
     ticks, names = np.arange(len(class_names)) + 0.5, [cut_label(name) for name in class_names]
     ax.set_xticks(ticks, names, fontsize=fontsize + 0.5)
     if max(map(len, names)) > 2:  # digits need no slant

@@ -57,10 +57,20 @@ def draw_cost(ax: Axes, models: Sequence[Model], cost: str, front: Sequence[str]
     looks = choose_looks([model.name for model in models])
     for model in models:
         look = looks[model.name]
-        ax.plot([getattr(model, cost)] * 2, [model.test_accuracy_low, model.test_accuracy_high], color=look["color"],
-                linewidth=1.8)  # fmt: skip
-        ax.plot(getattr(model, cost), model.test_accuracy, **look, markersize=8.5,
-                markerfacecolor=look["color"] if model.name in front else PAPER, markeredgewidth=1.6)  # fmt: skip
+        ax.plot(
+            [getattr(model, cost)] * 2,
+            [model.test_accuracy_low, model.test_accuracy_high],
+            color=look["color"],
+            linewidth=1.8,
+        )
+        ax.plot(
+            getattr(model, cost),
+            model.test_accuracy,
+            **look,
+            markersize=8.5,
+            markerfacecolor=look["color"] if model.name in front else PAPER,
+            markeredgewidth=1.6,
+        )
 
 
 def scale_costs(ax: Axes, costs: Sequence[float], cost: str, wording: Wording) -> None:

@@ -79,8 +79,16 @@ def draw_overfitting(ax: Axes, history: pd.DataFrame, seeds: Sequence[Seed], col
     for seed in seeds:
         rows = history[history["seed"] == seed.seed].sort_values("epoch")
         lowest = rows[rows["epoch"] == seed.min_val_epoch]
-        ax.plot(lowest["epoch"], lowest["val_cross_entropy"], "o", color=colour, markersize=7, markeredgecolor=INK,
-                markeredgewidth=0.8, zorder=4)  # fmt: skip
+        ax.plot(
+            lowest["epoch"],
+            lowest["val_cross_entropy"],
+            "o",
+            color=colour,
+            markersize=7,
+            markeredgecolor=INK,
+            markeredgewidth=0.8,
+            zorder=4,
+        )
         last = rows.tail(1)
         ax.vlines(last["epoch"], last["cross_entropy"], last["val_cross_entropy"], color=GREY, linewidth=4, alpha=0.35)
     gap = wording.locale["figures"]["gap"].format(gap=wording.signed(fmean(seed.final_gap for seed in seeds), 2))

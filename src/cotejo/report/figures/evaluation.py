@@ -87,8 +87,9 @@ def draw_prediction(
     ax.set(xticks=[], yticks=[])
     hide_frame(ax)
     title = f"{'✓' if is_right else '✗'} {cut_label(class_names[predicted])} {prob[predicted]:.0%}"
-    ax.set_title(title, fontsize=8.5, fontweight="normal" if is_right else "bold", pad=3,
-                 color=INK if is_right else VERMILLION)  # fmt: skip
+    ax.set_title(
+        title, fontsize=8.5, fontweight="normal" if is_right else "bold", pad=3, color=INK if is_right else VERMILLION
+    )
     # every image has the line, so that the rows are even
     note = "" if is_right else f"true: {cut_label(class_names[true])}"
     ax.set_xlabel(note or " ", fontsize=8.5, color=INK, loc="left", labelpad=3)

@@ -58,5 +58,4 @@ def draw_sides(ax: Axes, sides: tuple[str, str], wording: Wording) -> None:
     """Writes above the axes which model each side of 0 favours."""
     for name, x, align, text in ((sides[0], 0.0, "left", "← {}"), (sides[1], 1.0, "right", "{} →")):
         phrase = wording.locale["figures"]["better"].replace("{{ model | model }}", wording.model(name))
-        ax.text(x, 1.02, text.format(phrase), transform=ax.transAxes, ha=align, va="bottom",
-                color=GREY, fontsize=10)  # fmt: skip
+        ax.text(x, 1.02, text.format(phrase), transform=ax.transAxes, ha=align, va="bottom", color=GREY, fontsize=10)

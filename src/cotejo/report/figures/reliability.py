@@ -68,8 +68,17 @@ def draw_reliability(ax: Axes, bins: Rows) -> None:
     gap = np.array([each["confidence"] for each in bins]) - accuracy
     ax.bar(low, accuracy, width, align="edge", color=SKY, edgecolor="white", linewidth=0.8)
     for shown, (_, colour, hatch) in zip((gap > 0, gap <= 0), GAPS, strict=True):
-        ax.bar(low[shown], gap[shown], width[shown], bottom=accuracy[shown], align="edge", facecolor="none",
-               edgecolor=colour, hatch=hatch, linewidth=1)  # fmt: skip
+        ax.bar(
+            low[shown],
+            gap[shown],
+            width[shown],
+            bottom=accuracy[shown],
+            align="edge",
+            facecolor="none",
+            edgecolor=colour,
+            hatch=hatch,
+            linewidth=1,
+        )
     ax.set(xlim=(0, 1), ylim=(0, 1))
     _use_percent(ax.xaxis, ax.yaxis)
 
@@ -78,9 +87,15 @@ def draw_counts(ax: Axes, bins: Rows) -> None:
     """Draws how many answers each bin holds, by powers of ten: a bin of four says little, and has to be seen."""
     counts = [each["count"] for each in bins]
     ax.bar(
-        [each["low"] for each in bins], counts, [each["high"] - each["low"] for each in bins],
-        align="edge", color=RULE, edgecolor=GREY, linewidth=0.6, log=True,
-    )  # fmt: skip
+        [each["low"] for each in bins],
+        counts,
+        [each["high"] - each["low"] for each in bins],
+        align="edge",
+        color=RULE,
+        edgecolor=GREY,
+        linewidth=0.6,
+        log=True,
+    )
     # a bar of one answer has a height too; a panel that shares the axis may have a higher one
     ax.set(xlim=(0, 1), ylim=(0.5, max(ax.get_ylim()[1], 3 * max(counts))))
     ax.yaxis.set_major_locator(LogLocator(numticks=4))

@@ -12,8 +12,10 @@ from cotejo.report.style import build_figure, cut_label, hide_frame, use_style
 
 Images = NDArray[np.uint8]
 Ints = NDArray[np.integer[Any]]
-#: Pixels of an image's longer side that are drawn, and rows.
-LARGEST, MOST_CLASSES = 128, 40
+#: Pixels of an image's longer side that are drawn.
+LARGEST = 128
+#: Rows that are drawn.
+MOST_CLASSES = 40
 
 
 def figure_samples(

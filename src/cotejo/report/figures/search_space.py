@@ -141,8 +141,12 @@ def format_scale(axis: Any, scale: Scale, wording: Wording) -> None:  # noqa: AN
     """Writes the ticks of a parameter's axis."""
     if scale.labels:
         is_crowded = sum(map(len, scale.labels)) > 22
-        axis.set_ticks(range(len(scale.labels)), [cut_label(label, 10) for label in scale.labels],
-                       rotation=40 if is_crowded else 0, ha="right" if is_crowded else "center")  # fmt: skip
+        axis.set_ticks(
+            range(len(scale.labels)),
+            [cut_label(label, 10) for label in scale.labels],
+            rotation=40 if is_crowded else 0,
+            ha="right" if is_crowded else "center",
+        )
         axis.grid(visible=False)
     elif scale.is_log:
         axis.set_major_locator(LogLocator(numticks=4))
@@ -216,8 +220,15 @@ def draw_parallel(ax: Axes, info: ParallelInfo, measure: Measure, wording: Wordi
     last = info.lines[:, -1] if measure.is_higher_better else 1 - info.lines[:, -1]
     ax.add_collection(LineCollection(lines, colors=COLOURS(0.1 + 0.8 * last), alpha=alpha, **look))
     if info.present is not None and info.present < len(lines) - 1:
-        ax.plot(*lines[info.present].T, "--D", color=INK, linewidth=1.6, markerfacecolor="white", markersize=5,
-                label="declared values")  # fmt: skip
+        ax.plot(
+            *lines[info.present].T,
+            "--D",
+            color=INK,
+            linewidth=1.6,
+            markerfacecolor="white",
+            markersize=5,
+            label="declared values",
+        )
     if lines:
         ax.plot(*lines[-1].T, "-o", color=INK, linewidth=2.2, markersize=5, label="best trial")
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, fontsize=10)
@@ -246,5 +257,12 @@ def _list_marks(scale: Scale, wording: Wording) -> list[tuple[float, str]]:
 def _draw_axis(ax: Axes, place: int, marks: list[tuple[float, str]]) -> None:
     ax.plot([place, place], [0, 1], color=GREY, linewidth=0.8, zorder=2.5)
     for height, text in marks:
-        ax.text(place + 0.05, height, text, fontsize=8.5, va="center", zorder=6,
-                bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8})  # fmt: skip
+        ax.text(
+            place + 0.05,
+            height,
+            text,
+            fontsize=8.5,
+            va="center",
+            zorder=6,
+            bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8},
+        )

@@ -32,8 +32,15 @@ LOOKS = (
     Look("FAIL", "failed", "v", VERMILLION),
 )
 BEST: Any = {"marker": "*", "color": INK, "markersize": 13, "markeredgecolor": "white", "linestyle": "", "zorder": 5}
-PRESENT: Any = {"marker": "D", "color": "white", "markersize": 7, "markeredgecolor": INK, "markeredgewidth": 1.4,
-                "linestyle": "", "zorder": 5}  # fmt: skip
+PRESENT: Any = {
+    "marker": "D",
+    "color": "white",
+    "markersize": 7,
+    "markeredgecolor": INK,
+    "markeredgewidth": 1.4,
+    "linestyle": "",
+    "zorder": 5,
+}
 
 
 def style_marks(look: Look, count: int) -> dict[str, Any]:
@@ -107,5 +114,13 @@ def format_measure(axis: Any, measure: Measure, wording: Wording) -> None:  # no
 
 def put_legend(ax: Axes, columns: int) -> None:
     """Draws the legend above the axes, where it hides no trial."""
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, fontsize=10, borderaxespad=0.2, markerscale=1,
-              handletextpad=0.4, columnspacing=1.4)  # fmt: skip
+    ax.legend(
+        loc="lower left",
+        bbox_to_anchor=(0, 1.0),
+        ncols=columns,
+        fontsize=10,
+        borderaxespad=0.2,
+        markerscale=1,
+        handletextpad=0.4,
+        columnspacing=1.4,
+    )

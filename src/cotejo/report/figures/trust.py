@@ -58,8 +58,15 @@ def draw_bins(ax: Axes, bins: Sequence[Bin], colour: str, line: str, label: str)
     most = max((item.count for item in bins), default=1)
     face = colour if line == "-" else PAPER
     ax.plot(confidences, accuracies, line, color=colour, linewidth=1.5, label=label)
-    ax.scatter(confidences, accuracies, s=[14 + 60 * item.count / most for item in bins], facecolors=face,
-               edgecolors=colour, linewidths=1.2, zorder=3)  # fmt: skip
+    ax.scatter(
+        confidences,
+        accuracies,
+        s=[14 + 60 * item.count / most for item in bins],
+        facecolors=face,
+        edgecolors=colour,
+        linewidths=1.2,
+        zorder=3,
+    )
 
 
 def figure_risk(models: Sequence[Model], *, language: str = "en") -> Figure:
@@ -79,8 +86,13 @@ def figure_risk(models: Sequence[Model], *, language: str = "en") -> Figure:
         looks = choose_looks([model.name for model in models])
         for model in models:
             points = model.risk_coverage
-            ax.plot([point.coverage for point in points], [point.risk for point in points], markevery=4, markersize=6,
-                    **looks[model.name])  # fmt: skip
+            ax.plot(
+                [point.coverage for point in points],
+                [point.risk for point in points],
+                markevery=4,
+                markersize=6,
+                **looks[model.name],
+            )
         figure.legend(
             handles=build_model_legend(models, wording), loc="outside upper center", ncols=min(4, len(models))
         )
@@ -142,6 +154,7 @@ def draw_severities(ax: Axes, model: Model, corruption: str, look: dict[str, Any
         key=lambda row: row.severity,
     )
     places = [row.severity for row in rows]
-    ax.fill_between(places, [row.low for row in rows], [row.high for row in rows], color=look["color"], alpha=0.15,
-                    linewidth=0)  # fmt: skip
+    ax.fill_between(
+        places, [row.low for row in rows], [row.high for row in rows], color=look["color"], alpha=0.15, linewidth=0
+    )
     ax.plot(places, [row.accuracy for row in rows], markersize=4.5, **look)
