@@ -149,7 +149,7 @@ def test_an_experiment_is_traced_at_its_own_revision(made, tmp_path):
     [
         ("reports/metrics/smal.json", "Nearest: reports/metrics/small.json."),
         ("deadbeef", "which is none that is known."),
-        ("stages/train.py", "is made by no stage and read by train."),
+        ("stages/train.py", "which no stage makes and train reads."),
         ("", "which is none that is known."),
     ],
 )
@@ -169,5 +169,5 @@ def test_a_stage_that_never_ran_is_named(pipeline):
 def test_a_lock_with_the_marks_of_a_merge_is_refused_by_name(pipeline):
     (pipeline.folder / "dvc.lock").write_text("<<<<<<< HEAD\n" + (pipeline.folder / "dvc.lock").read_text())
     printed = pipeline.trace("reports/page.html", expected=2)
-    assert "dvc.lock is not readable." in printed
+    assert "dvc.lock: expected a readable file" in printed
     assert "Traceback" not in printed

@@ -91,7 +91,7 @@ def test_check_outside_a_study_says_where_to_run_it(cotejo, study):
     (study / "params.yaml").unlink()
     done = cotejo("check")
     assert done.returncode == 2
-    assert done.stderr.startswith("params.yaml not found in")
+    assert done.stderr.startswith("params.yaml: expected the study's parameters")
     assert "Traceback" not in done.stderr
 
 

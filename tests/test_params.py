@@ -460,7 +460,7 @@ def test_what_is_missing_is_named(tree, missing):
         ),
         (b"lenet:\n\tepochs: 1\n", "in line 2"),
         (b"base: !!python/object/apply:os.system [exit]\n", "in line 1"),
-        (b"\xff\xfe\x00", "not readable YAML"),
+        (b"\xff\xfe\x00", "expected readable YAML"),
     ],
     ids=["empty", "comment", "list", "broken", "duplicate", "tab", "python-tag", "not-text"],
 )
@@ -475,7 +475,9 @@ def test_a_file_that_is_not_a_mapping_of_sections_is_refused(tmp_path, content, 
 
 def test_a_missing_file_says_where_it_was_looked_for_and_how_to_get_it_back(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ParamsError, match=r"params\.yaml not found in .*git checkout params\.yaml") as caught:
+    with pytest.raises(
+        ParamsError, match=r"params\.yaml: expected the study.s parameters.*git checkout params\.yaml"
+    ) as caught:
         load_params(("base",))
     assert str(tmp_path) in str(caught.value)
 
@@ -489,7 +491,9 @@ def test_numbers_are_read_as_dvc_reads_them(tmp_path):
 def test_a_stage_cannot_read_a_section_that_it_does_not_declare():
     params = load_params(("base", "lenet"), ROOT / "params.yaml")
     assert params.lenet.architecture == "lenet5"
-    with pytest.raises(ParamsError, match=r"Expected: one of base, lenet, runtime\. Received: resnet\."):
+    with pytest.raises(
+        ParamsError, match=r"expected a section that the stage declares \(base, lenet, runtime\)\. Received: resnet\."
+    ):
         _ = params.resnet
 
 

@@ -76,7 +76,7 @@ def trace(root: Path, target: str) -> Iterator[str]:
         if len(found) > 1:
             names = ", ".join(f"{run.identity} ({run.name})" for run in found[:MAX_NAMED])
             raise LineageError(
-                f"expected the id of one run. Received: {target}, with which {len(found)} begin: {names}."
+                expected="the id of one run", received=f"{target}, with which {len(found)} begin: {names}"
             )
         lines = _trace_run(found[0], locked, runs)
     else:
@@ -97,8 +97,10 @@ def _trace_file(
 ) -> Iterator[str]:
     if maker not in locked:
         raise LineageError(
-            f"{path} is made by {maker}, which {LOCK_FILE} doesn't hold. Expected: a stage that has been run. Run "
-            f"`dvc repro {maker}` first."
+            where=path,
+            expected=f"{maker}, which makes it, to have been run",
+            received=f"no such stage in {LOCK_FILE}",
+            advice=f"Run `dvc repro {maker}` first",
         )
     digest = compute_dvc_digest(root / path)
     yield from _wrap("", f"{path}{f' {shorten(digest)}' if digest else ''}, made by {maker}")
@@ -378,8 +380,9 @@ def _unknown(root: Path, target: str, path: str, stages: Mapping[str, Mapping[st
     readers = [name for name, stage in stages.items() if any(is_within(path, dep) for dep in stage.get("deps") or ())]
     if readers and (root / path).exists():
         return LineageError(
-            f"{target} is made by no stage and read by {_join(readers)}. Expected: what a stage makes, a run's id or "
-            f"an experiment. Ask for an out of one of these, such as {list_outs(stages[readers[0]])[0]}."
+            expected="what a stage makes, a run's id or an experiment",
+            received=f"{target}, which no stage makes and {_join(readers)} reads",
+            advice=f"Ask for an out of one of these, such as {list_outs(stages[readers[0]])[0]}",
         )
     outs = [out for stage in stages.values() for out in list_outs(stage)]
     files = [
@@ -392,6 +395,9 @@ def _unknown(root: Path, target: str, path: str, stages: Mapping[str, Mapping[st
     hint = f" Nearest: {near[0]}." if near else ""
     fault = f" {runs.fault}." if runs.fault else ""
     return LineageError(
-        f"expected what a stage makes, a run's id (six characters or more) or an experiment. Received: {target}, "
-        f"which is none that is known.{hint}{fault} `dvc exp list` and `mlflow ui` show experiments and runs."
+        expected="what a stage makes, a run's id (six characters or more) or an experiment",
+        received=(
+            f"{target}, which is none that is known.{hint}{fault} `dvc exp list` and `mlflow ui` show experiments and "
+            "runs"
+        ),
     )

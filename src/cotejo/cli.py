@@ -192,7 +192,7 @@ def predict(*, is_json: bool, is_csv: bool, **asked: Any) -> None:  # noqa: ANN4
     be classified gets a line on stderr, the others are, and the exit code is 2.
     """
     if is_json and is_csv:
-        raise ParamsError("expected --json or --csv. Received: both.")
+        raise ParamsError(expected="--json or --csv", received="both")
     asked["style"] = "json" if is_json else "csv" if is_csv else None
     # figures and MLflow take a moment to import, and the other commands don't need them
     from cotejo.serving.prediction import Request, predict_pictures
@@ -243,7 +243,12 @@ def _read_winner() -> tuple[dict[str, Any], dict[str, Any]]:
     """Reads the search's winner and its summary."""
     for path in (BEST_PARAMS, SUMMARY):
         if not path.exists():
-            raise ParamsError(f"{path} not found. Expected: the result of the search. Run `dvc repro search` first.")
+            raise ParamsError(
+                where=path,
+                expected="the result of the search",
+                received="no file",
+                advice="Run `dvc repro search` first",
+            )
     try:
         summary = json.loads(SUMMARY.read_text(encoding="utf-8"))
         if summary["epochs"] >= 0 and summary["metric"] and summary["best"] and summary["present"]["values"]:
@@ -251,8 +256,10 @@ def _read_winner() -> tuple[dict[str, Any], dict[str, Any]]:
     except (ValueError, LookupError, TypeError):
         pass
     raise ParamsError(
-        f"{SUMMARY}: expected what this version's search writes. Received: another file, or half of one. Run "
-        "`dvc repro search`."
+        where=SUMMARY,
+        expected="what this version's search writes",
+        received="another file, or half of one",
+        advice="Run `dvc repro search`",
     )
 
 
@@ -266,8 +273,10 @@ def _list_changes(winner: Mapping[str, Any], present: Mapping[str, Any]) -> list
     for where, value in flatten(winner):
         if where not in now:
             raise ParamsError(
-                f"{BEST_PARAMS}: expected parameters that {PARAMS_FILE} has. Received: {where}. "
-                "The search was run with another version of it: run `dvc repro search`."
+                where=BEST_PARAMS,
+                expected=f"parameters that {PARAMS_FILE} has",
+                received=where,
+                advice="The search was run with another version of it: run `dvc repro search`",
             )
         changes.append((where, value, now[where]))
     return changes

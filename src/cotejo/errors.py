@@ -29,11 +29,11 @@ class CotejoError(Exception):
     """
 
     def __init__(
-        self, message: str = "", *, where: str = "", expected: str = "", received: str = "", advice: str = ""
+        self, message: str = "", *, where: object = "", expected: object = "", received: object = "", advice: str = ""
     ) -> None:
-        self.where = where
-        self.expected = expected
-        self.received = received
+        self.where = str(where)
+        self.expected = str(expected)
+        self.received = str(received)
         self.advice = advice
         super().__init__(message or self._render())
 

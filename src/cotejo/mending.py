@@ -58,8 +58,10 @@ def mend_deps(root: Path) -> list[str]:
     mended = _apply(text, [edit for name in changes for edit in _edit(text, nodes[name], changes[name])])
     if not _is_as_meant(text, mended, changes):
         raise ParamsError(
-            f"{PIPELINE_FILE}: expected for each stage a list of deps of its own, one a line or [a, b]. Received: "
-            f"another form at one of {', '.join(changes)}. Nothing was written; edit the deps named below by hand."
+            where=PIPELINE_FILE,
+            expected="for each stage a list of deps of its own, one a line or [a, b]",
+            received=f"another form at one of {', '.join(changes)}",
+            advice="Nothing was written; edit the deps named below by hand",
         )
     partial = path.with_name(f".part-{path.name}")
     partial.write_bytes(mended.encode())

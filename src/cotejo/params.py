@@ -115,8 +115,9 @@ class _Declared:
 
 def _undeclared(name: str, declared: Iterable[str]) -> ParamsError:
     return ParamsError(
-        f"a stage reads only the sections that it declares. Expected: one of {', '.join(declared)}. "
-        f"Received: {name}. Add it to the stage's `params:` in dvc.yaml and to its run_stage() call."
+        expected=f"a section that the stage declares ({', '.join(declared)})",
+        received=name,
+        advice="Add it to the stage's `params:` in dvc.yaml and to its run_stage() call",
     )
 
 
@@ -217,16 +218,21 @@ def read_yaml(path: Path) -> dict[str, Any]:
         tree = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError(
-            f"{path} not found in {Path.cwd()}. Expected: the study's parameters. "
-            "Run from the repository's root, or restore the file with `git checkout params.yaml`."
+            where=path,
+            expected="the study's parameters",
+            received=f"no such file in {Path.cwd()}",
+            advice="Run from the repository's root, or restore the file with `git checkout params.yaml`",
         ) from None
     except (YAMLError, UnicodeDecodeError, OSError) as error:
-        raise ParamsError(f"{path} is not readable YAML. {_first_line(error)} Mend that line.") from None
+        fault = _first_line(error).removesuffix(".")
+        raise ParamsError(where=path, expected="readable YAML", received=fault, advice="Mend that line") from None
     if not isinstance(tree, dict):
         received = "an empty file" if tree is None else f"a {type(tree).__name__}"
         raise ParamsError(
-            f"{path} should be a mapping of sections ({', '.join(Params.model_fields)}). "
-            f"Received: {received}. Restore it with `git checkout params.yaml`."
+            where=path,
+            expected=f"a mapping of sections ({', '.join(Params.model_fields)})",
+            received=received,
+            advice="Restore it with `git checkout params.yaml`",
         )
     return tree
 

@@ -230,8 +230,9 @@ def _lock(name: str) -> Iterator[None]:
         if not is_held:
             pid = holder.read_text() if holder.exists() else "unknown"
             raise StageError(
-                f"expected to be the only {name} in {Path.cwd()}. Received: another one is running as process {pid}. "
-                f"Wait for it, or stop it with `kill {pid}`."
+                expected=f"to be the only {name} in {Path.cwd()}",
+                received=f"another one is running as process {pid}",
+                advice=f"Wait for it, or stop it with `kill {pid}`",
             )
         try:
             holder.write_text(str(os.getpid()))

@@ -356,7 +356,7 @@ def test_a_broken_lock_is_named_with_its_revision(changed, name, advice, content
     if name == "main":
         changed.run("git", "commit", "--quiet", "--all", "--message", "half a merge")
     printed = compare(changed, "slow_one", name, expected=2)
-    assert f"cotejo: {name}: dvc.lock is not readable" in printed
+    assert f"cotejo: {name}: dvc.lock: expected a readable file" in printed
     assert advice in printed
 
 

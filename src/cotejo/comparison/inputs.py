@@ -131,9 +131,10 @@ def check_tested(predictions: Mapping[str, Mapping[str, NDArray[Any]]], dataset:
         found = np.bincount(arrays["y_true"], minlength=len(expected)).tolist()
         if found != expected:
             raise DataError(
-                f"reports/predictions/{name}.npz: expected the {sum(expected):,} test images of data/processed, of "
-                f"{len(expected)} classes. Received: {sum(found):,} of {len(found)} classes, in other numbers, so of "
-                "another data set. Run `dvc repro --force --single-item evaluate`, then `dvc repro`."
+                where=f"reports/predictions/{name}.npz",
+                expected=f"the {sum(expected):,} test images of data/processed, of {len(expected)} classes",
+                received=f"{sum(found):,} of {len(found)} classes, in other numbers, so of another data set",
+                advice="Run `dvc repro --force --single-item evaluate`, then `dvc repro`",
             )
 
 
@@ -154,4 +155,4 @@ def _load(record: type[R], path: Path, stage: str = "evaluate") -> R:
 
 
 def _not_evaluated(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path}: expected what evaluate writes. Received: {error}. Run `dvc repro evaluate`.")
+    return DataError(where=path, expected="what evaluate writes", received=error, advice="Run `dvc repro evaluate`")

@@ -69,8 +69,9 @@ def build_predictions(
     y_true, digest = np.asarray(arrays[baseline]["y_true"]), str(arrays[baseline]["images_sha256"])
     if len(y_true) < MIN_IMAGES:
         raise DataError(
-            f"Expected at least {MIN_IMAGES} test images to compare models on. Received: {len(y_true)}. Set "
-            "preprocess.test_fraction in params.yaml higher, or add images."
+            expected=f"at least {MIN_IMAGES} test images to compare models on",
+            received=len(y_true),
+            advice="Set preprocess.test_fraction in params.yaml higher, or add images",
         )
     read = {}
     for name in names:
@@ -104,8 +105,10 @@ def _check_images(
     if not is_same or str(data["images_sha256"]) != digest:
         what = "another digest of the images" if is_same else "other true classes"
         raise DataError(
-            f"Expected {name} and {baseline} evaluated on the same test images in the same order. "
-            f"Received: {what} in reports/predictions/{name}.npz. Run `dvc repro evaluate`."
+            where=f"reports/predictions/{name}.npz",
+            expected=f"answers to the test images of {baseline} in the same order",
+            received=what,
+            advice="Run `dvc repro evaluate`",
         )
 
 
@@ -124,21 +127,27 @@ def check_numbers(
         DataError: One line that names the file.
     """
     where, there = (f"{revision}: ", " there") if revision else ("", "")
-    path, advice = f"{where}reports/predictions/{name}.npz", f"Run `dvc repro --force --single-item evaluate`{there}."
+    path, advice = f"{where}reports/predictions/{name}.npz", f"Run `dvc repro --force --single-item evaluate`{there}"
     y_true, y_prob = data["y_true"], data["y_prob"]
     if y_prob.ndim != 3 or y_prob.shape[:2] != (len(data["seeds"]), len(y_true)) or not y_prob.size:
         raise DataError(
-            f"{path}: expected y_prob of shape (num_seeds, num_samples, num_classes). Received: {y_prob.shape} for "
-            f"{len(data['seeds'])} seeds and {len(y_true)} images. {advice}"
+            where=path,
+            expected="y_prob of shape (num_seeds, num_samples, num_classes)",
+            received=f"{y_prob.shape} for {len(data['seeds'])} seeds and {len(y_true)} images",
+            advice=advice,
         )
     sums = y_prob.sum(axis=2, dtype=np.float64)
     is_bad = ~(np.abs(sums - 1) <= SUM_TOLERANCE) | (y_prob < 0).any(axis=2)
     if is_bad.any():
         seed, image = np.argwhere(is_bad)[0]
         raise DataError(
-            f"{path}: expected probabilities from 0 to 1 that sum to 1 for each image. Received: "
-            f"{int(is_bad.sum()):,} answers that don't, the first of seed {data['seeds'][seed]} for image {image}, "
-            f"with a sum of {sums[seed, image]:.6g}. {advice}"
+            where=path,
+            expected="probabilities from 0 to 1 that sum to 1 for each image",
+            received=(
+                f"{int(is_bad.sum()):,} answers that don't, the first of seed {data['seeds'][seed]} for image {image}, "
+                f"with a sum of {sums[seed, image]:.6g}"
+            ),
+            advice=advice,
         )
     accuracies = (y_prob.argmax(axis=2) == y_true).mean(axis=1)
     expected = {row.seed: row.test_accuracy for row in metrics.per_seed}
@@ -146,8 +155,11 @@ def check_numbers(
     is_same = expected.keys() == received.keys()
     if not is_same or any(abs(expected[seed] - received[seed]) > ACCURACY_TOLERANCE for seed in expected):
         raise DataError(
-            f"{path}: expected the predictions of reports/metrics/{name}.json, with accuracies by seed of "
-            f"{_list_accuracies(expected)}. Received: {_list_accuracies(received)}. {advice}"
+            where=path,
+            expected=f"the predictions of reports/metrics/{name}.json, with accuracies by seed of "
+            f"{_list_accuracies(expected)}",
+            received=_list_accuracies(received),
+            advice=advice,
         )
 
 
@@ -166,8 +178,10 @@ def _check_scores(name: str, data: Mapping[str, NDArray[Any]], baseline: Mapping
         if is_sound.shape != expected or not is_sound.all():
             bad = "" if is_sound.all() else f", {np.count_nonzero(~is_sound):,} of which aren't"
             raise DataError(
-                f"reports/predictions/{name}.npz: expected {key} of shape {expected}, each {kind}. Received: numbers "
-                f"of shape {is_sound.shape}{bad}. Run `dvc repro --force --single-item evaluate`."
+                where=f"reports/predictions/{name}.npz",
+                expected=f"{key} of shape {expected}, each {kind}",
+                received=f"numbers of shape {is_sound.shape}{bad}",
+                advice="Run `dvc repro --force --single-item evaluate`",
             )
 
 

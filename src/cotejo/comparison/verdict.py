@@ -67,8 +67,9 @@ def build_comparison(
     for name in (baseline, candidate, *names):
         if name not in metrics or name not in answered:
             raise DataError(
-                f"Expected the metrics and predictions of {name}. Received: metrics of "
-                f"{', '.join(metrics)}; predictions of {', '.join(answered)}. Run `dvc repro evaluate`."
+                expected=f"the metrics and predictions of {name}",
+                received=f"metrics of {', '.join(metrics)}; predictions of {', '.join(answered)}",
+                advice="Run `dvc repro evaluate`",
             )
     class_names = dataset["class_names"]
     answers = build_predictions(predictions, names, baseline, candidate, class_names, gallery_size, metrics)

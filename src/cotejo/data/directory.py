@@ -148,19 +148,25 @@ class _Lister:
         if not self.root.is_dir():
             received = "a file" if self.root.exists() else "no such folder"
             raise DataError(
-                f"data.path: expected a folder of images. Received: {show_path(self.root)}, {received}. "
-                "Correct the path in params.yaml; it counts from the study's folder."
+                where="data.path",
+                expected="a folder of images",
+                received=f"{show_path(self.root)}, {received}",
+                advice="Correct the path in params.yaml; it counts from the study's folder",
             )
         if self.root.is_absolute() and self.root.resolve().is_relative_to(Path.cwd().resolve()):
             within = self.root.resolve().relative_to(Path.cwd().resolve())
             raise DataError(
-                f"data.path: expected a folder within the study by its path from there. Received: "
-                f"{show_path(self.root)}. Write {show_path(within)}: dvc.lock has to hold for other machines too."
+                where="data.path",
+                expected="a folder within the study by its path from there",
+                received=show_path(self.root),
+                advice=f"Write {show_path(within)}: dvc.lock has to hold for other machines too",
             )
         if Path.cwd().resolve().is_relative_to(self.root.resolve()):
             raise DataError(
-                f"data.path: expected a folder of images. Received: {show_path(self.root)}, which holds the study "
-                "itself. Put the images into a folder of their own."
+                where="data.path",
+                expected="a folder of images",
+                received=f"{show_path(self.root)}, which holds the study itself",
+                advice="Put the images into a folder of their own",
             )
         source = self._read_source()
         top = self._look_into(self.root)
@@ -286,7 +292,7 @@ class _Lister:
         try:
             entries = sorted(os.scandir(folder), key=_order)
         except OSError as error:
-            raise DataError(f"{show_path(folder)}: expected a folder to read. Received: {error.strerror}.") from error
+            raise DataError(where=show_path(folder), expected="a folder to read", received=error.strerror) from error
         for entry in entries:
             kind = self._tell(entry, contents)
             if count and kind:
@@ -305,8 +311,10 @@ class _Lister:
         if stat.S_ISDIR(mode):
             # DVC doesn't look into it: another image there would re-run nothing
             raise DataError(
-                f"{show_path(path)}: expected a folder. Received: a link to one, into which DVC doesn't look. "
-                "Put the folder itself there; data.path may be a link."
+                where=show_path(path),
+                expected="a folder",
+                received="a link to one, into which DVC doesn't look",
+                advice="Put the folder itself there; data.path may be a link",
             )
         if suffix not in SUFFIXES | OTHER_PICTURES:
             return suffix if suffix else "no suffix"
@@ -327,8 +335,10 @@ class _Lister:
                 raise TypeError
         except (ValueError, TypeError, OSError) as error:
             raise DataError(
-                f"{show_path(path)}: expected JSON with {', '.join(SOURCE_KEYS)} as text. Received: something else. "
-                "Mend or remove it."
+                where=show_path(path),
+                expected=f"JSON with {', '.join(SOURCE_KEYS)} as text",
+                received="something else",
+                advice="Mend or remove it",
             ) from error
         return words
 

@@ -50,8 +50,8 @@ def apply_operations(image: Image, operations: Sequence[Operation]) -> Image:
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
         raise DataError(
-            "expected uint8 pixels of shape (height, width, channels) with 1 or 3 channels. "
-            f"Received: {image.dtype} of shape {image.shape}."
+            expected="uint8 pixels of shape (height, width, channels) with 1 or 3 channels",
+            received=f"{image.dtype} of shape {image.shape}",
         )
     # pictures are spread over workers, and OpenCV's own threads would only wait for each other
     cv2.setNumThreads(1)
@@ -129,9 +129,9 @@ def _translate(image: Any, operation: Translate) -> Any:  # noqa: ANN401
     kept = image[max(-down, 0) : max(height - down, 0), max(-right, 0) : max(width - right, 0)]
     if not kept.size:
         raise OperationError(
-            f"expected a picture of which translate by right {right} and down {down} leaves some. Received: "
-            f"{say_size(image.shape[:2])} (width x height). Declare a resize before it in preprocess.operations, or a "
-            "shorter way."
+            expected=f"a picture of which translate by right {right} and down {down} leaves some",
+            received=f"{say_size(image.shape[:2])} (width x height)",
+            advice="Declare a resize before it in preprocess.operations, or a shorter way",
         )
     top, left = max(down, 0), max(right, 0)
     moved[top : top + kept.shape[0], left : left + kept.shape[1]] = kept
@@ -172,9 +172,9 @@ def _change_luma(image: Any, change: Any) -> Any:  # noqa: ANN401
 def _check_reaches(image: Any, least: int, name: str, parameter: str) -> None:  # noqa: ANN401
     if least > min(image.shape[:2]):
         raise OperationError(
-            f"expected a picture of at least {least}x{least} pixels for {name} with {parameter} {least}. Received: "
-            f"{say_size(image.shape[:2])} (width x height). Declare a resize before it in preprocess.operations, or a "
-            f"smaller {parameter}."
+            expected=f"a picture of at least {least}x{least} pixels for {name} with {parameter} {least}",
+            received=f"{say_size(image.shape[:2])} (width x height)",
+            advice=f"Declare a resize before it in preprocess.operations, or a smaller {parameter}",
         )
 
 

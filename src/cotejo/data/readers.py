@@ -51,8 +51,10 @@ def read_published(file_format: str, folder: Path, num_classes: int) -> Publishe
         splits = readers[file_format](folder)
     except (OSError, EOFError, KeyError, ValueError, zlib.error, tarfile.TarError, zipfile.BadZipFile) as error:
         raise DataError(
-            f"{folder}: expected a data set in the {file_format} format. Received: {error}. "
-            "Delete the folder and run `dvc repro download` again."
+            where=folder,
+            expected=f"a data set in the {file_format} format",
+            received=error,
+            advice="Delete the folder and run `dvc repro download` again",
         ) from error
     for split in splits:
         if split is not None:
@@ -80,14 +82,16 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         num_dimensions = start[3] if start[:3] == IDX_UNSIGNED_BYTES and len(start) == 4 else -1
         lengths = file.read(4 * max(num_dimensions, 0))
         if len(lengths) != 4 * num_dimensions:
-            raise DataError(f"{path}: expected an IDX file of unsigned bytes. Received: first bytes {start.hex()!r}.")
+            raise DataError(
+                where=path, expected="an IDX file of unsigned bytes", received=f"first bytes {start.hex()!r}"
+            )
         shape = tuple(int(length) for length in np.frombuffer(lengths, ">u4"))
         declared = math.prod(shape)
         _check_size(path, declared, f"shape {shape}")
         values = np.frombuffer(file.read(declared + 1), np.uint8)  # one more tells that there is more
     if values.size != declared:
         received = f"{values.size:,}" + (" or more" if values.size > declared else "")
-        raise DataError(f"{path}: expected {declared:,} values for shape {shape}. Received: {received}.")
+        raise DataError(where=path, expected=f"{declared:,} values for shape {shape}", received=received)
     return values.reshape(shape)
 
 
@@ -182,22 +186,26 @@ def _check_npy(path: Path, content: IO[bytes]) -> None:
 def _check_size(path: Path, num_bytes: int, received: str) -> None:
     if num_bytes > MAX_BYTES:
         raise DataError(
-            f"{path}: expected at most {MAX_BYTES:,} bytes of data. Received: {received}. "
-            "Delete the file and run `dvc repro download` again."
+            where=path,
+            expected=f"at most {MAX_BYTES:,} bytes of data",
+            received=received,
+            advice="Delete the file and run `dvc repro download` again",
         )
 
 
 def _check_labelled(split: LabelledImages, num_classes: int, folder: Path) -> None:
     if split.images.ndim != 4 or split.images.dtype != np.uint8 or split.labels.ndim != 1:
         raise DataError(
-            f"{folder}: expected uint8 images of shape (samples, height, width, channels) and labels of shape "
-            f"(samples,). Received: {split.images.dtype} of shape {split.images.shape} and {split.labels.shape}."
+            where=folder,
+            expected="uint8 images of shape (samples, height, width, channels) and labels of shape (samples,)",
+            received=f"{split.images.dtype} of shape {split.images.shape} and {split.labels.shape}",
         )
     if len(split.images) != len(split.labels):
         raise DataError(
-            f"{folder}: expected a label per image. Received: {len(split.images):,} images and "
-            f"{len(split.labels):,} labels."
+            where=folder,
+            expected="a label per image",
+            received=f"{len(split.images):,} images and {len(split.labels):,} labels",
         )
     found = np.unique(split.labels)
     if not np.array_equal(found, np.arange(num_classes)):
-        raise DataError(f"{folder}: expected labels 0 to {num_classes - 1}. Received: {found.tolist()}.")
+        raise DataError(where=folder, expected=f"labels 0 to {num_classes - 1}", received=found.tolist())

@@ -227,8 +227,10 @@ def check_files(name: str, folder: Path) -> None:
         received = digest_file(path) if path.is_file() else "no such file"
         if received != file.sha256:
             raise DataError(
-                f"{path}: expected SHA-256 {file.sha256}. Received: {received}. "
-                "Delete the folder and run `dvc repro download` again."
+                where=path,
+                expected=f"SHA-256 {file.sha256}",
+                received=received,
+                advice="Delete the folder and run `dvc repro download` again",
             )
 
 

@@ -120,8 +120,8 @@ def _hold_out(whole: LabelledImages, fraction: float, seed: int) -> tuple[Labell
         )
     except ValueError as error:
         raise DataError(
-            f"expected enough images of each class to hold out {fraction:g} of {len(whole.labels):,}. "
-            f"Received: {error} Change preprocess.validation_fraction or preprocess.test_fraction in params.yaml."
+            expected=f"enough images of each class to hold out {fraction:g} of {len(whole.labels):,}",
+            received=f"{error} Change preprocess.validation_fraction or preprocess.test_fraction in params.yaml",
         ) from error
     kept.sort()
     held_out.sort()
@@ -132,5 +132,5 @@ def _hold_out(whole: LabelledImages, fraction: float, seed: int) -> tuple[Labell
 
 def _not_prepared(folder: Path, error: Exception) -> DataError:
     return DataError(
-        f"{folder}: expected the splits that preprocess writes. Received: {error}. Run `dvc repro preprocess`."
+        where=folder, expected="the splits that preprocess writes", received=error, advice="Run `dvc repro preprocess`"
     )

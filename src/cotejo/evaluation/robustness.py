@@ -187,8 +187,10 @@ def _send(
         place = places[number]
         if isinstance(result, Died):
             raise ModelError(
-                f"{tasks[place].name}: expected a worker to live through it. Received: {result.reason}. It may need "
-                "more memory: set runtime.workers or evaluate.batch_size lower in params.yaml."
+                where=tasks[place].name,
+                expected="a worker to live through it",
+                received=result.reason,
+                advice="It may need more memory: set runtime.workers or evaluate.batch_size lower in params.yaml",
             )
         yield place, result
 
@@ -262,7 +264,7 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ModelError(
-            f"{path}: expected a model saved by this study. Received: {error.strerror}. Run `dvc repro`."
+            where=path, expected="a model saved by this study", received=error.strerror, advice="Run `dvc repro`"
         ) from error
 
 

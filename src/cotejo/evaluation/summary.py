@@ -231,7 +231,9 @@ def _evaluate_seed(folder: Path, seed: int, splits: Splits, settings: Evaluate) 
 def _predict(model: keras.Model, path: Path, split: LabelledImages, settings: Evaluate) -> NDArray[np.float32]:
     y_prob = predict_probabilities(model, split.images, settings.batch_size)
     if not np.isfinite(y_prob).all():
-        raise ModelError(f"{path}: expected finite probabilities. Received: NaN or infinity. Train it again.")
+        raise ModelError(
+            where=path, expected="finite probabilities", received="NaN or infinity", advice="Train it again"
+        )
     return y_prob
 
 
@@ -283,7 +285,7 @@ def _read_history(path: Path) -> pd.DataFrame:
     history = pd.read_csv(path)
     num_kept = int(history["kept"].sum()) if "kept" in history else 0
     if num_kept != 1:
-        raise ModelError(f"{path}: expected one epoch marked as kept. Received: {num_kept}. Train it again.")
+        raise ModelError(where=path, expected="one epoch marked as kept", received=num_kept, advice="Train it again")
     return history
 
 

@@ -195,9 +195,9 @@ class Executor:
             raise _gone(self.client) from None
         except Exception as error:  # noqa: BLE001 - dask on a worker can't even read what it is to do
             raise StageError(
-                f"expected the scheduler and every worker to have the same Cotejo. Received: {type(error).__name__}: "
-                f"{say_first_line(error)} from {_name(self.client)} or a worker of it. Install the same commit and "
-                "requirements.lock on all of them."
+                expected="the scheduler and every worker to have the same Cotejo",
+                received=f"{type(error).__name__}: {say_first_line(error)} from {_name(self.client)} or a worker of it",
+                advice="Install the same commit and requirements.lock on all of them",
             ) from None
         return answer
 
@@ -207,14 +207,16 @@ class Executor:
             raise pickle.loads(answer.content)  # noqa: S301
         if answer.word == REFUSED:
             raise StageError(
-                f"expected every worker to have the same Cotejo. Received: {answer.reason} at {answer.address}, and "
-                f"{describe_code()} here. Install the same commit and requirements.lock there."
+                expected="every worker to have the same Cotejo",
+                received=f"{answer.reason} at {answer.address}, and {describe_code()} here",
+                advice="Install the same commit and requirements.lock there",
             )
         if answer.word == SEND_DATA and task.sent_s > self._supplied_s.get(answer.address, -math.inf):
             if answer.address in self._supplied_s:
                 raise StageError(
-                    f"expected the images in {self.data.folder} to stay as they are. Received: others than the stage "
-                    "began with. Run `dvc repro`."
+                    expected=f"the images in {self.data.folder} to stay as they are",
+                    received="others than the stage began with",
+                    advice="Run `dvc repro`",
                 )
             self._send_data(answer.address)
         if answer.word == DIED:
@@ -227,9 +229,9 @@ class Executor:
         size_bytes = sum((folder / name).stat().st_size for name in DATA_FILES)
         if self.memory_bytes is not None and SENDING_COPIES * size_bytes > self.memory_bytes:
             raise StageError(
-                f"expected images that can be sent to the worker at {address} within runtime.memory_limit. Received: "
-                f"{size_bytes / 1e6:.0f} MB, in memory as often as {SENDING_COPIES} times. Give it {folder} as a "
-                "shared folder, or raise the limit in params.yaml."
+                expected=f"images that can be sent to the worker at {address} within runtime.memory_limit",
+                received=f"{size_bytes / 1000000.0:.0f} MB, in memory as often as {SENDING_COPIES} times",
+                advice=f"Give it {folder} as a shared folder, or raise the limit in params.yaml",
             )
         files = {name: (folder / name).read_bytes() for name in DATA_FILES}
         found = self.client.run(store_data, files, self.data.digest, workers=[address], on_error="return")
@@ -238,8 +240,12 @@ class Executor:
         has_gone = isinstance(error, OSError) and not error.errno
         if isinstance(error, Exception) and not has_gone:
             raise StageError(
-                f"expected {sum(map(len, files.values())) / 1e6:.0f} MB of space for the images on the worker at "
-                f"{address}. Received: {error}. Free some, or give it {folder} as a shared folder."
+                expected=(
+                    f"{sum(map(len, files.values())) / 1000000.0:.0f} MB of space for the images on the worker at "
+                    f"{address}"
+                ),
+                received=error,
+                advice=f"Free some, or give it {folder} as a shared folder",
             )
 
 
@@ -297,9 +303,9 @@ def _connect(address: str) -> Client:
         return Client(address, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
     except (OSError, ValueError, RuntimeError, TypeError) as error:
         raise StageError(
-            f"expected a dask scheduler at runtime.scheduler in params.yaml. Received: {address}: "
-            f"{say_first_line(error)}. Start it with `dask scheduler` (docs/cluster.md), or set runtime.scheduler to "
-            "local."
+            expected="a dask scheduler at runtime.scheduler in params.yaml",
+            received=f"{address}: {say_first_line(error)}",
+            advice="Start it with `dask scheduler` (docs/cluster.md), or set runtime.scheduler to local",
         ) from None
 
 
@@ -337,8 +343,9 @@ def _without_main() -> Iterator[None]:
 
 def _gone(client: Client) -> StageError:
     return StageError(
-        f"expected the scheduler to stay. Received: {_name(client)} has gone. Start it and run the stage again; what "
-        "has been finished is kept."
+        expected="the scheduler to stay",
+        received=f"{_name(client)} has gone",
+        advice="Start it and run the stage again; what has been finished is kept",
     )
 
 

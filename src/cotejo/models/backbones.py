@@ -48,14 +48,16 @@ def find_weights_file(path: Path) -> Path | None:
         if path.is_file():
             return path
         raise ModelError(
-            f"transfer.weights: expected a saved model. Received: {path}, which isn't there. Train it first, such as "
-            "with `dvc repro train-lenet`, or name another."
+            where="transfer.weights",
+            expected="a saved model",
+            received=f"{path}, which isn't there",
+            advice="Train it first, such as with `dvc repro train-lenet`, or name another",
         )
     try:
         name = json.loads((path / "weights.json").read_text(encoding="utf-8"))["file"]
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
-            f"{path}: expected what the download stage writes. Received: {error}. Run `dvc repro download`."
+            where=path, expected="what the download stage writes", received=error, advice="Run `dvc repro download`"
         ) from error
     return path / name if name else None
 
@@ -110,8 +112,10 @@ def take_backbone(model: keras.Model, path: Path) -> keras.Model:
         told = " and ".join(f"{tensor.shape} of {tensor.dtype}" for tensor in inputs)
         received = "none of these" if is_of_images else f"inputs {told}" if inputs else "a Sequential"
         raise ModelError(
-            f"transfer.weights: {path}: expected a model of uint8 images that pools or flattens feature maps. "
-            f"Received: {received}. Name a model that a training stage has saved."
+            where=f"transfer.weights: {path}",
+            expected="a model of uint8 images that pools or flattens feature maps",
+            received=received,
+            advice="Name a model that a training stage has saved",
         )
     return _freeze(keras.Model(model.input, pooling[-1].input, name=BACKBONE))
 
@@ -124,8 +128,10 @@ def check_output(settings: Transfer, num_classes: int) -> None:
     """
     if settings.output == "sigmoid" and num_classes != 2:
         raise ModelError(
-            f"transfer.output: expected two classes for a sigmoid unit. Received: {num_classes} classes. "
-            "Set transfer.output to softmax in params.yaml."
+            where="transfer.output",
+            expected="two classes for a sigmoid unit",
+            received=f"{num_classes} classes",
+            advice="Set transfer.output to softmax in params.yaml",
         )
 
 
@@ -232,8 +238,12 @@ def _find_first(names: list[str], layers_to_unfreeze: int | str) -> int:
     if wanted in names:
         return names.index(wanted)
     raise ModelError(
-        f"finetune.unfreeze: expected a number up to {len(names)}, {LAYER_INDEX}0 to {LAYER_INDEX}{len(names) - 1}, "
-        f"`all`, or a layer of the backbone such as {', '.join(names[-3:])}. Received: {layers_to_unfreeze!r}."
+        where="finetune.unfreeze",
+        expected=(
+            f"a number up to {len(names)}, {LAYER_INDEX}0 to {LAYER_INDEX}{len(names) - 1}, `all`, or a layer of the "
+            f"backbone such as {', '.join(names[-3:])}"
+        ),
+        received=f"{layers_to_unfreeze!r}",
     )
 
 
@@ -248,8 +258,10 @@ def _load_weights(backbone: keras.Model, params: Transfer, weights: Path) -> Non
         width = "" if params.alpha is None else f" for alpha {params.alpha:g}"
         told = str(error).splitlines()[0].rstrip(".")
         raise ModelError(
-            f"{weights}: expected {params.backbone}'s weights{width}, {backbone.count_params():,} values without its "
-            f"classifier. Received: {told} (in {_count_bytes(weights)}). Run `dvc repro download`."
+            where=weights,
+            expected=f"{params.backbone}'s weights{width}, {backbone.count_params():,} values without its classifier",
+            received=f"{told} (in {_count_bytes(weights)})",
+            advice="Run `dvc repro download`",
         ) from error
     if params.backbone == "EfficientNetB0":
         _divide_by_root_deviation(backbone)
@@ -293,8 +305,10 @@ def _fit_own(images: keras.KerasTensor, wanted: tuple[int, int, int]) -> keras.K
     """Brings raw images to the shape that a model of ours takes, still as bytes."""
     if images.shape[-1] > wanted[-1]:
         raise ModelError(
-            f"transfer.weights: expected a model of images with {images.shape[-1]} channels, as these have. Received: "
-            f"a model of grey ones, {wanted[0]}x{wanted[1]}x1. Name another model, or make the images grey."
+            where="transfer.weights",
+            expected=f"a model of images with {images.shape[-1]} channels, as these have",
+            received=f"a model of grey ones, {wanted[0]}x{wanted[1]}x1",
+            advice="Name another model, or make the images grey",
         )
     if images.shape[-1] < wanted[-1]:
         images = _colour(images)

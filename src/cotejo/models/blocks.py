@@ -31,8 +31,10 @@ def open_net(params: Net, image_shape: tuple[int, int, int]) -> tuple[keras.Kera
     min_size = MIN_INPUT_SIZES.get(params.architecture, 1)
     if params.input_size < min_size:
         raise ModelError(
-            f"{params.architecture}: expected at least {min_size} pixels. Received: input_size {params.input_size}. "
-            "Raise input_size in params.yaml: smaller images are enlarged inside the model."
+            where=params.architecture,
+            expected=f"at least {min_size} pixels",
+            received=f"input_size {params.input_size}",
+            advice="Raise input_size in params.yaml: smaller images are enlarged inside the model",
         )
     images = keras.Input(image_shape, dtype="uint8", name="images")
     return images, fit_image(scale_to_unit(images), params.input_size)

@@ -95,9 +95,13 @@ def check_trainable(model: keras.Model) -> None:
     for operation in _walk(model):
         if type(operation).__name__ == "Sign":
             raise ModelError(
-                f"{model.name}: expected activations with a gradient. Received: activation step ({operation.name}), "
-                "whose gradient is zero everywhere, so that nothing below it would learn. "
-                "Choose another activation in params.yaml, such as relu."
+                where=model.name,
+                expected="activations with a gradient",
+                received=(
+                    f"activation step ({operation.name}), whose gradient is zero everywhere, so that nothing below it "
+                    "would learn"
+                ),
+                advice="Choose another activation in params.yaml, such as relu",
             )
 
 

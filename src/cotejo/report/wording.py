@@ -28,7 +28,7 @@ def load_locale(language: str) -> dict[str, Any]:
         ParamsError: There is no such language.
     """
     if language not in LANGUAGES:
-        raise ParamsError(f"compare.language: expected one of {', '.join(LANGUAGES)}. Received: {language!r}.")
+        raise ParamsError(where="compare.language", expected=f"one of {', '.join(LANGUAGES)}", received=f"{language!r}")
     text = files("cotejo.report").joinpath("locales", f"{language}.yaml").read_text(encoding="utf-8")
     locale: dict[str, Any] = parse_yaml(text)
     return locale

@@ -144,15 +144,18 @@ def _check_same_images(found: Sequence[Results]) -> dict[str, str]:
             digests[results.name] = {"name": str(results.dataset["name"]), "digest": digest}
         except (LookupError, TypeError):
             raise RevisionError(
-                f"{results.name}: {DATASET}: expected what preprocess writes. Received: no digest of the test images. "
-                "Run `dvc repro preprocess` there."
+                where=f"{results.name}: {DATASET}",
+                expected="what preprocess writes",
+                received="no digest of the test images",
+                advice="Run `dvc repro preprocess` there",
             ) from None
     first = digests[found[0].name]
     if any(other["digest"] != first["digest"] for other in digests.values()):
         received = ", ".join(f"{name} {data['name']} {data['digest'][:8]}" for name, data in digests.items())
         raise RevisionError(
-            f"expected revisions tested on the same images. Received: {received}. Compare those whose data, "
-            "preprocess.test_fraction and preprocess.seed agree."
+            expected="revisions tested on the same images",
+            received=received,
+            advice="Compare those whose data, preprocess.test_fraction and preprocess.seed agree",
         )
     return first
 
@@ -185,8 +188,10 @@ def _find_differing(
     for each in (results, first):
         if stage not in each.locked:
             raise RevisionError(
-                f"{each.name}: expected {stage} in its {LOCK_FILE}. Received: {', '.join(each.locked)}. Run "
-                "`dvc repro evaluate` there."
+                where=each.name,
+                expected=f"{stage} in its {LOCK_FILE}",
+                received=", ".join(each.locked),
+                advice="Run `dvc repro evaluate` there",
             )
     own, old = results.locked[stage], first.locked[stage]
     yield own, old
@@ -231,9 +236,10 @@ def _predict(model: str, results: Results, y_true: NDArray[np.int64]) -> NDArray
     arrays = results.predictions[model]
     if not np.array_equal(arrays["y_true"], y_true):
         raise RevisionError(
-            f"{results.name}: reports/predictions/{model}.npz: expected the true classes of the first revision. "
-            "Received: others, though the test images are the same. Run `dvc repro --force --single-item evaluate` "
-            "there."
+            where=f"{results.name}: reports/predictions/{model}.npz",
+            expected="the true classes of the first revision",
+            received="others, though the test images are the same",
+            advice="Run `dvc repro --force --single-item evaluate` there",
         )
     check_numbers(model, arrays, results.metrics[model], revision=results.name)
     return np.asarray(arrays["y_prob"].argmax(axis=2))

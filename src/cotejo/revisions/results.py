@@ -92,7 +92,9 @@ def load_results(root: Path, names: Sequence[str], models: Sequence[str]) -> lis
         RevisionError: A name is unknown, or what it stands for isn't there, isn't whole or doesn't belong together.
     """
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
-        raise RevisionError(f"expected each revision once. Received: {', '.join(twice)} more often. Leave it out.")
+        raise RevisionError(
+            expected="each revision once", received=f"{', '.join(twice)} more often", advice="Leave it out"
+        )
     found = []
     with _open_repository(root) as repo:
         commits = [_resolve(repo, name) for name in names]  # all of them before a file is read
@@ -109,7 +111,7 @@ def _open_repository(root: Path) -> Iterator[Any]:
         repo.scm.get_rev()
     except (DvcException, SCMError) as error:
         raise RevisionError(
-            f"expected a folder under Git and DVC, with a commit. Received: {error}. Run from the study's root."
+            expected="a folder under Git and DVC, with a commit", received=error, advice="Run from the study's root"
         ) from None
     with repo:
         yield repo
@@ -123,8 +125,9 @@ def _resolve(repo: Any, name: str) -> str | None:  # noqa: ANN401 - dvc has no t
     except DvcException as error:
         if "ambiguous" in str(error):
             raise RevisionError(
-                f"expected one experiment of that name. Received: {name}, of which there are several, on other "
-                "commits. Name its commit: `dvc exp list --all-commits --rev` shows them."
+                expected="one experiment of that name",
+                received=f"{name}, of which there are several, on other commits",
+                advice="Name its commit: `dvc exp list --all-commits --rev` shows them",
             ) from None
         raise _unknown(name) from None
     # Git takes an empty name for HEAD, and names of files within a commit
@@ -142,8 +145,11 @@ def _unknown(name: str) -> RevisionError:
     near = get_close_matches(name, [*known, WORKSPACE], n=1, cutoff=0.5)
     hint = f" Did you mean `{near[0]}`?" if near else ""
     return RevisionError(
-        f"expected a branch, tag, commit or DVC experiment, or `{WORKSPACE}`. Received: {name!r}, which is none that "
-        f"is known.{hint} `dvc exp list --all-commits` and `git branch --all` show them."
+        expected=f"a branch, tag, commit or DVC experiment, or `{WORKSPACE}`",
+        received=(
+            f"{name!r}, which is none that is known.{hint} `dvc exp list --all-commits` and `git branch --all` show "
+            "them"
+        ),
     )
 
 
@@ -205,8 +211,10 @@ def _load(source: _Source, models: Sequence[str]) -> Results:
         if out is None:
             where = "" if source.commit is None else f" on {source.name}, and commit {LOCK_FILE}"
             raise RevisionError(
-                f"{source.name}: expected {path} in its {LOCK_FILE}. Received: a revision that hasn't made it. Run "
-                f"`dvc repro evaluate`{where}."
+                where=source.name,
+                expected=f"{path} in its {LOCK_FILE}",
+                received="a revision that hasn't made it",
+                advice=f"Run `dvc repro evaluate`{where}",
             )
         return _read_out(source, path, out, outs[out])
 
@@ -232,7 +240,7 @@ def _load_lock(source: _Source) -> dict[str, Locked]:
         return {}
     advice = RESTORE
     if source.commit is not None:
-        advice = f"Name a commit that has it whole: `git log {source.name} -- {LOCK_FILE}` lists those that wrote it."
+        advice = f"Name a commit that has it whole: `git log {source.name} -- {LOCK_FILE}` lists those that wrote it"
     return parse_lock(content, f"{source.name}: {LOCK_FILE}", advice)
 
 
@@ -247,8 +255,10 @@ def _read_out(source: _Source, path: str, out: str, digest: str) -> bytes:
         present = source.digest(out) if source.digest else digest
     if present != digest:
         raise RevisionError(
-            f"{source.name}: expected {out} as {LOCK_FILE} records it ({digest[:8]}). Received: another one "
-            f"({str(present)[:8]}), so its numbers don't belong together. Run {source.advice}."
+            where=source.name,
+            expected=f"{out} as {LOCK_FILE} records it ({digest[:8]})",
+            received=f"another one ({str(present)[:8]}), so its numbers don't belong together",
+            advice=f"Run {source.advice}",
         )
     return content
 
@@ -294,5 +304,8 @@ def _read_arrays(source: _Source, read: Callable[[str], bytes], path: str) -> di
 
 def _damaged(source: _Source, path: str, error: Exception) -> RevisionError:
     return RevisionError(
-        f"{source.name}: {path}: expected what evaluate writes. Received: {error}. Run `dvc repro evaluate` there."
+        where=f"{source.name}: {path}",
+        expected="what evaluate writes",
+        received=error,
+        advice="Run `dvc repro evaluate` there",
     )

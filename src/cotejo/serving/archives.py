@@ -64,14 +64,15 @@ def find_archive(root: Path, folder: Path, *, model: str | None, run_id: str | N
     """
     if run_id is not None:
         if model is not None:
-            raise ParamsError(f"expected either --model or --run. Received: {model} and {run_id}.")
+            raise ParamsError(expected="either --model or --run", received=f"{model} and {run_id}")
         return _find_of_run(root, folder, run_id, seed)
     if model is None:
         return _find_champion(root, seed)
     if model in MODELS:
         return _find_of_study(root, model, seed)
     if seed is not None:
-        raise ParamsError(f"expected --seed beside a model of the study ({', '.join(MODELS)}) or a run, not {model}.")
+        beside = f"--seed beside a model of the study ({', '.join(MODELS)}) or a run"
+        raise ParamsError(expected=beside, received=f"--seed beside {model}")
     if model.startswith("models:/"):
         return _fetch_registered(root, folder, model)
     return _find_file(model)
@@ -86,8 +87,10 @@ def _find_champion(root: Path, seed: int | None) -> Archive:
     metrics = _read_metrics(root, name)
     if metrics.dvc_digest != compared.get(name):
         raise ModelError(
-            f"{COMPARISON}: expected a comparison of the scores in {METRICS}/{name}.json, to name the champion. "
-            f"Received: one of other trainings. Run `dvc repro compare`, or say --model {name}."
+            where=COMPARISON,
+            expected=f"a comparison of the scores in {METRICS}/{name}.json, to name the champion",
+            received="one of other trainings",
+            advice=f"Run `dvc repro compare`, or say --model {name}",
         )
     digests = {row.seed: row.model_sha256 for row in metrics.per_seed}
     found = _find_of_study(root, name, seed, None if seed is None else digests.get(seed, "none"))
@@ -102,13 +105,17 @@ def _find_of_study(root: Path, name: str, seed: int | None, digest: str | None =
     if not (root / path).exists():
         trained = ", ".join(map(str, _list_seeds(root, name))) or "none"
         raise ModelError(
-            f"{path}: expected the model of seed {seed}. Received: no such file; seeds that are here: {trained}. Run "
-            f"`dvc checkout models/{name}`, `dvc pull models/{name}` or `dvc repro`."
+            where=path,
+            expected=f"the model of seed {seed}",
+            received=f"no such file; seeds that are here: {trained}",
+            advice=f"Run `dvc checkout models/{name}`, `dvc pull models/{name}` or `dvc repro`",
         )
     if digest is not None and digest_path(root / path) != digest:
         raise ModelError(
-            f"{path}: expected the training that {METRICS}/{name}.json was measured on. Received: another one. Run "
-            f"`dvc repro evaluate`, or say --model {name} --seed {seed}."
+            where=path,
+            expected=f"the training that {METRICS}/{name}.json was measured on",
+            received="another one",
+            advice=f"Run `dvc repro evaluate`, or say --model {name} --seed {seed}",
         )
     return Archive(root / path, str(path), f"{name}, seed {seed}", _find_data(root, name))
 
@@ -155,9 +162,9 @@ def _find_file(model: str) -> Archive:
 def _fetch_registered(root: Path, folder: Path, uri: str) -> Archive:
     match = REGISTERED.fullmatch(uri)
     if not match:
-        raise ParamsError(f"expected models:/name@alias or models:/name/version. Received: {uri}.")
+        raise ParamsError(expected="models:/name@alias or models:/name/version", received=uri)
     delivery = _open_mlflow(root, uri)
-    with _asking(f"{uri}: expected a version of a registered model"):
+    with _asking(uri, "a version of a registered model"):
         version = registry.find_version(delivery.client, match["name"], match["alias"], match["version"])
         path = registry.fetch_archive(uri, folder)
     tags = version.tags
@@ -167,9 +174,9 @@ def _fetch_registered(root: Path, folder: Path, uri: str) -> Archive:
 
 def _find_of_run(root: Path, folder: Path, run_id: str, seed: int | None) -> Archive:
     if not RUN_ID.fullmatch(run_id):
-        raise ParamsError(f"expected a run's id in MLflow, or six characters of it or more. Received: {run_id}.")
+        raise ParamsError(expected="a run's id in MLflow, or six characters of it or more", received=run_id)
     delivery = _open_mlflow(root, run_id)
-    with _asking(f"{run_id}: expected a run"):
+    with _asking(run_id, "a run"):
         runs = Runs(root / JOURNAL_FOLDER, lambda: delivery.client)
         run = _find_only(runs, run_id)
         models = list(_list_models(delivery.client, run, runs))
@@ -178,7 +185,7 @@ def _find_of_run(root: Path, folder: Path, run_id: str, seed: int | None) -> Arc
     if len(models) != 1:
         raise ModelError(_say_models(run, models, seed))
     owner, model = models[0]
-    with _asking(f"{run_id}: expected its model's archive"):
+    with _asking(run_id, "its model's archive"):
         path = registry.fetch_archive(model.artifact_location, folder)
         above = owner if owner.is_stage else runs.find_above(owner)
     title = f"{owner.name}, run {shorten(owner.run_id)}"
@@ -190,7 +197,7 @@ def _find_of_run(root: Path, folder: Path, run_id: str, seed: int | None) -> Arc
 def _find_only(runs: Runs, run_id: str) -> KnownRun:
     found = [run for run in runs.find_by_id(run_id) if run.run_id]
     if runs.fault:
-        raise TrackingError(f"{run_id}: expected a run that MLflow knows. Received: {runs.fault.partition(';')[0]}.")
+        raise TrackingError(where=run_id, expected="a run that MLflow knows", received=runs.fault.partition(";")[0])
     if len(found) != 1:
         names = ", ".join(f"{shorten(run.run_id)} {run.name}" for run in found[:MAX_NAMED])
         raise ModelError(
@@ -227,22 +234,26 @@ def _say_models(run: KnownRun, models: Sequence[tuple[KnownRun, Any]], seed: int
 def _open_mlflow(root: Path, asked: str) -> Delivery:
     if not os.environ.get("MLFLOW_TRACKING_URI") and not (root / "mlflow.db").exists():
         raise TrackingError(
-            f"{asked}: expected an MLflow to ask. Received: no mlflow.db in {root.resolve()}, and no "
-            "MLFLOW_TRACKING_URI. Run in the study's folder, or set it."
+            where=asked,
+            expected="an MLflow to ask",
+            received=f"no mlflow.db in {root.resolve()}, and no MLFLOW_TRACKING_URI",
+            advice="Run in the study's folder, or set it",
         )
     timeout_s = load_params([]).runtime.tracking_timeout_s if (root / PARAMS_FILE).exists() else TIMEOUT_S
     return Delivery(root.resolve(), root / STATE_FOLDER, timeout_s)
 
 
 @contextmanager
-def _asking(expected: str) -> Iterator[None]:
-    """Says in one line what MLflow refuses, or that it can't be had."""
+def _asking(where: str, expected: str) -> Iterator[None]:
+    """Turns what MLflow refuses, or that it can't be reached, into one line."""
     try:
         yield
     except CotejoError:
         raise
     except Exception as error:
-        raise TrackingError(f"{expected}. Received: {say_cause(error)}. `mlflow ui` shows what there is.") from error
+        raise TrackingError(
+            where=where, expected=expected, received=say_cause(error), advice="`mlflow ui` shows what there is"
+        ) from error
 
 
 def _read(path: Path, name: Path, what: str, advice: str) -> bytes:
@@ -250,4 +261,4 @@ def _read(path: Path, name: Path, what: str, advice: str) -> bytes:
         return path.read_bytes()
     except OSError as error:
         received = "no such file" if isinstance(error, FileNotFoundError) else error
-        raise ModelError(f"{name}: expected {what}. Received: {received}. Run {advice}.") from None
+        raise ModelError(where=name, expected=what, received=received, advice=f"Run {advice}") from None

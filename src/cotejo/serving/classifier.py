@@ -61,9 +61,13 @@ def check_model(archive: Archive, facts: Facts, model: keras.Model) -> None:
     fits = all(side in (None, expected) for side, expected in zip(taken, facts.image_shape, strict=False))
     if len(taken) != 3 or not fits or given != len(facts.class_names):
         raise ModelError(
-            f"{archive.name}: expected a model of images of shape {facts.image_shape} and {len(facts.class_names)} "
-            f"classes, as what is known of it says. Received: images of shape {taken} and {given} classes. Train it "
-            "again, or run in the folder of the study that trained it."
+            where=archive.name,
+            expected=(
+                f"a model of images of shape {facts.image_shape} and {len(facts.class_names)} classes, as what is "
+                "known of it says"
+            ),
+            received=f"images of shape {taken} and {given} classes",
+            advice="Train it again, or run in the folder of the study that trained it",
         )
 
 
@@ -71,7 +75,9 @@ def _compute_probabilities(classifier: Classifier, images: NDArray[np.uint8]) ->
     y_prob = predict_probabilities(classifier.model, images, len(images))
     if not np.isfinite(y_prob).all():
         raise ModelError(
-            f"{classifier.archive.name}: expected probabilities. Received: {y_prob[~np.isfinite(y_prob)][0]}. Train "
-            "the model again."
+            where=classifier.archive.name,
+            expected="probabilities",
+            received=y_prob[~np.isfinite(y_prob)][0],
+            advice="Train the model again",
         )
     return y_prob

@@ -115,9 +115,12 @@ def _export(
     parity, of_original = _quietly(partial(_convert, archive, facts, images, target, partial_file))
     if not parity.holds:
         raise ModelError(
-            f"{archive.name}: expected {target} to answer as Keras does, within {TOLERANCE:g} and for "
-            f"{LEAST_AGREEMENT:.0%} of the images. Received: {parity}. Nothing was written; please report it with "
-            "the model's section of params.yaml."
+            where=archive.name,
+            expected=(
+                f"{target} to answer as Keras does, within {TOLERANCE:g} and for {LEAST_AGREEMENT:.0%} of the images"
+            ),
+            received=parity,
+            advice="Nothing was written; please report it with the model's section of params.yaml",
         )
     described = _describe(archive, facts, target, output, parity, of_original)
     report = work / "parity.json"
@@ -146,8 +149,10 @@ def _convert(
         raise  # the machine's, not the format's
     except Exception as error:
         raise ModelError(
-            f"{archive.name}: expected a model that {target} can hold. Received: {type(error).__name__}: "
-            f"{say_first_line(error)[:300].rstrip('. ')}. Choose another of {', '.join(FORMATS)}."
+            where=archive.name,
+            expected=f"a model that {target} can hold",
+            received=f"{type(error).__name__}: {say_first_line(error)[:300].rstrip('. ')}",
+            advice=f"Choose another of {', '.join(FORMATS)}",
         ) from error
     return _compare(model, answers, images), _compare(original, answers, images) if original else None
 
@@ -161,29 +166,28 @@ def _check_packages(target: str) -> None:
     missing = [package for package, module in PACKAGES[target].items() if find_spec(module) is None]
     if missing:
         raise ParamsError(
-            f"expected {', '.join(PACKAGES[target])} for --format {target}. Received: no {' and no '.join(missing)} "
-            "here. Install them with `pip install -e '.[export]'` in Cotejo's clone; `make setup` does too."
+            expected=f"{', '.join(PACKAGES[target])} for --format {target}",
+            received=f"no {' and no '.join(missing)} here",
+            advice="Install them with `pip install -e '.[export]'` in Cotejo's clone; `make setup` does too",
         )
 
 
 def _check_output(output: Path, target: str) -> None:
     if output.name in ("", "..") or output.is_symlink():
         what = f"{output}, a symbolic link" if output.is_symlink() else output
-        raise ParamsError(f"expected --output to end in the name of a file or folder to write. Received: {what}.")
+        raise ParamsError(expected="--output to end in the name of a file or folder to write", received=what)
     nearest = _find_existing(output.parent)
     if not nearest.is_dir():
-        raise ParamsError(f"expected --output to be in a folder. Received: {output}, and {nearest} is a file.")
+        raise ParamsError(expected="--output to be in a folder", received=f"{output}, and {nearest} is a file")
     suffix = Path(FILES[target]).suffix
     if suffix and (output.suffix != suffix or output.is_dir()):
         what = f"{output}, a folder" if output.is_dir() else output
-        raise ParamsError(
-            f"expected --output to be a file that ends in {suffix} for --format {target}. Received: {what}."
-        )
+        raise ParamsError(expected=f"--output to be a file that ends in {suffix} for --format {target}", received=what)
     is_other = output.is_file() or (output.is_dir() and any(output.iterdir()) and not _is_saved_model(output))
     if not suffix and is_other:
         raise ParamsError(
-            f"expected --output to be a folder that isn't there, is empty, or holds a SavedModel and nothing else. "
-            f"Received: {output}, with something else."
+            expected="--output to be a folder that isn't there, is empty, or holds a SavedModel and nothing else",
+            received=f"{output}, with something else",
         )
 
 
@@ -197,9 +201,12 @@ def _choose_images(root: Path, archive: Archive, facts: Facts, num_images: int) 
     images = load_split(root / PROCESSED, "test").images
     if images.shape[1:] != facts.image_shape:
         raise ModelError(
-            f"{archive.name}: expected the model of images like those in {PROCESSED}, on which it is compared with "
-            f"Keras: {images.shape[1:]}. Received: one of images of shape {facts.image_shape}. Run in its "
-            "study's folder."
+            where=archive.name,
+            expected=(
+                f"the model of images like those in {PROCESSED}, on which it is compared with Keras: {images.shape[1:]}"
+            ),
+            received=f"one of images of shape {facts.image_shape}",
+            advice="Run in its study's folder",
         )
     count = min(num_images or len(images), len(images))
     chosen: NDArray[np.uint8] = images[np.linspace(0, len(images) - 1, count).round().astype(np.int64)]
@@ -316,13 +323,15 @@ def _saying_what_failed(output: Path) -> Iterator[None]:
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         raise ParamsError(
-            f"expected to write {output}. Received: {error.strerror or say_first_line(error)}{where}. Free some space, "
-            "or name a place that can be written with --output."
+            expected=f"to write {output}",
+            received=f"{error.strerror or say_first_line(error)}{where}",
+            advice="Free some space, or name a place that can be written with --output",
         ) from error
     except MemoryError as error:
         raise ModelError(
-            f"expected memory for the model twice, to compare {output} with Keras. Received: too little. Stop other "
-            "programs, or use a machine with more."
+            expected=f"memory for the model twice, to compare {output} with Keras",
+            received="too little",
+            advice="Stop other programs, or use a machine with more",
         ) from error
 
 

@@ -53,12 +53,16 @@ def load_facts(archive: Archive, root: Path) -> Facts:
     except (OSError, ValueError):
         if not zipfile.is_zipfile(archive.path):
             raise ModelError(
-                f"{archive.name}: expected a model that Cotejo has saved. Received: a file that is no archive, or part "
-                "of one. Run `dvc repro`, or `dvc checkout` to restore it from DVC's cache."
+                where=archive.name,
+                expected="a model that Cotejo has saved",
+                received="a file that is no archive, or part of one",
+                advice="Run `dvc repro`, or `dvc checkout` to restore it from DVC's cache",
             ) from None
         raise ModelError(
-            f"{archive.name}: expected an archive that names its classes, or {DATASET} of the study that trained it. "
-            f"Received: neither in {root.resolve()}. Run in that study's folder, or `dvc repro preprocess` there."
+            where=archive.name,
+            expected=f"an archive that names its classes, or {DATASET} of the study that trained it",
+            received=f"neither in {root.resolve()}",
+            advice="Run in that study's folder, or `dvc repro preprocess` there",
         ) from None
     facts = _parse(described, DATASET)
     _check_data(archive, root, described.get("digest"))
@@ -76,8 +80,10 @@ def _parse(found: Mapping[str, Any], where: str) -> Facts:
         )
     except (LookupError, TypeError, ValueError) as error:
         raise ModelError(
-            f"{where}: expected the classes and the shape of a model's images. Received: {type(error).__name__} "
-            f"({error}). Train the model again."
+            where=where,
+            expected="the classes and the shape of a model's images",
+            received=f"{type(error).__name__} ({error})",
+            advice="Train the model again",
         ) from error
 
 
@@ -87,7 +93,11 @@ def _check_data(archive: Archive, root: Path, present: str | None) -> None:
     now = {present, locked.outs.get(PROCESSED) if locked else None}
     if archive.data_digest is not None and archive.data_digest not in now:
         raise ModelError(
-            f"{archive.name}: expected the data that it was trained on, {archive.data_digest[:8]}, in {PROCESSED}, for "
-            f"the archive doesn't name its classes. Received: other data, {(present or 'none')[:8]}. Run `dvc repro` "
-            "to train with these, or `git checkout` and `dvc checkout` what was there."
+            where=archive.name,
+            expected=(
+                f"the data that it was trained on, {archive.data_digest[:8]}, in {PROCESSED}, for the archive doesn't "
+                "name its classes"
+            ),
+            received=f"other data, {(present or 'none')[:8]}",
+            advice="Run `dvc repro` to train with these, or `git checkout` and `dvc checkout` what was there",
         )

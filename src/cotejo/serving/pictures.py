@@ -165,15 +165,16 @@ def _give_channels(image: Pixels, facts: Facts) -> Pixels:
     if (image == image[..., :1]).all():
         return np.ascontiguousarray(image[..., :1])
     raise DataError(
-        "expected a picture in grey, 1 channel, as the model was trained on. Received: one in colour, 3 channels. "
-        "Convert it to grey, or train on images in colour."
+        expected="a picture in grey, 1 channel, as the model was trained on",
+        received="one in colour, 3 channels",
+        advice="Convert it to grey, or train on images in colour",
     )
 
 
 def _check_shape(image: Pixels, expected: tuple[int, int, int]) -> None:
     if image.shape != expected:
         raise DataError(
-            f"expected a picture of {say_size(expected)} pixels (width x height), as the model was trained on. "
-            f"Received: one of {say_size(image.shape)}. Make it that size, or declare a resize in "
-            "preprocess.operations and train again."
+            expected=f"a picture of {say_size(expected)} pixels (width x height), as the model was trained on",
+            received=f"one of {say_size(image.shape)}",
+            advice="Make it that size, or declare a resize in preprocess.operations and train again",
         )

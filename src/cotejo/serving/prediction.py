@@ -133,20 +133,22 @@ def _choose_top(top: int | None, facts: Facts) -> int:
     if top is None:
         return min(DEFAULT_TOP, num_classes)
     if top > num_classes:
-        raise ParamsError(f"expected --top to be at most {num_classes}, the model's classes. Received: {top}.")
+        raise ParamsError(expected=f"--top to be at most {num_classes}, the model's classes", received=top)
     return top
 
 
 def _check_figure(figure: Path | None) -> None:
     if figure is not None and figure.suffix not in FIGURE_SUFFIXES:
-        raise ParamsError(f"expected --figure to end in {' or '.join(FIGURE_SUFFIXES)}. Received: {figure}.")
+        raise ParamsError(expected=f"--figure to end in {' or '.join(FIGURE_SUFFIXES)}", received=figure)
     if figure is None:
         return
     # before the pictures are classified; its folder may be one that will be made
     present = next(path for path in (figure, *figure.parents) if path.exists())
     if figure.is_dir() or (present != figure and not present.is_dir()) or not os.access(present, os.W_OK):
         found = "a folder" if figure.is_dir() else f"{present} can't be written to"
-        raise ParamsError(f"expected --figure to be a file to write. Received: {figure}, {found}. Name another one.")
+        raise ParamsError(
+            expected="--figure to be a file to write", received=f"{figure}, {found}", advice="Name another one"
+        )
 
 
 def _save_figure(shown: Sequence[Shown], path: Path) -> None:
@@ -157,7 +159,7 @@ def _save_figure(shown: Sequence[Shown], path: Path) -> None:
             save_figure(figure_predictions(shown), path)
     except OSError as error:
         raise ParamsError(
-            f"expected --figure to be a file to write. Received: {path}, {error.strerror}. Name another one."
+            expected="--figure to be a file to write", received=f"{path}, {error.strerror}", advice="Name another one"
         ) from error
 
 

@@ -16,7 +16,7 @@ from cotejo.params import PARAMS_FILE, parse_yaml, read_yaml
 PIPELINE_FILE = Path("dvc.yaml")
 LOCK_FILE = Path("dvc.lock")
 #: What brings back a `dvc.lock` that was whole when it was committed.
-RESTORE = f"Restore it with `git checkout {LOCK_FILE}`."
+RESTORE = f"Restore it with `git checkout {LOCK_FILE}`"
 #: Digests and commits are shown this short.
 SHORT = 8
 
@@ -46,7 +46,11 @@ def load_stages(root: Path) -> dict[str, Mapping[str, Any]]:
         value: Any = params
         for key in match.group(1).split("."):
             if key not in value:
-                raise ParamsError(f"{PIPELINE_FILE} names {match.group(0)}, which {PARAMS_FILE} doesn't hold.")
+                raise ParamsError(
+                    where=PIPELINE_FILE,
+                    expected=f"keys of {PARAMS_FILE}",
+                    received=f"{match.group(0)}, which isn't one",
+                )
             value = value[key]
         return str(value)
 
@@ -215,7 +219,10 @@ def _compare(root: Path, path: str, digests: Mapping[str, str]) -> Iterator[Chan
 
 def _unreadable(error: Exception, name: str = str(LOCK_FILE), advice: str = RESTORE) -> ParamsError:
     return ParamsError(
-        f"{name} is not readable. Expected: what DVC has written. Received: {type(error).__name__}. {advice}"
+        where=name,
+        expected="a readable file that DVC has written",
+        received=type(error).__name__,
+        advice=advice,
     )
 
 

@@ -57,7 +57,9 @@ def find_driver() -> psutil.Process | None:
                 return process
         except psutil.Error:
             continue
-    raise StageError("expected the dvc process that started this stage. Received: none, it has gone. Run dvc again.")
+    raise StageError(
+        expected="the dvc process that started this stage", received="none, it has gone", advice="Run dvc again"
+    )
 
 
 def find_session(driver: psutil.Process | None) -> dict[str, Any] | None:

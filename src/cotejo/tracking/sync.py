@@ -66,8 +66,9 @@ def show_reused(root: Path, folder: Path, delivery: Delivery) -> Iterator[str]:
         raise
     except Exception as error:
         raise TrackingError(
-            f"expected MLflow to say what the last session has run. Received: {say_cause(error)}. Start the server, or "
-            "set MLFLOW_TRACKING_URI to one that runs, and sync again."
+            expected="MLflow to say what the last session has run",
+            received=say_cause(error),
+            advice="Start the server, or set MLFLOW_TRACKING_URI to one that runs, and sync again",
         ) from error
     if number:
         yield f"{count(number, 'stage')} that DVC skipped or took from its cache: shown as reused"

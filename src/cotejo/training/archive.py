@@ -61,8 +61,9 @@ def load_model(path: Path) -> keras.Model:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
         raise ModelError(
-            f"{path}: expected a model saved by this study. Received: {str(error).splitlines()[0]} "
-            "Run `dvc repro`, or `dvc checkout` to restore it from DVC's cache."
+            where=path,
+            expected="a model saved by this study",
+            received=f"{str(error).splitlines()[0]} Run `dvc repro`, or `dvc checkout` to restore it from DVC's cache",
         ) from error
 
 

@@ -66,8 +66,10 @@ class StopOnNonFinite(keras.callbacks.Callback):
     def _check(self, loss: float, kind: str, when: str) -> None:
         if not math.isfinite(loss):
             raise ModelError(
-                f"{self.name}: expected a finite {kind} loss. Received: {loss} in epoch {self.epoch}, {when}. "
-                "Lower the learning rate in params.yaml."
+                where=self.name,
+                expected=f"a finite {kind} loss",
+                received=f"{loss} in epoch {self.epoch}, {when}",
+                advice="Lower the learning rate in params.yaml",
             )
 
 

@@ -162,8 +162,10 @@ class SeedTrainings:
         for place, result in executor.run(run_task, tasks, setup, self._report):
             if isinstance(result, Died):
                 raise ModelError(
-                    f"{self.names[place]}: expected a worker to live through it. Received: {result.reason}. It may "
-                    "need more memory: set runtime.workers lower in params.yaml."
+                    where=self.names[place],
+                    expected="a worker to live through it",
+                    received=result.reason,
+                    advice="It may need more memory: set runtime.workers lower in params.yaml",
                 )
             yield place, result
 

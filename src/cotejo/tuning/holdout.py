@@ -50,9 +50,10 @@ def draw_holdout(labels: NDArray[np.int64], share: float, seed: int) -> Holdout:
         (rows,) = np.nonzero(labels == label)
         if len(rows) < 2:
             raise DataError(
-                "search.holdout: expected two validation images of each class or more, to have one that chooses and "
-                f"one that confirms. Received: one of class {label}. Set search.holdout to 0 in params.yaml, or raise "
-                "preprocess.validation_fraction."
+                where="search.holdout",
+                expected="two validation images of each class or more, to have one that chooses and one that confirms",
+                received=f"one of class {label}",
+                advice="Set search.holdout to 0 in params.yaml, or raise preprocess.validation_fraction",
             )
         count = min(max(round(share * len(rows)), 1), len(rows) - 1)
         is_held_out[generator.permutation(rows)[:count]] = True

@@ -37,8 +37,9 @@ def score_images(
         y_prob = tf.cast(predict(inputs), tf.float32).numpy()  # shape (batch_size, num_classes)
         if not np.isfinite(y_prob).all():
             raise ModelError(
-                "expected finite probabilities on the images that confirm. Received: nan. Lower the learning rate in "
-                "params.yaml."
+                expected="finite probabilities on the images that confirm",
+                received="nan",
+                advice="Lower the learning rate in params.yaml",
             )
         parts.append(_score(y_prob, labels.numpy(), metric))
     return np.concatenate(parts)
