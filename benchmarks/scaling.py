@@ -23,7 +23,7 @@ from cotejo.execution.messages import PreparedData
 from cotejo.params import load_params
 from cotejo.schema.searches import Search
 from cotejo.tracking.journal import Run
-from cotejo.tracking.sender import Tracker
+from cotejo.tracking.outbox.sender import Tracker
 from cotejo.tuning.outcome import Outcome
 from cotejo.tuning.progress import open_board
 from cotejo.tuning.pruning import Judge

@@ -26,7 +26,7 @@ from cotejo.schema.searches import Search
 from cotejo.schema.study import Base, Runtime
 from cotejo.schema.trainings import Net
 from cotejo.tracking.journal import Run
-from cotejo.tracking.sender import Tracker
+from cotejo.tracking.outbox.sender import Tracker
 from cotejo.tuning.outcome import Outcome
 from cotejo.tuning.search import Searcher, count_tasks
 from saved_splits import save_splits

@@ -20,16 +20,16 @@ from cotejo.execution.messages import Setup
 from cotejo.params import load_params
 from cotejo.tracking import lineage
 from cotejo.tracking.journal import Run
-from cotejo.tracking.mlflow_client import Delivery
-from cotejo.tracking.sender import Tracker
+from cotejo.tracking.mlflow.client import Delivery, Names
+from cotejo.tracking.outbox.sender import Tracker
 from cotejo.training.checkpoint import Checkpoints
 from cotejo.training.fit import Job, fit
 from cotejo.training.hardware import configure_hardware
 
 #: Makes the database in another process: in a study it is there, and MLflow isn't imported.
 PREPARE = (
-    "import sys; from pathlib import Path; from cotejo.tracking.mlflow_client import Delivery; "
-    "root = Path(sys.argv[1]); Delivery(root, root, 60).experiment_id"
+    "import sys; from pathlib import Path; from cotejo.tracking.mlflow.client import Delivery, Names; "
+    "root = Path(sys.argv[1]); Delivery(root, root, 60, Names('cotejo', 'cotejo')).experiment_id"
 )
 
 
@@ -45,7 +45,7 @@ def train(num_samples: int, epochs: int, *, is_tracked: bool) -> dict[str, Any]:
         root = Path(folder)
         subprocess.run([sys.executable, "-c", PREPARE, str(root)], check=True)
         began_s = time.perf_counter()
-        tracker = Tracker(root / "journal", Delivery(root, root, 5) if is_tracked else None)
+        tracker = Tracker(root / "journal", Delivery(root, root, 5, Names("cotejo", "cotejo")) if is_tracked else None)
         run = Run(tracker, "train-lenet", None, {})
         run.log_params(params.flatten())
         lineage.log_inputs(run, "train-lenet", params.flatten())

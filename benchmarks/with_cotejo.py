@@ -13,10 +13,10 @@ from images import IMAGE_SHAPE, NUM_CLASSES, draw_images
 from cotejo.data.readers import LabelledImages
 from cotejo.data.splits import Dataset
 from cotejo.execution.messages import Setup
+from cotejo.files import STATE_FOLDER
 from cotejo.models.families import load_family
 from cotejo.params import load_params
 from cotejo.schema.trainings import Net
-from cotejo.stage import STATE_FOLDER
 from cotejo.training.checkpoint import Checkpoints
 from cotejo.training.features import prepare_transfer
 from cotejo.training.fit import Job, fit

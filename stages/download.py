@@ -6,7 +6,8 @@ from pathlib import Path
 import _source  # noqa: F401
 from cotejo.data.sources import SOURCES, Fetcher, describe_source
 from cotejo.data.weights import fetch_weights
-from cotejo.stage import STATE_FOLDER, Stage, run_stage
+from cotejo.files import STATE_FOLDER
+from cotejo.stage import Stage, run_stage
 
 
 def download(stage: Stage) -> None:

@@ -11,7 +11,7 @@ import mlflow
 import pytest
 
 from command import run_cotejo
-from cotejo.tracking.mlflow_client import Delivery
+from cotejo.tracking.mlflow.client import Delivery, Names
 from once import make_once
 from warm import WarmProcess
 
@@ -77,7 +77,10 @@ def _commit_study(tracking_timeout_s: int, target: Path) -> None:
             shutil.copy(source, target / name)
     params = target / "params.yaml"
     declared = params.read_text(encoding="utf-8")
-    params.write_text(declared.replace("tracking_timeout_s: 5 ", f"tracking_timeout_s: {tracking_timeout_s} "))
+    declared = declared.replace("tracking_timeout_s: 5 ", f"tracking_timeout_s: {tracking_timeout_s} ")
+    params.write_text(
+        declared.replace("experiment: null ", "experiment: cotejo ").replace("model: null ", "model: cotejo ")
+    )
     git = ["git", "-C", str(target), "-c", "user.name=Test", "-c", "user.email=test@example.org"]
     for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "study"]):
         subprocess.run([*git, *command], check=True)
@@ -88,7 +91,7 @@ def _make_database(folder: Path) -> None:
     """Makes MLflow's tables, which takes seconds; there is no experiment in them but MLflow's own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        assert Delivery(folder, folder, timeout_s=60).client.search_experiments()
+        assert Delivery(folder, folder, 60, Names("cotejo", "cotejo")).client.search_experiments()
         mlflow.set_tracking_uri(None)  # which is in the environment too
 
 

@@ -10,8 +10,10 @@ import mlflow
 import pytest
 
 from copied_study import Workplace, copy_study
-from cotejo.tracking.mlflow_client import Delivery
-from cotejo.tracking.sync import send_left
+from cotejo.lineage.connection import open_delivery
+from cotejo.params import load_params
+from cotejo.tracking.mlflow.client import Delivery
+from cotejo.tracking.outbox.sync import send_left
 from mlflow_faults import absent
 from once import make_once
 
@@ -116,10 +118,15 @@ class Pipeline(Workplace):
         """Sends MLflow what it hasn't got, as the next stage would."""
         with pytest.MonkeyPatch.context() as patch:
             patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-            state = self.folder / ".cotejo"
-            *_, last = send_left(state / "journal", Delivery(self.folder, state, timeout_s=60))
+            *_, last = send_left(self.folder / ".cotejo/journal", self.delivery)
             assert last.endswith("nothing left")
             mlflow.set_tracking_uri(None)  # which is in the environment too
+
+    @property
+    def delivery(self) -> Delivery:
+        """Its connection to MLflow."""
+        params = load_params([], self.folder / "params.yaml")
+        return open_delivery(self.folder, params)
 
     @property
     def client(self) -> mlflow.MlflowClient:

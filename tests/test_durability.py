@@ -8,7 +8,7 @@ import pytest
 
 from cotejo.tracking.children import Children
 from cotejo.tracking.journal import Run
-from cotejo.tracking.sender import Tracker
+from cotejo.tracking.outbox.sender import Tracker
 from cotejo.training.checkpoint import Checkpoints, SavedEpoch
 from cotejo.training.features import _save
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from copied_study import ROOT, Workplace
-from cotejo.tracking.dvcfiles import Locked, load_lock
+from cotejo.lineage.digests import Locked, load_lock
 from small_pipeline import GIT
 
 LOCK = """schema: '2.0'

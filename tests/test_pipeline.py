@@ -12,8 +12,8 @@ import pytest
 import cotejo.imports
 import cotejo.pipeline
 from cotejo.imports import EXEMPT, find_imports, find_sources
+from cotejo.lineage.digests import load_stages
 from cotejo.pipeline import ROWS, check_pipeline
-from cotejo.tracking.dvcfiles import load_stages
 
 ROOT = Path(__file__).parents[1]
 STAGES = [

@@ -351,10 +351,10 @@ def test_no_error_of_mlflow_shows_the_password_in_its_address(tmp_path, environm
         from pathlib import Path
         from cotejo.tracking.journal import Run
         from cotejo.masking import say_first_line
-        from cotejo.tracking.sender import Tracker
-        from cotejo.tracking.mlflow_client import Delivery
+        from cotejo.tracking.outbox.sender import Tracker
+        from cotejo.tracking.mlflow.client import Delivery, Names
         root = Path(sys.argv[1])
-        run = Run(Tracker(root / "journal", Delivery(root, root, 1)), "stage", None, {"origin": sys.argv[2]})
+        run = Run(Tracker(root / "journal", Delivery(root, root, 1, Names("cotejo", "cotejo"))), "stage", None, {"origin": sys.argv[2]})
         try:
             raise ConnectionError(f"no answer from {sys.argv[2]}")
         except ConnectionError as error:

@@ -3,7 +3,7 @@
 from contextlib import contextmanager
 
 from cotejo.tracking.journal import state_of
-from cotejo.tracking.sender import Tracker
+from cotejo.tracking.outbox.sender import Tracker
 
 
 class Waiting(Tracker):

@@ -12,9 +12,13 @@ from typing import Any
 import click
 from ruamel.yaml import YAML
 
-from cotejo.chain import trace
 from cotejo.errors import CotejoError, ParamsError
 from cotejo.files import replacing
+from cotejo.lineage.connection import open_delivery
+from cotejo.lineage.digests import PIPELINE_FILE, load_lock, load_stages
+from cotejo.lineage.reuse import sync_reused
+from cotejo.lineage.tags import find_root
+from cotejo.lineage.trace import trace
 from cotejo.masking import mask_secrets
 from cotejo.mending import mend_deps
 from cotejo.params import PARAMS_FILE, flatten, load_params, parse_params, read_yaml
@@ -25,12 +29,11 @@ from cotejo.report.wording import LANGUAGES, Wording
 from cotejo.schema.groups import MODELS
 from cotejo.serving.archives import PROCESSED
 from cotejo.serving.runtimes import OPENERS
-from cotejo.stage import JOURNAL_FOLDER, STATE_FOLDER, Stopped, stop_on_signals
-from cotejo.tracking.backlog import find_left
-from cotejo.tracking.dvcfiles import PIPELINE_FILE, load_lock, load_stages
-from cotejo.tracking.lineage import find_root
-from cotejo.tracking.mlflow_client import LOCK_TIMEOUT_S, Delivery
-from cotejo.tracking.sync import send_left, show_left, show_reused
+from cotejo.stage import Stopped, stop_on_signals
+from cotejo.tracking.journal import JOURNAL_FOLDER
+from cotejo.tracking.mlflow.client import LOCK_TIMEOUT_S
+from cotejo.tracking.outbox.backlog import find_left
+from cotejo.tracking.outbox.sync import send_left, show_left
 
 BEST_PARAMS = Path("reports/search/best_params.yaml")
 SUMMARY = Path("reports/search/summary.json")
@@ -108,7 +111,7 @@ def best(*, apply: bool) -> None:
 @click.option("--status", is_flag=True, help="Show what is left, without contacting MLflow.")
 def sync(*, status: bool) -> None:
     """Send MLflow what it could not take while the stages ran."""
-    timeout_s = load_params([]).runtime.tracking_timeout_s  # refuses to run elsewhere than in a study
+    params = load_params([])  # refuses to run elsewhere than in a study
     root = find_root()
     folder = root / JOURNAL_FOLDER
     if status:
@@ -116,10 +119,10 @@ def sync(*, status: bool) -> None:
         for line in show_left(left) if left else ["nothing left"]:
             click.echo(line)
         return
-    delivery = Delivery(root, root / STATE_FOLDER, timeout_s, busy_timeout_s=LOCK_TIMEOUT_S)
+    delivery = open_delivery(root, params, busy_timeout_s=LOCK_TIMEOUT_S)
     for line in send_left(folder, delivery):
         click.echo(line)
-    for line in show_reused(root, folder, delivery):
+    for line in sync_reused(root, delivery):
         click.echo(line)
 
 

@@ -12,6 +12,8 @@ from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout, lock_descriptor
 
+#: Folder of a study with its journals, checkpoints and locks; no output of a stage is in it.
+STATE_FOLDER = Path(".cotejo")
 #: Seconds between two tries to lock an open file.
 LOCK_INTERVAL_S = 0.01
 

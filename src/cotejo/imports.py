@@ -16,6 +16,7 @@ EXEMPT = {
     "cotejo.execution": "says where something is computed, which changes none of its bits",
     "cotejo.faults": "says what is wrong with a value",
     "cotejo.imports": "names the code that a result depends on",
+    "cotejo.lineage": "records where a result comes from",
     "cotejo.masking": "hides passwords in messages",
     "cotejo.params": "reads values and changes none: DVC tracks the values themselves",
     "cotejo.report.figures.augmentation": "draws a picture that no stage reads",

@@ -10,9 +10,9 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from cotejo.errors import ParamsError
+from cotejo.lineage.digests import PIPELINE_FILE, list_deps, load_stages
 from cotejo.params import parse_yaml
 from cotejo.pipeline import compare_deps
-from cotejo.tracking.dvcfiles import PIPELINE_FILE, list_deps, load_stages
 
 
 class Change(NamedTuple):

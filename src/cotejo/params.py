@@ -21,10 +21,12 @@ from cotejo.schema.groups import Group
 from cotejo.schema.images import Data, Preprocess
 from cotejo.schema.operations import OPERATIONS
 from cotejo.schema.searches import DIMENSIONS, ChoiceDimension, Search
-from cotejo.schema.study import Base, Compare, Evaluate, Params, Runtime
+from cotejo.schema.study import Base, Compare, Evaluate, Params, Runtime, Tracking
 from cotejo.schema.trainings import Finetune, LeNet, Net, ResNet, Transfer
 
 PARAMS_FILE = Path("params.yaml")
+#: Sections that change no result: every stage may read them, none declares them.
+UNTRACKED = ("runtime", "tracking")
 
 G = TypeVar("G", bound=Group)
 
@@ -51,7 +53,7 @@ class _Section(Generic[G]):
 class Sections:
     """A view of the parameters that holds the declared ones only: whole sections, or `section.key`.
 
-    `runtime` can always be read: it isn't tracked and can't change a result.
+    `runtime` and `tracking` can always be read: they aren't tracked and can't change a result.
 
     Raises:
         ParamsError: Something undeclared is read.
@@ -68,6 +70,7 @@ class Sections:
     evaluate = _Section(Evaluate)
     compare = _Section(Compare)
     runtime = _Section(Runtime)
+    tracking = _Section(Tracking)
 
     def __init__(self, params: Params, declared: Sequence[str]) -> None:
         self._groups: dict[str, Group | _Declared] = {}
@@ -78,7 +81,7 @@ class Sections:
         for section, names in keys.items():
             group: Group = getattr(params, section)
             self._groups[section] = group if "" in names else _Declared(section, group, names)
-        self._groups["runtime"] = params.runtime
+        self._groups.update({name: getattr(params, name) for name in UNTRACKED})
 
     def get(self, name: str) -> "Group | _Declared":
         """Returns a section by its name."""
@@ -92,7 +95,7 @@ class Sections:
 
     def flatten(self) -> dict[str, Any]:
         """Returns the tracked values by dotted name, as MLflow and `dvc params` show them."""
-        tracked = {name: group.model_dump() for name, group in self._groups.items() if name != "runtime"}
+        tracked = {name: group.model_dump() for name, group in self._groups.items() if name not in UNTRACKED}
         return dict(flatten(tracked))
 
 

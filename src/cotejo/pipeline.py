@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cotejo.imports import SOURCE, find_imports, find_sources
-from cotejo.tracking.dvcfiles import PIPELINE_FILE, list_deps, load_stages
+from cotejo.lineage.digests import PIPELINE_FILE, list_deps, load_stages
 
 MAX_STAGE_LINES = 40
 
@@ -24,6 +24,7 @@ ROWS = (
     "data",
     "models",
     "tracking",
+    "lineage",
     "execution",
     "training",
     "evaluation",
@@ -35,7 +36,6 @@ ROWS = (
     "training_stage",
     "pipeline",
     "mending",
-    "chain",
     "serving",
     "revisions",
     "cli",

@@ -18,19 +18,16 @@ from typing import Any, NoReturn
 import psutil
 
 from cotejo.errors import CotejoError, StageError
-from cotejo.files import digest_file, digest_json, remove, replacing, try_lock
+from cotejo.files import STATE_FOLDER, digest_file, digest_json, remove, replacing, try_lock
 from cotejo.imports import find_sources
+from cotejo.lineage import reuse, tags
+from cotejo.lineage.connection import open_delivery
 from cotejo.masking import mask_secrets, say_first_line
 from cotejo.params import Sections, load_params
-from cotejo.schema.study import Runtime
-from cotejo.tracking import lineage, reuse
-from cotejo.tracking.journal import Run, state_of
-from cotejo.tracking.mlflow_client import Delivery
-from cotejo.tracking.sender import THREAD_NAME as SENDER
-from cotejo.tracking.sender import Tracker
+from cotejo.tracking.journal import JOURNAL_FOLDER, Run, state_of
+from cotejo.tracking.outbox.sender import THREAD_NAME as SENDER
+from cotejo.tracking.outbox.sender import Tracker
 
-STATE_FOLDER = Path(".cotejo")
-JOURNAL_FOLDER = STATE_FOLDER / "journal"
 #: Seconds that a stage whose `dvc` was killed may take to notice and free its lock.
 LOCK_PATIENCE_S = 10.0
 WATCH_INTERVAL_S = 1.0
@@ -84,9 +81,9 @@ class Stage:
     def describe_code(self) -> dict[str, Any]:
         """Returns commit, whether the code differs from it, DVC's experiment, the parameters by dotted name."""
         return {
-            "git_commit": lineage.git_commit(),
-            "dirty": lineage.is_dirty(),
-            "dvc_exp_name": lineage.experiment_name(),
+            "git_commit": tags.git_commit(),
+            "dirty": tags.is_dirty(),
+            "dvc_exp_name": tags.experiment_name(),
             "params": self.params.flatten(),
         }
 
@@ -103,7 +100,7 @@ class Stage:
             inputs: Digests of the data that the stage reads, and files that it reads.
         """
         read = [digest_file(item) if isinstance(item, Path) else item for item in inputs]
-        key = [self.params.flatten(), read, lineage.list_versions(), _digest_code()]
+        key = [self.params.flatten(), read, tags.list_versions(), _digest_code()]
         folder = CHECKPOINTS / f"{self.name}-{digest_json(key)[:16]}"
         _remove_finished(spared=folder.name)
         others = [str(path) for path in sorted(CHECKPOINTS.glob(f"{self.name}-*")) if _holds_files(path)]
@@ -133,7 +130,7 @@ def run_stage(body: Callable[[Stage], None], name: str, sections: Sequence[str])
     """
     try:
         stop_on_signals()
-        driver = lineage.find_driver()
+        driver = tags.find_driver()
         _stop_with(driver)
         with _lock(name):
             _run_tracked(body, name, sections, driver)
@@ -162,13 +159,14 @@ def _run_tracked(
     body: Callable[[Stage], None], name: str, sections: Sequence[str], driver: psutil.Process | None
 ) -> None:
     params = load_params(sections)
-    tracker = open_tracker(lineage.find_root(), params.runtime)
-    session = lineage.find_session(driver)
-    run = Run(tracker, name, session, lineage.describe_run(name))
+    tracker = open_tracker(tags.find_root(), params)
+    session = tags.find_session(driver)
+    run = Run(tracker, name, session, tags.describe_run(name))
     with finishing(run, tracker, params.runtime.tracking_timeout_s):
         run.log_params(params.flatten(), is_summary=True)
+        inputs: dict[str, Any] = {}
         with _only_watching("what it starts from"):
-            lineage.log_inputs(run, name, params.flatten())
+            inputs = tags.log_inputs(run, name, params.flatten())
         run.flush()
         tracker.send_left_over()
         _remove_finished(spared=name)
@@ -176,14 +174,13 @@ def _run_tracked(
         body(Stage(name, params, run))
         run.log_metrics({"wall_time_s": time.perf_counter() - began_s})
         with _only_watching("what it has made"):
-            lineage.log_outs(run, name)
+            tags.log_outs(run, name, inputs)
             reuse.log_reused(run, name, session)
 
 
-def open_tracker(root: Path, runtime: Runtime) -> Tracker:
-    """Returns what keeps a study's records, and sends them to MLflow where `runtime.tracking` says so."""
-    delivery = Delivery(root, root / STATE_FOLDER, runtime.tracking_timeout_s) if runtime.tracking == "on" else None
-    return Tracker(root / JOURNAL_FOLDER, delivery)
+def open_tracker(root: Path, params: Sections) -> Tracker:
+    """Returns the tracker of a study, which sends records to MLflow unless `runtime.tracking` is off."""
+    return Tracker(root / JOURNAL_FOLDER, open_delivery(root, params) if params.runtime.tracking == "on" else None)
 
 
 @contextmanager

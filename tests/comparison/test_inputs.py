@@ -10,8 +10,8 @@ import pytest
 from cotejo.comparison.inputs import check_tested, load_inputs
 from cotejo.comparison.predictions import build_predictions
 from cotejo.errors import DataError
+from cotejo.lineage.digests import load_stages
 from cotejo.schema.groups import MODELS
-from cotejo.tracking.dvcfiles import load_stages
 from damage import damage_byte
 from synthetic_study import build_dataset, build_inputs
 

@@ -7,12 +7,12 @@ import pytest
 from statsmodels.stats.multitest import multipletests
 
 from cotejo.errors import DataError, RevisionError
+from cotejo.lineage.digests import Locked
 from cotejo.report.wording import LANGUAGES, Wording
 from cotejo.revisions.contrast import build_side_by_side
 from cotejo.revisions.rendering import load_words, render
 from cotejo.revisions.results import Results
 from cotejo.schema.results import ComparedMetrics, StageTimes
-from cotejo.tracking.dvcfiles import Locked
 from synthetic_study import build_inputs, load
 
 MODELS = ("lenet", "resnet")

@@ -16,10 +16,11 @@ from cotejo.report.render import render_json
 from cotejo.serving.archives import Archive, find_archive
 from cotejo.serving.facts import Facts, load_facts
 from cotejo.tracking.journal import Run
-from cotejo.tracking.mlflow_client import Delivery
+from cotejo.tracking.mlflow.client import Delivery, Names
 from synthetic_study import build_comparison, build_inputs, load_metrics
 from waiting import Waiting, start_child
 
+DIGEST = 8 * "5eed" + ".dir"
 #: MLflow's own example of a model warns when it is first imported, by what describes a model.
 pytestmark = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType")
 
@@ -175,8 +176,8 @@ def test_an_mlflow_that_is_down_is_said_in_one_line(study, monkeypatch):
 @pytest.fixture
 def tracked(study, inputs, comparison):
     """MLflow with a training of two seeds, and the champion of a comparison."""
-    tracker = Waiting(study / ".cotejo/journal", Delivery(study, study / ".cotejo", timeout_s=30))
-    stage = Run(tracker, "train-lenet", None, {"dvc.stage": "train-lenet", "dep.data/processed": "5eed.dir"})
+    tracker = Waiting(study / ".cotejo/journal", Delivery(study, study / ".cotejo", 30, Names("cotejo", "cotejo")))
+    stage = Run(tracker, "train-lenet", None, {"dvc.stage": "train-lenet", "deps": f"data/processed {DIGEST}"})
     for seed in (0, 1):
         with start_child(stage, f"train-lenet seed {seed}") as child:
             child.log_model(study / f"models/lenet/seed-{seed}/model.keras", (28, 28, 1), 10)
@@ -195,7 +196,7 @@ def test_mlflow_gives_the_bytes_of_a_run_a_stage_a_version_and_an_alias(study, t
     by_run = find(run_id=tracked["train-lenet seed 1"][:8])
     assert by_run.path.read_bytes() == b"lenet 1"
     assert by_run.path.is_relative_to(Path("fetched").resolve())
-    assert by_run.data_digest == "5eed.dir"
+    assert by_run.data_digest == DIGEST
     assert by_run.title == f"train-lenet seed 1, run {tracked['train-lenet seed 1'][:8]}"
     assert find(run_id=tracked["train-lenet"], seed=0).path.read_bytes() == b"lenet 0"
     champion = find()

@@ -16,9 +16,9 @@ import pytest
 
 from command import run_cotejo
 from copied_study import ROOT, copy_database
-from cotejo.tracking.backlog import close_gone, find_left
 from cotejo.tracking.journal import Run
-from cotejo.tracking.sender import Tracker
+from cotejo.tracking.outbox.backlog import close_gone, find_left
+from cotejo.tracking.outbox.sender import Tracker
 from warm import WarmProcess
 
 
@@ -36,7 +36,7 @@ def live(tmp_path, environment):
             import os, signal
             from pathlib import Path
             from cotejo.tracking.journal import Run
-            from cotejo.tracking.sender import Tracker
+            from cotejo.tracking.outbox.sender import Tracker
             def fail(journal):
                 raise ConnectionError("down")
             tracker = Tracker(Path(".cotejo/journal"), fail)

@@ -5,7 +5,7 @@ import pytest
 from cotejo.tracking.children import Children
 from cotejo.tracking.journal import Run
 from cotejo.tracking.journal_file import find_state, parse_records
-from cotejo.tracking.sender import Tracker
+from cotejo.tracking.outbox.sender import Tracker
 
 ROWS = [{"epoch": epoch, "val_loss": 1 / epoch} for epoch in (1, 2, 3)]
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cotejo.masking import mask_addresses
 from cotejo.tracking.journal import Run
 from cotejo.tracking.journal_file import append_records, parse_records
-from cotejo.tracking.sender import Tracker
+from cotejo.tracking.outbox.sender import Tracker
 from waiting import start_child
 
 
@@ -85,7 +85,7 @@ FULL_DISK = """
 import resource
 from pathlib import Path
 from cotejo.tracking.journal import Run
-from cotejo.tracking.sender import Tracker
+from cotejo.tracking.outbox.sender import Tracker
 
 soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 run = Run(Tracker(Path("journal"), lambda _: None), "seed 0", None, {}, "seed-0")

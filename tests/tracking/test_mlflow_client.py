@@ -8,8 +8,8 @@ import pytest
 
 from copied_study import copy_database
 from cotejo.tracking.journal import Run
-from cotejo.tracking.mlflow_client import Delivery
-from cotejo.tracking.sender import Tracker
+from cotejo.tracking.mlflow.client import Delivery, Names
+from cotejo.tracking.outbox.sender import Tracker
 from waiting import Waiting, start_child
 from warm import WarmProcess
 
@@ -18,7 +18,7 @@ from warm import WarmProcess
 def delivery(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     copy_database(tmp_path)
-    return Delivery(tmp_path, tmp_path, timeout_s=1)
+    return Delivery(tmp_path, tmp_path, 1, Names("cotejo", "cotejo"))
 
 
 @pytest.fixture
@@ -146,10 +146,10 @@ def test_processes_that_start_together_on_no_database_all_arrive(tmp_path, envir
         import sys
         from pathlib import Path
         from cotejo.tracking.journal import Run
-        from cotejo.tracking.sender import Tracker
-        from cotejo.tracking.mlflow_client import Delivery
+        from cotejo.tracking.outbox.sender import Tracker
+        from cotejo.tracking.mlflow.client import Delivery, Names
         root = Path(sys.argv[1])
-        tracker = Tracker(root / "journal", Delivery(root, root, 5))
+        tracker = Tracker(root / "journal", Delivery(root, root, 5, Names("cotejo", "cotejo")))
         Run(tracker, sys.argv[2], {"uid": "session", "name": "parent", "is_session": True}, {}).finish("FINISHED")
         sys.exit(not tracker.close(60))
     """)

@@ -134,9 +134,9 @@ CURVE = [(epoch, 1 / epoch) for epoch in range(1, NUM_EPOCHS + 1)]
 @pytest.fixture
 def database(study):
     """An MLflow database that holds the study's experiment and no run of ours."""
-    from cotejo.tracking.mlflow_client import Delivery
+    from cotejo.tracking.mlflow.client import Delivery, Names
 
-    delivery = Delivery(study, study / ".cotejo", 5)
+    delivery = Delivery(study, study / ".cotejo", 5, Names("cotejo", "cotejo"))
     (study / ".cotejo").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -21,8 +21,8 @@ import requests
 from copied_study import copy_database
 from cotejo.tracking.failures import JournalError
 from cotejo.tracking.journal import Run
-from cotejo.tracking.mlflow_client import Delivery
-from cotejo.tracking.registry import takes_over
+from cotejo.tracking.mlflow.client import Delivery, Names
+from cotejo.tracking.mlflow.registry import takes_over
 from waiting import Waiting
 from warm import WarmProcess
 
@@ -84,7 +84,7 @@ def delivery(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
     copy_database(tmp_path)
-    return Delivery(tmp_path, tmp_path, timeout_s=1)
+    return Delivery(tmp_path, tmp_path, 1, Names("cotejo", "cotejo"))
 
 
 @pytest.fixture
@@ -259,9 +259,9 @@ def test_a_model_whose_sending_was_killed_is_sent_once_and_what_comes_after_it_t
         import os, signal, sys
         from pathlib import Path
         from mlflow import MlflowClient
-        from cotejo.tracking.mlflow_client import Delivery
+        from cotejo.tracking.mlflow.client import Delivery, Names
         MlflowClient.log_model_artifacts = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-        Delivery(Path.cwd(), Path.cwd(), timeout_s=1)(Path(sys.argv[1]))
+        Delivery(Path.cwd(), Path.cwd(), 1, Names("cotejo", "cotejo"))(Path(sys.argv[1]))
     """)
     )
     killed = WarmProcess([str(script), str(run.path)], tmp_path, environment)
@@ -285,11 +285,11 @@ def test_sending_and_registering_takes_under_a_second_and_no_tensorflow(tmp_path
         from pathlib import Path
         from cotejo.tracking.journal import Run
         from waiting import Waiting
-        from cotejo.tracking.mlflow_client import Delivery
+        from cotejo.tracking.mlflow.client import Delivery, Names
         from test_registry import compare, train
         root = Path(sys.argv[1])
         archives = {name: root / "models" / name / "seed-0" / "model.keras" for name in ("lenet", "resnet")}
-        tracker = Waiting(root / "journal", Delivery(root, root, 5))
+        tracker = Waiting(root / "journal", Delivery(root, root, 5, Names("cotejo", "cotejo")))
         Run(tracker, "first", None, {}).finish("FINISHED")
         began_s = time.perf_counter()
         train(tracker, "lenet", archives)

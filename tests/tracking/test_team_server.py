@@ -24,11 +24,11 @@ WRITER = textwrap.dedent("""
     from pathlib import Path
 
     from cotejo.tracking.journal import Run
-    from cotejo.tracking.sender import Tracker
-    from cotejo.tracking.mlflow_client import Delivery
+    from cotejo.tracking.outbox.sender import Tracker
+    from cotejo.tracking.mlflow.client import Delivery, Names
 
     name, epochs, epoch_s, root = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), Path.cwd()
-    tracker = Tracker(root / ".cotejo" / "journal", Delivery(root, root / ".cotejo", 2))
+    tracker = Tracker(root / ".cotejo" / "journal", Delivery(root, root / ".cotejo", 2, Names("cotejo", "cotejo")))
     run = Run(tracker, name, {"uid": "one dvc repro", "name": "repro", "is_session": True}, {"dvc.stage": name})
     run.log_params({"writer": name, "epochs": epochs})
     for epoch in range(1, epochs + 1):

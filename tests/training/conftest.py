@@ -14,7 +14,7 @@ from copied_study import ROOT
 from cotejo.data.readers import LabelledImages
 from cotejo.data.splits import Dataset
 from cotejo.tracking.journal import Run
-from cotejo.tracking.sender import Tracker
+from cotejo.tracking.outbox.sender import Tracker
 from cotejo.training.hardware import Hardware
 from warm import WarmProcess
 

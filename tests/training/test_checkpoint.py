@@ -12,7 +12,7 @@ import pytest
 
 from cotejo.data.readers import LabelledImages
 from cotejo.tracking.journal import Run
-from cotejo.tracking.sender import Tracker
+from cotejo.tracking.outbox.sender import Tracker
 from cotejo.training.checkpoint import Checkpoints, SavedEpoch
 from cotejo.training.fit import Job, fit
 from cotejo.training.seeds import SeedTrainings
@@ -222,7 +222,7 @@ def test_an_epoch_that_is_trained_again_since_its_checkpoint_was_lost_is_tracked
     def train(folder, kind):
         folder.mkdir()
         run = Run(kind(tmp_path / "journal", lambda _: None), "train-net", None, {})
-        trainings = SeedTrainings(settings, [SEED], run, tmp_path / "checkpoints", folder)
+        trainings = SeedTrainings("lenet", settings, [SEED], run, tmp_path / "checkpoints", folder)
         trainings.train_here(lambda _: Job.of(build_dense(), *split), hardware)
 
     with pytest.raises(KeyboardInterrupt):

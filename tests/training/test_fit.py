@@ -276,7 +276,7 @@ def test_a_loss_that_is_no_number_stops_training_with_model_epoch_and_value(digi
     settings = declare_lenet(epochs=3, learning_rate=10.0, optimizer={"name": "sgd"})
     said = r"train-lenet seed 3: expected a finite training loss. Received: (nan|inf) in epoch 1, by step \d+"
     with pytest.raises(ModelError, match=said) as caught:
-        SeedTrainings(settings, [3], run, tmp_path / "checkpoints", tmp_path).train_here(
+        SeedTrainings("lenet", settings, [3], run, tmp_path / "checkpoints", tmp_path).train_here(
             lambda _: build_job(digits, build_explosive()), hardware
         )
     assert "Lower the learning rate in params.yaml" in str(caught.value)
@@ -299,7 +299,7 @@ def test_a_trained_seed_leaves_a_model_a_history_timings_and_a_tracked_run(
 ):
     settings = declare_lenet(epochs=2, augmentation=AUGMENTATION)
     prepare = lambda _: build_job(digits, build_dense())  # noqa: E731
-    trainings = SeedTrainings(settings, [0, 4], run, tmp_path / "checkpoints", tmp_path)
+    trainings = SeedTrainings("lenet", settings, [0, 4], run, tmp_path / "checkpoints", tmp_path)
     trained = trainings.train_here(prepare, hardware)
     log_trained(trained, tmp_path)
     save_timings(trained, "train-lenet", tmp_path / "timings.json")
@@ -353,7 +353,7 @@ from cotejo.data.splits import Dataset
 from cotejo.execution.messages import Setup
 from cotejo.models.lenet import build_model
 from cotejo.tracking.journal import Run
-from cotejo.tracking.sender import Tracker
+from cotejo.tracking.outbox.sender import Tracker
 from cotejo.training.features import prepare_transfer
 from cotejo.training.fit import Job
 from cotejo.training.seeds import SeedTrainings
@@ -377,7 +377,7 @@ for name in sys.argv[1].split(","):
     run = Run(Tracker(Path("journal"), lambda _: None), name, None, {})
     seeds = [int(seed) for seed in sys.argv[2].split(",")]
     prepare, settings = jobs[name]
-    SeedTrainings(settings, seeds, run, Path("checkpoints") / name, Path(name)).train_here(prepare, hardware)
+    SeedTrainings("lenet", settings, seeds, run, Path("checkpoints") / name, Path(name)).train_here(prepare, hardware)
 """
 
 

@@ -188,7 +188,7 @@ def test_batches_that_two_devices_cannot_share_evenly_are_trained_on_too(resumed
 def test_timings_say_what_they_were_measured_on(digits, build_dense, hardware, run, tmp_path):
     settings = declare("lenet", epochs=3, batch_size=32)
     told = hardware._replace(device="2 GPUs")
-    trainings = SeedTrainings(settings, [7], run, tmp_path / "checkpoints", tmp_path)
+    trainings = SeedTrainings("lenet", settings, [7], run, tmp_path / "checkpoints", tmp_path)
     trained = trainings.train_here(lambda _: Job.of(build_dense(), *digits), told)
     save_timings(trained, "train-lenet", tmp_path / "timings.json")
     timings = json.loads((tmp_path / "timings.json").read_text())

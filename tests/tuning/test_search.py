@@ -12,7 +12,7 @@ from cotejo.estimation.estimates import estimate_differences, summarize_scores
 from cotejo.execution.executor import Died
 from cotejo.params import override_group
 from cotejo.tracking.journal import Run
-from cotejo.tracking.sender import Tracker
+from cotejo.tracking.outbox.sender import Tracker
 from cotejo.tuning.confirmation import estimate_gain
 from cotejo.tuning.holdout import draw_holdout
 from cotejo.tuning.progress import Board

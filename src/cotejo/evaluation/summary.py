@@ -36,10 +36,10 @@ from cotejo.evaluation.scores import (
 )
 from cotejo.evaluation.trust import Trust, compute_trust, tabulate_trust
 from cotejo.files import digest_path
+from cotejo.lineage.digests import compute_dvc_digest
 from cotejo.models.arithmetic import count_operations
 from cotejo.schema.results import Metrics
 from cotejo.schema.study import Evaluate
-from cotejo.tracking.dvcfiles import compute_dvc_digest
 from cotejo.training.archive import load_model
 
 CURVES = ("loss", "cross_entropy", "accuracy", "val_loss", "val_cross_entropy", "val_accuracy")

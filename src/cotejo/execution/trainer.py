@@ -17,7 +17,7 @@ from typing import Any
 
 from cotejo.data.splits import TrainingData, load_training_data
 from cotejo.execution.messages import RAISED, REPORT, RESULT
-from cotejo.tracking.lineage import list_versions
+from cotejo.lineage.tags import list_versions
 
 #: A task's function: gets the task, the images, and a function that reports how far it is.
 Function = Callable[[Any, TrainingData, Callable[[Any], None]], Any]

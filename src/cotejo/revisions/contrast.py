@@ -17,8 +17,8 @@ from cotejo.comparison.verdict import DECIDED, judge_pair
 from cotejo.errors import RevisionError
 from cotejo.estimation.estimates import adjust_holm
 from cotejo.evaluation.scores import score_correct
+from cotejo.lineage.digests import LOCK_FILE, Locked, is_within
 from cotejo.revisions.results import DATASET, Results
-from cotejo.tracking.dvcfiles import LOCK_FILE, Locked, is_within
 
 #: Folders of the study's code, in which a dep of a stage is a source file.
 CODE = ("src", "stages")

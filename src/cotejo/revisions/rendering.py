@@ -9,10 +9,10 @@ from importlib.resources import files
 from typing import Any
 
 from cotejo.comparison.records import Finding
+from cotejo.lineage.digests import SHORT
 from cotejo.params import parse_yaml
 from cotejo.report.wording import MISSING, build_environment, load_locale, write_value
 from cotejo.revisions.contrast import SAME, Change, Contrast, Row, SideBySide
-from cotejo.tracking.dvcfiles import SHORT
 
 #: Changes that a row names one by one; the JSON has all.
 MAX_NAMED = 3

@@ -25,10 +25,10 @@ from scmrepo.exceptions import SCMError
 from cotejo.comparison.inputs import STAGES_OF_MODEL
 from cotejo.errors import RevisionError
 from cotejo.files import digest_bytes
+from cotejo.lineage.digests import LOCK_FILE, RESTORE, Locked, compute_dvc_digest, is_within, parse_lock
+from cotejo.lineage.tags import ask_git
 from cotejo.masking import mask_secrets
 from cotejo.schema.results import ComparedMetrics, StageTimes, load_result
-from cotejo.tracking.dvcfiles import LOCK_FILE, RESTORE, Locked, compute_dvc_digest, is_within, parse_lock
-from cotejo.tracking.lineage import ask_git
 
 R = TypeVar("R", ComparedMetrics, StageTimes)
 

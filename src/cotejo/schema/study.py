@@ -13,6 +13,9 @@ from cotejo.schema.trainings import Finetune, LeNet, ResNet, Transfer
 
 #: The least that `runtime.memory_limit` may be: TensorFlow and a small net take nearly all of it.
 MIN_MEMORY = ByteSize(1_500_000_000)
+#: MLflow refuses a slash and a colon in a model's name, and its filters end at a quote.
+MAX_NAME = 250
+UNNAMEABLE = re.compile(r"[/:'\"`\n]")
 
 
 class Base(Group):
@@ -91,6 +94,20 @@ class Runtime(Group):
         raise ValueError(f"null or a size of {least} or more, such as 4GB; TensorFlow alone takes most of that")
 
 
+class Tracking(Group):
+    """Names of the study in MLflow; None stands for the name of the repository's folder."""
+
+    experiment: str | None
+    model: str | None
+
+    @field_validator("experiment", "model")
+    @classmethod
+    def _check_name(cls, name: str | None) -> str | None:
+        if name is None or (name.strip() == name != "" and len(name) <= MAX_NAME and not UNNAMEABLE.search(name)):
+            return name
+        raise ValueError(f"null or a name of at most {MAX_NAME} characters without / : quotes and spaces around it")
+
+
 class Params(Group):
     """The whole of `params.yaml`."""
 
@@ -105,3 +122,4 @@ class Params(Group):
     evaluate: Evaluate
     compare: Compare
     runtime: Runtime
+    tracking: Tracking

@@ -1,33 +1,30 @@
 """Finds the archive of the model that a user means: the champion, one of the study's, a file's, or MLflow's."""
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cotejo.chain import RUN_ID
 from cotejo.errors import CotejoError, ModelError, ParamsError, TrackingError
 from cotejo.faults import suggest_name
 from cotejo.files import digest_path
-from cotejo.params import PARAMS_FILE, load_params
+from cotejo.lineage.connection import find_mlflow
+from cotejo.lineage.digests import load_lock
+from cotejo.lineage.runs import KnownRun, Runs, shorten
+from cotejo.lineage.tags import DEPS
+from cotejo.lineage.trace import RUN_ID
 from cotejo.schema.groups import MODELS
 from cotejo.schema.results import ServedComparison, ServedMetrics, load_result
-from cotejo.stage import JOURNAL_FOLDER, STATE_FOLDER
-from cotejo.tracking import registry
-from cotejo.tracking.dvcfiles import load_lock
 from cotejo.tracking.failures import say_cause
-from cotejo.tracking.lineage import DEP
-from cotejo.tracking.mlflow_client import Delivery
-from cotejo.tracking.runs import KnownRun, Runs, shorten
+from cotejo.tracking.journal import JOURNAL_FOLDER
+from cotejo.tracking.mlflow import registry
+from cotejo.tracking.mlflow.client import Delivery
 
 COMPARISON = Path("reports/comparison.json")
 METRICS = Path("reports/metrics")
 PROCESSED = "data/processed"
 REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>[^/@]+))")
-#: Where params.yaml, which declares it for the study, isn't there.
-TIMEOUT_S = 5.0
 #: Runs that are named one by one.
 MAX_NAMED = 6
 
@@ -177,7 +174,7 @@ def _find_of_run(root: Path, folder: Path, run_id: str, seed: int | None) -> Arc
         raise ParamsError(expected="a run's id in MLflow, or six characters of it or more", received=run_id)
     delivery = _open_mlflow(root, run_id)
     with _asking(run_id, "a run"):
-        runs = Runs(root / JOURNAL_FOLDER, lambda: delivery.client)
+        runs = Runs(root / JOURNAL_FOLDER, delivery)
         run = _find_only(runs, run_id)
         models = list(_list_models(delivery.client, run, runs))
     if seed is not None:
@@ -190,7 +187,7 @@ def _find_of_run(root: Path, folder: Path, run_id: str, seed: int | None) -> Arc
         above = owner if owner.is_stage else runs.find_above(owner)
     title = f"{owner.name}, run {shorten(owner.run_id)}"
     return Archive(
-        path, f"run {shorten(owner.run_id)}", title, above.list_digests(DEP).get(PROCESSED) if above else None
+        path, f"run {shorten(owner.run_id)}", title, above.list_digests(DEPS).get(PROCESSED) if above else None
     )
 
 
@@ -232,15 +229,15 @@ def _say_models(run: KnownRun, models: Sequence[tuple[KnownRun, Any]], seed: int
 
 
 def _open_mlflow(root: Path, asked: str) -> Delivery:
-    if not os.environ.get("MLFLOW_TRACKING_URI") and not (root / "mlflow.db").exists():
+    delivery = find_mlflow(root)
+    if delivery is None:
         raise TrackingError(
             where=asked,
             expected="an MLflow to ask",
             received=f"no mlflow.db in {root.resolve()}, and no MLFLOW_TRACKING_URI",
             advice="Run in the study's folder, or set it",
         )
-    timeout_s = load_params([]).runtime.tracking_timeout_s if (root / PARAMS_FILE).exists() else TIMEOUT_S
-    return Delivery(root.resolve(), root / STATE_FOLDER, timeout_s)
+    return delivery
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cotejo.data.splits import load_split
 from cotejo.errors import CotejoError, ModelError, ParamsError
 from cotejo.files import digest_path, temporary_folder
+from cotejo.lineage.tags import describe_run
 from cotejo.masking import say_first_line
 from cotejo.params import load_params
 from cotejo.schema.operations import dump_operations
@@ -27,7 +28,7 @@ from cotejo.serving.parity import LEAST_AGREEMENT, TOLERANCE, Parity, compute_pa
 from cotejo.serving.runtimes import IMAGES, OPENERS, PROBABILITIES
 from cotejo.serving.screen import hiding_stderr
 from cotejo.stage import Stopped, finishing, open_tracker
-from cotejo.tracking import journal, lineage
+from cotejo.tracking import journal
 
 if TYPE_CHECKING:
     import keras
@@ -349,9 +350,9 @@ def _quietly(work: Callable[[], T]) -> T:
 @contextmanager
 def _track(root: Path, archive: Archive, target: str) -> Iterator[journal.Run]:
     """Yields the tracked run of an export, and finishes it however the export ends."""
-    runtime = load_params([], root / "params.yaml").runtime
-    tracker = open_tracker(root.resolve(), runtime)
-    run = journal.Run(tracker, "export", None, lineage.describe_run("export"))
-    with finishing(run, tracker, runtime.tracking_timeout_s):
+    params = load_params([], root / "params.yaml")
+    tracker = open_tracker(root.resolve(), params)
+    run = journal.Run(tracker, "export", None, describe_run("export"))
+    with finishing(run, tracker, params.runtime.tracking_timeout_s):
         run.log_params({"format": target, "model": archive.name, "model.sha256": digest_path(archive.path)})
         yield run

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from cotejo.errors import ModelError
+from cotejo.lineage.digests import load_lock
 from cotejo.schema.operations import Canny, Grayscale, Operation, parse_operations
 from cotejo.serving.archives import PROCESSED, Archive
-from cotejo.tracking.dvcfiles import load_lock
 from cotejo.training.description import MEMBER, read_serving
 
 DATASET = f"{PROCESSED}/dataset.json"

@@ -18,7 +18,7 @@ from cotejo.serving.facts import Facts, load_facts
 from cotejo.serving.pictures import Fault, Listing, list_pictures, prepare_picture, stream_batches
 from cotejo.serving.rendering import Renderer, Style, choose_renderer
 from cotejo.serving.screen import Screen, hiding_stderr
-from cotejo.tracking.sync import count
+from cotejo.tracking.outbox.sync import count
 
 if TYPE_CHECKING:
     from cotejo.serving.classifier import Classifier

@@ -1,4 +1,4 @@
-"""The local record of a run: append-only, written before anything is sent anywhere."""
+"""The local journal of a run: append-only, written before anything is sent."""
 
 import time
 import uuid
@@ -6,24 +6,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cotejo.files import digest_path, open_alone, sync_to_disk
+from cotejo.files import STATE_FOLDER, digest_path, open_alone, sync_to_disk
 from cotejo.tracking.journal_file import append_records, find_state, parse_records
-from cotejo.tracking.sender import Tracker
+from cotejo.tracking.outbox.sender import Tracker
 from cotejo.tracking.writers import describe_writer
+
+#: Folder of the journals in a study.
+JOURNAL_FOLDER = STATE_FOLDER / "journal"
 
 
 class Run:
-    """A run of a stage, or of a seed within a stage.
+    """A run of a stage, or of a training within a stage.
 
-    Where the tracker is off, it has a name and a unique name and records nothing.
+    Without tracking it has its names and records nothing.
 
     Args:
-        tracker: Where to send records to.
-        name: The name that MLflow shows.
-        parent: The unique name of the run above this one, or None.
-        tags: What is known of the run at its start.
-        uid: The unique name of a run to go on with, whose journal is in the tracker's folder.
-        ended: The state that it has ended in, if it isn't gone on with.
+        tracker: Sends the records to MLflow.
+        name: Name that MLflow shows.
+        parent: Names of the run above this one; None for none.
+        tags: Tags that the run has from its start.
+        uid: Unique name of a run to resume, whose journal is in the tracker's folder.
+        ended: State in which that run ended, where it isn't resumed.
     """
 
     def __init__(
@@ -44,7 +47,7 @@ class Run:
         self._start = {"uid": self.uid, "name": name, "parent": parent, "tags": self.tags, "writer": writer}
         self._is_on_disk = False
         records = self._records()
-        # a power failure can take the start of a journal that is gone on with
+        # a power failure can take the start of a journal that is resumed
         self._has_start = any(record["kind"] == "start" for record in records)
         self._params = {key for record in records if record["kind"] == "params" for key in record.get("values", ())}
         if not self._has_start:
@@ -52,7 +55,7 @@ class Run:
             return
         above = [record.get("parent") for record in records if record["kind"] in ("start", "adopt")]
         if parent and parent != above[-1]:
-            self._append("adopt", parent=parent, tags=self.tags)  # the run above was killed, and another one goes on
+            self._append("adopt", parent=parent, tags=self.tags)  # the run above was killed, and another one resumes it
         if not self.has_ended(ended):
             self._append("resume", writer=writer)
 
@@ -60,14 +63,14 @@ class Run:
         """Opens a run below this one.
 
         Args:
-            name: The name that MLflow shows.
-            uid: The unique name of a run to go on with, which a kill has interrupted.
-            ended: The state that it has ended in, if it isn't gone on with.
+            name: Name that MLflow shows.
+            uid: Unique name of a run to resume, which a kill has interrupted.
+            ended: State in which that run ended, where it isn't resumed.
         """
         return Run(self.tracker, name, {"uid": self.uid, "name": self.name}, self.tags, uid, ended)
 
     def has_ended(self, state: str = "") -> bool:
-        """Tells whether the run has ended well, or in a state, before a kill ended the stage around it."""
+        """Returns whether the run ended well, or in a given state, before a kill ended the stage around it."""
         return find_state(self._records()) in ("FINISHED", state)
 
     def find_last_step(self) -> int:
@@ -93,8 +96,12 @@ class Run:
         self._append("tags", values=dict(values))
 
     def log_reused(self, outs: Mapping[str, Mapping[str, str]]) -> None:
-        """Records the stages that the session has not run: the digests of what each has made, by path."""
+        """Records the stages that the session reuses: the digests of their outs by path."""
         self._append("reused", outs={stage: dict(digests) for stage, digests in outs.items()})
+
+    def log_lineage(self, values: Mapping[str, Any]) -> None:
+        """Records where the run comes from, for its artifact `lineage.json`; a later record replaces an earlier one."""
+        self._append("lineage", values=dict(values))
 
     def log_artifact(self, path: Path, folder: str = "", *, is_summary: bool = False) -> None:
         """Records a file or folder, by its path and SHA-256; it must stay as it is until it has been sent."""
@@ -115,7 +122,7 @@ class Run:
         self._append("dataset", name=name, digest=digest, folder=str(folder))
 
     def flush(self) -> None:
-        """Makes what has been recorded outlive a power failure, and has it sent; doesn't wait for that."""
+        """Writes the records through to the disk and has them sent, without waiting for that."""
         if not self.tracker.is_on:
             return
         try:
@@ -129,11 +136,11 @@ class Run:
             self.tracker.send(self.path)
 
     def finish(self, state: str, error: str = "") -> None:
-        """Records the end and has what is left sent.
+        """Records the end and has the rest sent.
 
         Args:
             state: `FINISHED`, `FAILED` or `KILLED`.
-            error: What went wrong, in one line.
+            error: The error in one line.
         """
         if error:
             self.log_tags({"error": error})
@@ -168,5 +175,5 @@ def _locate(path: Path) -> dict[str, Any]:
 
 
 def state_of(error: BaseException) -> str:
-    """Returns MLflow's word for how a run ended that this exception has ended."""
+    """Returns MLflow's state of a run that this exception has ended."""
     return "FAILED" if isinstance(error, Exception) else "KILLED"

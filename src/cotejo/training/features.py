@@ -23,6 +23,7 @@ from cotejo.data.readers import LabelledImages
 from cotejo.data.splits import Dataset, TrainingData
 from cotejo.data.stored import store_rows
 from cotejo.files import replacing
+from cotejo.lineage.tags import list_versions
 from cotejo.models import backbones, layers
 from cotejo.models.backbones import (
     BACKBONE,
@@ -34,7 +35,6 @@ from cotejo.models.backbones import (
     take_backbone,
 )
 from cotejo.schema.trainings import Transfer
-from cotejo.tracking.lineage import list_versions
 from cotejo.training.archive import load_model
 from cotejo.training.fit import Job, Prepare
 from cotejo.training.hardware import Hardware

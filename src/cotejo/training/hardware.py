@@ -12,8 +12,8 @@ import tensorflow as tf
 from keras.src.random import seed_generator
 
 from cotejo.execution.messages import Setup
+from cotejo.lineage.tags import find_cpu_name
 from cotejo.schema.study import MIN_MEMORY
-from cotejo.tracking.lineage import find_cpu_name
 
 #: The largest array that is copied into the graph where memory has no limit.
 MAX_BYTES_IN_GRAPH = 2**30

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+from scipy.special import stdtrit
 
 from cotejo.data.splits import TrainingData, load_training_data
 from cotejo.errors import ModelError
@@ -15,6 +16,7 @@ from cotejo.execution.executor import Died, Executor, count_workers, open_execut
 from cotejo.execution.messages import PreparedData, Setup
 from cotejo.files import temporary_folder
 from cotejo.models.layers import find_precision
+from cotejo.params import flatten
 from cotejo.schema.study import Base, Runtime
 from cotejo.schema.trainings import Training
 from cotejo.tracking.children import Child, Children
@@ -33,6 +35,9 @@ from cotejo.training.hardware import (
     measure_peak_memory,
 )
 from cotejo.training.progress import open_board, say_epoch
+
+#: Of the intervals over the seeds of validation scores in MLflow; those of the report are declared in `params.yaml`.
+CONFIDENCE = 0.95
 
 
 class Trained(NamedTuple):
@@ -85,15 +90,19 @@ class SeedTrainings:
     Each writes `seed-<s>/model.keras` and `seed-<s>/history.csv`.
 
     Args:
-        settings: The model's section of `params.yaml`.
+        section: Name of the model's section of `params.yaml`.
+        settings: That section.
         seeds: The seeds.
         run: The stage's run; each seed gets a run below it.
         checkpoints: A folder that outlives a kill, of this stage with these inputs.
         folder: An existing folder, for the models and histories.
     """
 
-    def __init__(self, settings: Training, seeds: Sequence[int], run: Run, checkpoints: Path, folder: Path) -> None:
+    def __init__(
+        self, section: str, settings: Training, seeds: Sequence[int], run: Run, checkpoints: Path, folder: Path
+    ) -> None:
         checkpoints.mkdir(parents=True, exist_ok=True)
+        self.section = section
         self.settings = settings
         self.seeds = seeds
         self.names = [f"{run.name} seed {seed}" for seed in seeds]
@@ -171,7 +180,8 @@ class SeedTrainings:
 
     def _open(self, place: int) -> None:
         name, seed = self.names[place], self.seeds[place]
-        child = self.children.open(name, {**self.settings.model_dump(), "seed": seed})
+        params = dict(flatten({self.section: self.settings.model_dump()}))
+        child = self.children.open(name, {**params, "seed": seed})
         self.opened[place] = child, open_board(self.boards / f"{name} {child.run.uid[:8]}")
 
     def _report(self, place: int, reported: Logs | str) -> None:
@@ -261,8 +271,15 @@ def _say(what: str) -> None:
     print(what, file=sys.stderr, flush=True)
 
 
-def log_trained(saved: Sequence[SavedSeed], folder: Path) -> None:
-    """Sends the models and histories of all seeds to their runs, from the folder in which they stay."""
+def log_trained(stage: Run, saved: Sequence[SavedSeed], folder: Path) -> None:
+    """Logs models and histories of all seeds to their runs, and the mean over the seeds to the stage's run.
+
+    Args:
+        stage: The stage's run.
+        saved: The trained seeds.
+        folder: Folder in which the models and histories stay.
+    """
+    stage.log_metrics(_average_seeds([trained.history for _, trained in saved]))
     for run, trained in saved:
         target = folder / f"seed-{trained.seed}"
         run.log_artifact(target / "history.csv")
@@ -275,6 +292,19 @@ def save_timings(saved: Sequence[SavedSeed], stage: str, path: Path) -> None:
     machine = saved[0].trained.machine  # a cluster's may differ from seed to seed
     timings = {"stage": stage, **machine, "per_seed": [trained.timing for _, trained in saved]}
     path.write_text(json.dumps(timings, indent=2) + "\n")
+
+
+def _average_seeds(histories: Sequence[pd.DataFrame]) -> dict[str, float]:
+    """Returns means over the seeds of the kept epochs' scores; of several seeds also Student's interval."""
+    kept = pd.DataFrame([history[history["kept"]].iloc[0] for history in histories])
+    scores = kept.drop(columns=["epoch", "kept", "learning_rate"], errors="ignore").astype(float)
+    averages = {str(name): float(scores[name].mean()) for name in scores}
+    if len(scores) > 1:
+        quantile = float(stdtrit(len(scores) - 1, (1 + CONFIDENCE) / 2))
+        reach = quantile * scores.std(ddof=1) / len(scores) ** 0.5
+        for name in tuple(averages):
+            averages |= {f"{name}_low": averages[name] - reach[name], f"{name}_high": averages[name] + reach[name]}
+    return averages
 
 
 def _summarize_times(times: pd.DataFrame, num_samples: int) -> dict[str, Any]:

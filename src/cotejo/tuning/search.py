@@ -159,8 +159,7 @@ class Searcher:
     def _run(self, tasks: Sequence[TrialTask], board: Board) -> list[Outcome]:
         outcomes: list[Outcome | None] = [None] * len(tasks)
         with self.children.closing():
-            present = find_present(self.present.model_dump(), self.search.space)
-            children = [self.children.open(task.name, {**present, **task.values, "seed": task.seed}) for task in tasks]
+            children = [self.children.open(task.name, self._list_params(task)) for task in tasks]
             for task in tasks:
                 board.begin(task.name, task.values)
 
@@ -174,6 +173,11 @@ class Searcher:
                 _finish(children[place], outcome)
                 board.end(tasks[place].name, outcome)
         return [outcome for outcome in outcomes if outcome is not None]
+
+    def _list_params(self, task: TrialTask) -> dict[str, Any]:
+        """Returns a trial's searched parameters, spelled as in `params.yaml`, and its seed."""
+        values = {**find_present(self.present.model_dump(), self.search.space), **task.values}
+        return {f"{self.search.model}.{key}": value for key, value in values.items()} | {"seed": task.seed}
 
 
 def count_tasks(search: Search) -> int:

@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from cotejo.errors import CotejoError, TrackingError
+from cotejo.errors import TrackingError
 from cotejo.masking import say_first_line
-from cotejo.tracking.backlog import Left, close_gone, find_left
 from cotejo.tracking.failures import BusyError, JournalError, say_cause
-from cotejo.tracking.mlflow_client import Delivery
-from cotejo.tracking.reuse import link_reused
+from cotejo.tracking.mlflow.client import Delivery
+from cotejo.tracking.outbox.backlog import Left, close_gone, find_left
 
 
 def send_left(folder: Path, delivery: Delivery) -> Iterator[str]:
@@ -45,33 +44,6 @@ def send_left(folder: Path, delivery: Delivery) -> Iterator[str]:
     if failure:
         raise TrackingError(_say_failure(delivery, num_runs, find_left(folder), failure)) from failure
     yield f"{_say_sent(delivery, num_runs)}; {_say_left(find_left(folder))}"
-
-
-def show_reused(root: Path, folder: Path, delivery: Delivery) -> Iterator[str]:
-    """Shows on their session's run the stages that DVC skipped or took from its cache; says how many those are.
-
-    Args:
-        root: The repository's root.
-        folder: Where the journals are kept; all have been sent.
-        delivery: Knows MLflow.
-
-    Raises:
-        TrackingError: MLflow can't be had.
-    """
-    if not any(folder.glob("*.jsonl")):  # nothing was tracked here
-        return
-    try:
-        number = link_reused(root, folder, delivery.client, delivery.experiment_id)
-    except CotejoError:
-        raise
-    except Exception as error:
-        raise TrackingError(
-            expected="MLflow to say what the last session has run",
-            received=say_cause(error),
-            advice="Start the server, or set MLFLOW_TRACKING_URI to one that runs, and sync again",
-        ) from error
-    if number:
-        yield f"{count(number, 'stage')} that DVC skipped or took from its cache: shown as reused"
 
 
 def _say_failure(delivery: Delivery, num_runs: int, left: list[Left], error: Exception) -> str:

@@ -8,9 +8,9 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 
 from cotejo.masking import say_first_line
-from cotejo.tracking.backlog import close_gone, find_left
 from cotejo.tracking.failures import BusyError, JournalError, say_cause
 from cotejo.tracking.journal_file import RUNNING
+from cotejo.tracking.outbox.backlog import close_gone, find_left
 
 #: Sends what is new in a journal to MLflow; raises when MLflow can't be had.
 Deliver = Callable[[Path], object]

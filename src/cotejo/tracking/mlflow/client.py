@@ -1,38 +1,61 @@
-"""Sends journals to MLflow. Only this file and the registry's import it."""
+"""Sends journals to MLflow. Only this file and `registry.py` import MLflow."""
 
 import json
 import logging
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import FileLock
 
 from cotejo.files import digest_path, replacing, try_lock
 from cotejo.masking import say_first_line
-from cotejo.tracking import registry
-from cotejo.tracking.backlog import CLOSED_TAG
+from cotejo.schema.study import UNNAMEABLE, Tracking
 from cotejo.tracking.failures import BusyError, JournalError
 from cotejo.tracking.journal_file import RUNNING, find_state, load_progress, parse_record, parse_records, save_progress
-from cotejo.tracking.reuse import record_reused
-from cotejo.tracking.runs import EXPERIMENT, UID_TAG
+from cotejo.tracking.mlflow import registry
+from cotejo.tracking.outbox.backlog import CLOSED_TAG
 
+#: The tag with a run's unique name.
+UID_TAG = "cotejo.uid"
 #: MLflow refuses a longer digest; the whole SHA-256 goes into a tag.
 MAX_DIGEST_LENGTH = 36
 #: Seconds to wait for other processes that create runs; a first start on a new database takes two of each.
 LOCK_TIMEOUT_S = 30
-#: Records of metrics that are sent in one call, when there are so many.
+#: Most records of metrics that one call sends.
 MAX_BATCH = 100
-#: Their errors come with a traceback, again at each try; whoever has records sent says once what is wrong.
+#: Most runs that a search returns.
+MAX_RUNS = 1000
+#: Artifact of a stage's run with all digests, versions and the machine.
+LINEAGE_FILE = "lineage.json"
+#: Loggers that print a traceback at each failed try; the sender of the records reports the cause once.
 LOGGERS = ("mlflow", "alembic", "sqlalchemy", "urllib3")
-#: From the best to the worst end that a stage can come to; a session has that of its worst.
+#: States in which a stage can end, from the best to the worst; a session has the worst of its stages.
 ENDS = ("FINISHED", "KILLED", "FAILED")
-#: Tags of a stage that its session, the run above, doesn't share.
+#: Tags of a stage that its session, the run above it, doesn't share.
 STAGE_TAGS = ("dvc.stage", "mlflow.source.name")
+
+
+class Names(NamedTuple):
+    """Names of a study in MLflow.
+
+    Attributes:
+        experiment: Name of the experiment that holds its runs.
+        model: Name of the registered model whose versions are its champions.
+    """
+
+    experiment: str
+    model: str
+
+
+def name_study(root: Path, tracking: Tracking) -> Names:
+    """Returns the declared names of a study in MLflow; by default both are the name of the repository's folder."""
+    default = UNNAMEABLE.sub("-", root.resolve().name).strip() or "cotejo"
+    return Names(tracking.experiment or default, tracking.model or default)
 
 
 class Delivery:
@@ -40,22 +63,34 @@ class Delivery:
 
     Args:
         root: The repository's root: `mlflow.db` and `mlruns/` are kept there unless `MLFLOW_TRACKING_URI` is set.
-        state_folder: Where the lock is kept that one process at a time creates runs under.
+        state_folder: The folder with the lock under which one process at a time creates runs.
         timeout_s: Seconds to wait for a server.
+        names: Names of the study in MLflow.
+        handlers: Sends records of kinds that this class doesn't know, by kind.
         busy_timeout_s: Seconds to wait for another process that is sending the same journal.
 
     Attributes:
-        num_sent: The records that MLflow has taken so far.
+        num_sent: Number of records that MLflow has taken so far.
     """
 
-    def __init__(self, root: Path, state_folder: Path, timeout_s: float, busy_timeout_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        root: Path,
+        state_folder: Path,
+        timeout_s: float,
+        names: Names,
+        handlers: Mapping[str, "Handler"] | None = None,
+        busy_timeout_s: float = 0.0,
+    ) -> None:
         self.database = root / "mlflow.db"
         self.root = root
         self.journals = state_folder / "journal"
         self.lock = FileLock(state_folder / "tracking.lock", timeout=LOCK_TIMEOUT_S)
         self.timeout_s = timeout_s
+        self.names = names
         self.busy_timeout_s = busy_timeout_s
         self.num_sent = 0
+        self._handlers: dict[str, Handler] = {**HANDLERS, **(handlers or {})}
 
     def __call__(self, journal: Path) -> None:
         """Sends what is new in a journal; MLflow's own exceptions pass through.
@@ -78,12 +113,29 @@ class Delivery:
                 self._send(journal)
 
     def is_answering(self) -> bool:
-        """Tells whether MLflow can be had at all, after it has refused something."""
+        """Returns whether MLflow answers at all, after it has refused something."""
         try:
-            self.client.get_experiment_by_name(EXPERIMENT)
+            self.client.get_experiment_by_name(self.names.experiment)
         except Exception:  # noqa: BLE001 - whatever keeps it from answering
             return False
         return True
+
+    def search(self, conditions: Sequence[str]) -> list[Any]:
+        """Returns MLflow's runs of the study that meet all conditions, the newest first.
+
+        Args:
+            conditions: In MLflow's filter language: `attributes.run_id LIKE '3fa9c1%'`.
+        """
+        experiment = self.client.get_experiment_by_name(self.names.experiment)
+        if experiment is None:
+            return []
+        found = self.client.search_runs(
+            [experiment.experiment_id],
+            " AND ".join(conditions),
+            order_by=["attributes.start_time DESC"],
+            max_results=MAX_RUNS,
+        )
+        return list(found)
 
     def _send(self, journal: Path) -> None:
         progress = load_progress(journal)
@@ -116,12 +168,12 @@ class Delivery:
         return []
 
     def _send_records(self, records: Sequence[Mapping[str, Any]], progress: dict[str, Any]) -> None:
-        kind = records[0]["kind"] if records else "start"  # which is sent already, by making the run
+        kind = records[0]["kind"] if records else "start"  # creating the run has sent it already
         if kind == "metrics":
             self._send_metrics(records, progress)
         elif kind != "start":
             _check_unchanged(records[0])
-            getattr(self, f"_send_{kind}")(records[0], progress)
+            self._handlers[kind](self, records[0], progress)
 
     @cached_property
     def client(self) -> Any:  # noqa: ANN401 - mlflow.MlflowClient, imported late since it takes a second
@@ -144,27 +196,27 @@ class Delivery:
 
     @cached_property
     def experiment_id(self) -> str:
-        """The study's experiment, made by the first process that needs it.
+        """Id of the study's experiment, which the first process that needs it creates.
 
         Two processes that open a fresh database at once break it (https://github.com/daizutabi/hydraflow/issues/245),
         so this runs under a lock.
         """
         with self.lock:
-            found = self.client.get_experiment_by_name(EXPERIMENT)
+            found = self.client.get_experiment_by_name(self.names.experiment)
             if found:
                 return str(found.experiment_id)
             # on a database of our own the place must be absolute, or it would follow whoever opens it first
             own = (self.root / "mlruns").as_uri() if self._has_own_database() else None
             try:
-                return str(self.client.create_experiment(EXPERIMENT, artifact_location=own))
+                return str(self.client.create_experiment(self.names.experiment, artifact_location=own))
             except Exception as error:
                 if getattr(error, "error_code", "") != "RESOURCE_ALREADY_EXISTS":
                     raise
                 # the lock is this machine's, and somebody else's was faster
-                return str(self.client.get_experiment_by_name(EXPERIMENT).experiment_id)
+                return str(self.client.get_experiment_by_name(self.names.experiment).experiment_id)
 
     def _has_own_database(self) -> bool:
-        """Tells whether no server is named; MLflow puts the address that it is given into the same variable."""
+        """Returns whether no server is named; MLflow puts the address that it is given into the same variable."""
         return (os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.database}") == f"sqlite:///{self.database}"
 
     def _start(self, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -263,7 +315,7 @@ class Delivery:
                 f"the champion was gone before it was sent; run `dvc repro -f compare`. Expected: {record['path']}"
             )
         with self.lock:
-            registry.register_champion(self.client, model, record)
+            registry.register_champion(self.client, self.names.model, model, record)
 
     def _send_journals_of(self, sha256: str) -> None:
         for journal in sorted(self.journals.glob("*.jsonl")):
@@ -288,9 +340,8 @@ class Delivery:
         tags = [InputTag("mlflow.data.context", "study"), InputTag("sha256", record["digest"])]
         self.client.log_inputs(progress["run_id"], [DatasetInput(dataset, tags)])
 
-    def _send_reused(self, record: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
-        if progress["parent_id"]:
-            record_reused(self.client, progress["parent_id"], record["outs"], self.journals)
+    def _send_lineage(self, record: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
+        self.client.log_dict(progress["run_id"], record["values"], LINEAGE_FILE)
 
     def _send_end(self, record: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
         self.client.set_terminated(progress["run_id"], record["state"], record["time_ms"])
@@ -305,6 +356,22 @@ class Delivery:
             self.client.set_terminated(run_id, state, max(run.info.end_time for run in below))
 
 
+#: Sends a record to the run that `progress` names.
+Handler = Callable[[Delivery, Mapping[str, Any], dict[str, Any]], None]
+HANDLERS: dict[str, Handler] = {
+    "adopt": Delivery._send_adopt,
+    "resume": Delivery._send_resume,
+    "params": Delivery._send_params,
+    "tags": Delivery._send_tags,
+    "lineage": Delivery._send_lineage,
+    "artifact": Delivery._send_artifact,
+    "model": Delivery._send_model,
+    "champion": Delivery._send_champion,
+    "dataset": Delivery._send_dataset,
+    "end": Delivery._send_end,
+}
+
+
 def _create_database(path: Path) -> None:
     """Creates MLflow's tables in one step: a database that a kill leaves half made can't be opened again."""
     from mlflow.store.db.utils import _initialize_tables
@@ -317,7 +384,7 @@ def _create_database(path: Path) -> None:
 
 
 def _check_writable(database: Path, timeout_s: float) -> None:
-    """Raises at once what MLflow would try again for minutes: the database is locked, read-only or damaged."""
+    """Raises at once what MLflow would try again for minutes: a locked, read-only or damaged database."""
     with closing(sqlite3.connect(database, timeout_s, isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("ROLLBACK")
@@ -334,7 +401,7 @@ def _read_lines(journal: Path, offset: int) -> list[bytes]:
 
 
 def _batch(lines: Sequence[bytes]) -> Iterator[tuple[list[dict[str, Any]], int]]:
-    """Groups records that one call can send: metrics that follow each other. Gives them and their size in bytes."""
+    """Groups records that one call can send: metrics that follow each other. Yields them with their size in bytes."""
     records: list[dict[str, Any]] = []
     size = 0
     for line in lines:
@@ -369,16 +436,16 @@ def _find_start(records: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
     for record in records:
         if record and record["kind"] == "start" and {"uid", "name", "parent", "tags", "time_ms"} <= record.keys():
             return record
-    raise JournalError("it has lost its start, which names its run; remove it")
+    raise JournalError("its first record, which names its run, is lost; remove it")
 
 
 def _is_of_the_record(error: Exception) -> bool:
-    """Tells whether a record is at fault, which no later stage could send either, rather than the server."""
+    """Returns whether the record is at fault, not the server: no later stage could send it either."""
     malformed = isinstance(error, (JournalError, AttributeError, KeyError, TypeError))
     return malformed or getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE"
 
 
 def _receivers(record: Mapping[str, Any], progress: Mapping[str, Any]) -> list[str]:
-    """Lists the runs that a record belongs to: its own and, for a summary, the one above."""
+    """Returns the ids of the runs that a record belongs to: its own and, for a summary, the one above."""
     parents = [progress["parent_id"]] if record["is_summary"] and progress["parent_id"] else []
     return [progress["run_id"], *parents]

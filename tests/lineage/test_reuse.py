@@ -1,4 +1,4 @@
-"""Stages that DVC skipped or took from its cache appear on the run of the session that went on from them."""
+"""Stages that DVC skipped or took from its cache appear on the run of the session that reused them."""
 
 import json
 import os
@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from cotejo.tracking.reuse import link_reused, record_reused
+from cotejo.lineage.reuse import link_reused, show_reused
+from cotejo.lineage.tags import parse_entries
 from once import make_once
 from small_pipeline import Pipeline, find_experiment
 
@@ -18,7 +19,7 @@ def find_parent(pipeline, run):
 
 
 def list_reused(run):
-    return {key.removeprefix("reused."): value for key, value in run.data.tags.items() if key.startswith("reused.")}
+    return parse_entries(run.data.tags.get("reused", ""))
 
 
 def find_ids(pipeline):
@@ -27,8 +28,7 @@ def find_ids(pipeline):
 
 
 def link(pipeline):
-    experiment = pipeline.client.get_experiment_by_name("cotejo")
-    return link_reused(pipeline.folder, pipeline.folder / ".cotejo/journal", pipeline.client, experiment.experiment_id)
+    return link_reused(pipeline.folder, pipeline.delivery)
 
 
 @pytest.fixture(scope="module")
@@ -120,14 +120,13 @@ def test_a_stage_is_recorded_once_and_a_users_description_stays(sessions, tmp_pa
     pipeline = pipeline.copy(tmp_path / "study")
     pipeline.client.set_tag(parents[0], "mlflow.note.content", "The first study")
     outs = {"reports/tally.txt": "0" * 32}
-    journals = pipeline.folder / ".cotejo/journal"
-    assert record_reused(pipeline.client, parents[0], {"tally": outs}, journals) == 1
-    assert record_reused(pipeline.client, parents[0], {"tally": outs}, journals) == 0
+    delivery = pipeline.delivery
+    assert show_reused(delivery, parents[0], {"tally": outs}) == 1
+    assert show_reused(delivery, parents[0], {"tally": outs}) == 0
     assert list_reused(pipeline.client.get_run(parents[0])) == {"tally": "unknown"}
-    made = {key.removeprefix("out."): value for key, value in pipeline.client.get_run(ids[0]["tally"]).data.tags.items()
-            if key.startswith("out.")}  # fmt: skip
-    assert record_reused(pipeline.client, parents[0], {"tally": made}, journals) == 1
-    assert record_reused(pipeline.client, parents[0], {"tally": made}, journals) == 0
+    made = parse_entries(pipeline.client.get_run(ids[0]["tally"]).data.tags["outs"])
+    assert show_reused(delivery, parents[0], {"tally": made}) == 1
+    assert show_reused(delivery, parents[0], {"tally": made}) == 0
     shown = pipeline.client.get_run(parents[0])
     assert list_reused(shown) == {"tally": ids[0]["tally"]}
     assert shown.data.tags["mlflow.note.content"] == "The first study"

@@ -1,4 +1,4 @@
-"""What `cotejo lineage` says: the chain behind a file, a run or an experiment, and where it breaks."""
+"""What `cotejo lineage` says: the trace of a file, a run or an experiment, and where it breaks."""
 
 import json
 import shutil
@@ -8,7 +8,7 @@ import pytest
 from small_pipeline import find_experiment
 
 
-def test_a_files_chain_goes_from_the_data_to_the_file_and_is_whole(made):
+def test_a_files_trace_goes_from_the_data_to_the_file_and_is_complete(made):
     printed = made.run("cotejo", "lineage", "reports/page.html")
     titles = [line for line in printed.splitlines() if line in ("download", "train", "compare", "tally")]
     assert titles == ["download", "train", "compare"]
@@ -16,53 +16,54 @@ def test_a_files_chain_goes_from_the_data_to_the_file_and_is_whole(made):
         assert f"run     {made.find_run(stage).info.run_id[:8]} {stage} in repro-" in printed
     for kind, path in (("data", "data/raw"), ("model", "models/small"), ("report", "reports/page.html")):
         assert f"  {kind:<8}{path} " in printed
-    assert printed.endswith("The chain is whole: 3 stages.\n")
+    assert printed.endswith("The trace is complete: 3 stages.\n")
     assert max(map(len, printed.splitlines())) <= 100
 
 
 def test_what_the_journals_know_is_said_without_mlflow_or_tensorflow(made):
     script = (
-        "import sys; from pathlib import Path; from cotejo.chain import trace; list(trace(Path(), 'models/small')); "
+        "import sys; from pathlib import Path; from cotejo.lineage.trace import trace; "
+        "list(trace(Path(), 'models/small')); "
         "print(sorted({'mlflow', 'tensorflow', 'keras'} & set(sys.modules)))"
     )
     assert made.run("python", "-c", script) == "[]\n"
 
 
-def test_a_file_within_a_folder_has_the_chain_of_the_folder(made):
+def test_a_file_within_a_folder_has_the_trace_of_the_folder(made):
     printed = made.trace("models/small/seed-0/model.bin")
     assert "made by train" in printed
-    assert "The chain is whole: 2 stages." in printed
+    assert "The trace is complete: 2 stages." in printed
 
 
-def test_a_file_that_changed_since_breaks_the_chain_where_it_was_made(pipeline):
+def test_a_file_that_changed_since_breaks_the_trace_where_it_was_made(pipeline):
     (pipeline.folder / "models/small/seed-0/model.bin").write_text("another")
     printed = pipeline.trace("reports/page.html")
     assert "models/small has changed since: " in printed
-    assert "The chain breaks at train: " in printed
+    assert "The trace breaks at train: " in printed
 
 
-def test_parameters_and_code_that_changed_since_break_the_chain(pipeline):
+def test_parameters_and_code_that_changed_since_break_the_trace(pipeline):
     pipeline.edit("params.yaml", "margin: 0.01", "margin: 0.25")
     pipeline.edit("stages/download.py", "\n", "\n# changed\n")
     printed = pipeline.trace("reports/page.html")
     assert "compare.margin is 0.25 now, and was 0.01" in printed
     assert "stages/download.py has changed since: " in printed
-    assert "The chain breaks at download, compare: " in printed
+    assert "The trace breaks at download, compare: " in printed
 
 
-def test_what_is_not_here_breaks_the_chain(pipeline):
+def test_what_is_not_here_breaks_the_trace(pipeline):
     shutil.rmtree(pipeline.folder / "models")
     assert "models/small isn't here; `dvc checkout`" in pipeline.trace("models/small")
 
 
-def test_a_run_with_a_dirty_tree_breaks_the_chain_and_a_reused_stage_keeps_its_maker(pipeline):
+def test_a_run_with_a_dirty_tree_breaks_the_trace_and_a_reused_stage_keeps_its_maker(pipeline):
     pipeline.edit("stages/train.py", "\n", "\n# changed\n")
     download = pipeline.find_run("download").info.run_id
     pipeline.run("dvc", "repro")
     printed = pipeline.trace("reports/page.html")
     assert f"run {download[:8]} download" in printed
     assert "! dirty tree: the code differed from commit" in printed
-    assert "The chain breaks at train: " in printed
+    assert "The trace breaks at train: " in printed
     assert "made the same outs from other deps" not in printed
 
 
@@ -73,7 +74,7 @@ def test_either_the_journals_or_mlflow_is_enough(pipeline, kept):
         shutil.rmtree(pipeline.folder / ".cotejo")
     else:
         (pipeline.folder / "mlflow.db").unlink()
-    assert "The chain is whole: 3 stages." in pipeline.trace("reports/page.html")
+    assert "The trace is complete: 3 stages." in pipeline.trace("reports/page.html")
     printed = pipeline.trace(train[:6])
     assert printed.startswith(f"{train[:8]} train")
     assert "made from it" in printed
@@ -86,7 +87,7 @@ def test_runs_without_digests_are_said_to_have_none(pipeline):
     (pipeline.folder / "mlflow.db").unlink()
     printed = pipeline.trace("reports/page.html")
     assert "1 of 1 known runs carry no digests" in printed
-    assert "The chain breaks at download, train, compare: " in printed
+    assert "The trace breaks at download, train, compare: " in printed
 
 
 def test_no_runs_at_all_are_said_to_be_none(pipeline):
@@ -108,7 +109,7 @@ def test_a_run_leads_back_to_the_data_and_on_to_the_report(made):
     ids = {name: made.find_run(name).info.run_id for name in ("download", "train", "compare")}
     printed = made.trace(ids["train"])
     assert printed.startswith(f"{ids['train'][:8]} train in repro-")
-    back, _, forward = printed.partition("The chain is whole: 2 stages.")
+    back, _, forward = printed.partition("The trace is complete: 2 stages.")
     assert f"run {ids['download'][:8]} download" in back
     assert f"made from it {ids['compare'][:8]} compare" in forward
     assert "reports/page.html" in forward
@@ -139,7 +140,7 @@ def test_an_experiment_is_traced_at_its_own_revision(made, tmp_path):
     printed = pipeline.trace("two")
     assert printed.startswith("two, a DVC experiment: commit ")
     assert f"{train[:8]} train in two" in printed
-    assert "The chain is whole: 4 stages." in printed
+    assert "The trace is complete: 4 stages." in printed
     assert "The workspace holds other outs of train, compare; `dvc exp apply two` brings these." in printed
     assert train[:8] not in pipeline.trace("reports/page.html")
 

@@ -1,4 +1,4 @@
-"""MLflow's models: the archive of each training as the model of its run, and the best of them in the registry."""
+"""Models in MLflow: each training's archive as the model of its run, the best of them in the registry."""
 
 import os
 import shutil
@@ -10,8 +10,7 @@ from typing import Any
 
 from cotejo.files import temporary_folder
 
-#: The registered model's name, and the alias of the version that is best.
-REGISTERED = "cotejo"
+#: Alias of the registered version that is best.
 ALIAS = "champion"
 #: Tags: the SHA-256 of a model's archive and of the data that it was scored on.
 MODEL_TAG = "model.sha256"
@@ -115,30 +114,31 @@ def fetch_archive(uri: str, folder: Path) -> Path:
     return Path(download_artifacts(artifact_uri=f"{uri}/data/model.keras", dst_path=str(folder)))
 
 
-def register_champion(client: Any, model: Any, record: Mapping[str, Any]) -> None:  # noqa: ANN401 - MLflow's own
+def register_champion(client: Any, name: str, model: Any, record: Mapping[str, Any]) -> None:  # noqa: ANN401
     """Gives a logged model a version and the alias, if it is to take over; a version of the same bytes is used again.
 
     To be called by one process at a time. A comparison that was made before the last one that had a say changes
     nothing, so that a record may be sent twice, and late.
 
     Args:
-        client: The client.
+        client: MLflow's client.
+        name: Name of the registered model.
         model: The logged model.
         record: What `find_champion` has found, with `time_ms`.
     """
-    registered = _find_or_create_registered(client)
+    registered = _find_or_create_registered(client, name)
     if int(registered.tags.get(COMPARED_TAG, 0)) >= record["time_ms"]:
         return
     present = registered.aliases.get(ALIAS)
-    tags = client.get_model_version(REGISTERED, present).tags if present is not None else None
+    tags = client.get_model_version(name, present).tags if present is not None else None
     if takes_over(record, tags):
-        versions = client.search_model_versions(f"name = '{REGISTERED}'")
+        versions = client.search_model_versions(f"name = '{name}'")
         same = [found for found in versions if found.tags.get(MODEL_TAG) == record["sha256"]]
         version = (
             same[0]
             if same
             else client.create_model_version(
-                REGISTERED,
+                name,
                 f"models:/{model.model_id}",
                 model.source_run_id,
                 {**record["tags"], MODEL_TAG: record["sha256"]},
@@ -146,18 +146,14 @@ def register_champion(client: Any, model: Any, record: Mapping[str, Any]) -> Non
                 model_id=model.model_id,
             )
         )
-        client.set_registered_model_alias(REGISTERED, ALIAS, version.version)
-    client.set_registered_model_tag(REGISTERED, COMPARED_TAG, str(record["time_ms"]))
+        client.set_registered_model_alias(name, ALIAS, version.version)
+    client.set_registered_model_tag(name, COMPARED_TAG, str(record["time_ms"]))
 
 
-def _find_or_create_registered(client: Any) -> Any:  # noqa: ANN401 - MLflow's own
-    found = client.search_registered_models(f"name = '{REGISTERED}'")
+def _find_or_create_registered(client: Any, name: str) -> Any:  # noqa: ANN401 - MLflow's own
+    found = client.search_registered_models(f"name = '{name}'")
     description = "The best models on the validation images of Cotejo's comparisons; the champion is the present one."
-    return (
-        client.get_registered_model(REGISTERED)
-        if found
-        else client.create_registered_model(REGISTERED, description=description)
-    )
+    return client.get_registered_model(name) if found else client.create_registered_model(name, description=description)
 
 
 def _write_model(folder: Path, record: Mapping[str, Any], logged: Any) -> None:  # noqa: ANN401 - MLflow's LoggedModel

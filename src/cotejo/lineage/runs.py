@@ -1,32 +1,28 @@
-"""The runs that are known of: those in this machine's journals, and those in MLflow."""
+"""Finds runs in this machine's journals and in MLflow."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cotejo.tracking.dvcfiles import SHORT
+from cotejo.lineage.digests import SHORT
+from cotejo.lineage.tags import CODE_TAG, DEPS, OUTS, digest_code, is_code, parse_entries
 from cotejo.tracking.journal_file import find_state, load_progress, parse_record
-from cotejo.tracking.lineage import DEP, OUT, tag_key
-
-#: The study's experiment in MLflow, and the tag that holds a run's unique name.
-EXPERIMENT = "cotejo"
-UID_TAG = "cotejo.uid"
-MAX_FOUND = 1000
+from cotejo.tracking.mlflow.client import UID_TAG, Delivery
 
 
 class KnownRun(NamedTuple):
     """A run, or a session of them.
 
     Attributes:
-        uid: Its name in the journals.
-        run_id: Its name in MLflow, empty before it has been sent.
-        name: What MLflow shows.
-        parent: The uid (from a journal) or the run id (from MLflow) of the run above, empty for none.
-        session: The name of the session that it ran in, where that is known.
-        state: How it ended; `RUNNING` if it hasn't.
-        tags: What is known of it.
-        time_ms: When it started, since 1970.
+        uid: Id of the run in the journals.
+        run_id: Id of the run in MLflow; empty before it has been sent.
+        name: Name that MLflow shows.
+        parent: The uid (from a journal) or the run id (from MLflow) of the run above; empty for none.
+        session: Name of the run's session; empty where it isn't recorded.
+        state: State in which the run ended, or `RUNNING`.
+        tags: Tags of the run.
+        time_ms: Start of the run, in milliseconds since 1970.
     """
 
     uid: str
@@ -40,30 +36,36 @@ class KnownRun(NamedTuple):
 
     @property
     def stage(self) -> str:
-        """The stage that it is a run of, or that of which it is a part; empty for a session."""
+        """Name of the run's stage; empty for a session."""
         return self.tags.get("dvc.stage", "")
 
     @property
     def is_stage(self) -> bool:
-        """Tells whether it is the run of a whole stage, not of a seed or trial within one."""
+        """Whether this is the run of a whole stage, not of a seed or trial within one."""
         return self.name == self.stage
 
     @property
     def identity(self) -> str:
-        """Its name in MLflow, or in the journals before it has been sent."""
+        """Id of the run in MLflow, or in the journals before it has been sent."""
         return self.run_id or self.uid
 
     def list_digests(self, kind: str) -> dict[str, str]:
-        """Returns the digests of its deps or outs (`DEP` or `OUT`) by path."""
-        return {key.removeprefix(kind): value for key, value in self.tags.items() if key.startswith(kind)}
+        """Returns the digests of the run's deps (source files apart) or outs by path: `DEPS` or `OUTS`."""
+        return parse_entries(self.tags.get(kind, ""))
 
-    def has(self, kind: str, digests: Mapping[str, str]) -> bool:
-        """Tells whether all of these digests are among those of its deps or outs."""
-        return bool(digests) and all(self.tags.get(tag_key(kind, path)) == value for path, value in digests.items())
+    def has_made(self, outs: Mapping[str, str]) -> bool:
+        """Returns whether all of these digests are among those of the run's outs."""
+        return bool(outs) and outs.items() <= self.list_digests(OUTS).items()
+
+    def list_other_deps(self, deps: Mapping[str, str]) -> list[str]:
+        """Returns which of these deps the run hasn't read; `source files` stands for those of the study."""
+        read = self.list_digests(DEPS)
+        others = [path for path, digest in deps.items() if not is_code(path) and read.get(path) != digest]
+        return others + (["source files"] if self.tags.get(CODE_TAG, "") != digest_code(deps) else [])
 
 
 def load_journals(folder: Path) -> list[KnownRun]:
-    """Returns the runs of a folder of journals, the newest first; a journal that can't be read is left out."""
+    """Loads the runs of a folder of journals, the newest first, without journals that can't be read."""
     found = [run for journal in folder.glob("*.jsonl") if (run := _load_journal(journal))]
     return sorted(found, key=lambda run: run.time_ms, reverse=True)
 
@@ -102,7 +104,7 @@ def _load_journal(journal: Path) -> KnownRun | None:
 
 
 def from_mlflow(run: Any) -> KnownRun:  # noqa: ANN401 - mlflow.entities.Run
-    """Returns what a run of MLflow says."""
+    """Returns a run of MLflow in the form that the journals' runs have."""
     tags = dict(run.data.tags)
     return KnownRun(
         tags.get(UID_TAG, ""),
@@ -116,29 +118,21 @@ def from_mlflow(run: Any) -> KnownRun:  # noqa: ANN401 - mlflow.entities.Run
     )
 
 
-def search_mlflow(client: Any, conditions: Sequence[str]) -> list[KnownRun]:  # noqa: ANN401 - mlflow.MlflowClient
-    """Returns the study's runs that meet all conditions, the newest first.
-
-    Args:
-        client: Asks MLflow.
-        conditions: In MLflow's words: `attributes.run_id LIKE '3fa9c1%'`.
-    """
-    experiment = client.get_experiment_by_name(EXPERIMENT)
-    if experiment is None:
-        return []
-    found = client.search_runs(
-        [experiment.experiment_id],
-        " AND ".join(conditions),
-        order_by=["attributes.start_time DESC"],
-        max_results=MAX_FOUND,
-    )
-    return [from_mlflow(run) for run in found]
+def search_mlflow(delivery: Delivery, conditions: Sequence[str]) -> list[KnownRun]:
+    """Returns the study's runs in MLflow that meet all conditions, the newest first."""
+    return [from_mlflow(run) for run in delivery.search(conditions)]
 
 
 def condition(key: str, value: str) -> str:
-    """Returns MLflow's words for a tag of this value."""
+    """Returns the filter of MLflow for a tag of this value."""
     quoted = value.replace("'", "''")
     return f"tags.`{key}` = '{quoted}'"
+
+
+def _contains(kind: str, path: str, digest: str) -> str:
+    """Returns the filter of MLflow for a tag among whose entries there is this one, or one that ends like it."""
+    entry = f"{path} {digest}".replace("'", "''")
+    return f"tags.`{kind}` LIKE '%{entry}%'"
 
 
 class Runs:
@@ -146,12 +140,15 @@ class Runs:
 
     Args:
         journals: The folder of the journals.
-        connect: Returns MLflow's client; None where there is nothing to ask.
+        delivery: Searches MLflow; None where there is no MLflow to ask.
+
+    Attributes:
+        fault: Why MLflow couldn't be asked; empty if it could.
     """
 
-    def __init__(self, journals: Path, connect: Callable[[], Any] | None) -> None:
+    def __init__(self, journals: Path, delivery: Delivery | None) -> None:
         self._journals = journals
-        self._connect = connect
+        self._delivery = delivery
         self.fault = ""
 
     @cached_property
@@ -161,23 +158,24 @@ class Runs:
 
     def find_makers(self, stage: str, outs: Mapping[str, str]) -> list[KnownRun]:
         """Returns the runs of a stage that made these outs, digests by path; the newest first."""
-        found = [run for run in self.journaled if run.stage == stage and run.is_stage and run.has(OUT, outs)]
+        found = [run for run in self.journaled if run.stage == stage and run.is_stage and run.has_made(outs)]
         if found or not outs:
             return found
-        conditions = [condition("dvc.stage", stage), *(condition(tag_key(OUT, path), outs[path]) for path in outs)]
-        return [run for run in self._search(conditions) if run.is_stage]
+        conditions = [condition("dvc.stage", stage), *(_contains(OUTS, path, outs[path]) for path in outs)]
+        return [run for run in self._search(conditions) if run.is_stage and run.has_made(outs)]
 
     def find_makers_of(self, path: str, digest: str) -> list[KnownRun]:
         """Returns the runs of any stage that made an out; the newest first."""
-        return self._find(tag_key(OUT, path), digest)
+        return self._find(OUTS, path, digest)
 
     def find_readers_of(self, path: str, digest: str) -> list[KnownRun]:
         """Returns the runs that read an out; the newest first."""
-        return self._find(tag_key(DEP, path), digest)
+        return self._find(DEPS, path, digest)
 
     def find_stage(self, stage: str) -> list[KnownRun]:
         """Returns all runs of a stage, whatever they made; the newest first."""
-        return [run for run in self._find("dvc.stage", stage) if run.is_stage]
+        found = [run for run in self.journaled if run.stage == stage]
+        return [run for run in found or self._search([condition("dvc.stage", stage)]) if run.is_stage]
 
     def find_below(self, run: KnownRun) -> list[KnownRun]:
         """Returns the runs right below one; the newest first."""
@@ -185,7 +183,7 @@ class Runs:
         return found or (self._search([condition("mlflow.parentRunId", run.run_id)]) if run.run_id else [])
 
     def find_above(self, run: KnownRun) -> KnownRun | None:
-        """Returns the run right above one, or None if there is none or it isn't known."""
+        """Returns the run right above one; None if there is none, or none is recorded."""
         if not run.parent:
             return None
         found = [other for other in self.journaled if other.uid == run.parent]
@@ -193,19 +191,23 @@ class Runs:
         return found[0] if found else None
 
     def find_by_id(self, start: str) -> list[KnownRun]:
-        """Returns the runs whose name in MLflow or in the journals begins so."""
+        """Returns the runs whose id in MLflow or in the journals begins so."""
         found = [run for run in self.journaled if run.run_id.startswith(start) or run.uid.startswith(start)]
         return found or self._search([f"attributes.run_id LIKE '{start}%'"])
 
-    def _find(self, key: str, value: str) -> list[KnownRun]:
-        found = [run for run in self.journaled if run.tags.get(key) == value]
-        return found or self._search([condition(key, value)])
+    def _find(self, kind: str, path: str, digest: str) -> list[KnownRun]:
+        found = [run for run in self.journaled if run.list_digests(kind).get(path) == digest]
+        if found:
+            return found
+        return [
+            run for run in self._search([_contains(kind, path, digest)]) if run.list_digests(kind).get(path) == digest
+        ]
 
     def _search(self, conditions: Iterable[str]) -> list[KnownRun]:
-        if self._connect is None or self.fault:
+        if self._delivery is None or self.fault:
             return []
         try:
-            return search_mlflow(self._connect(), list(conditions))
+            return search_mlflow(self._delivery, list(conditions))
         except Exception as error:  # noqa: BLE001 - whatever a server does, the journals have answered
             # its text can hold an address with a password
             self.fault = f"MLflow couldn't be asked ({type(error).__name__}); what follows is from the journals alone"
@@ -213,5 +215,5 @@ class Runs:
 
 
 def shorten(identity: str) -> str:
-    """Returns the first characters of a run's name or of a digest, as it is shown."""
+    """Returns the first characters of a run's id or of a digest, for a reader."""
     return identity[:SHORT]

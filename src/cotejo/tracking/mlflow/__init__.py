@@ -1,0 +1,1 @@
+"""Everything that calls MLflow: runs and models."""
