@@ -354,7 +354,8 @@ def test_no_error_of_mlflow_shows_the_password_in_its_address(tmp_path, environm
         from cotejo.tracking.outbox.sender import Tracker
         from cotejo.tracking.mlflow.client import Delivery, Names
         root = Path(sys.argv[1])
-        run = Run(Tracker(root / "journal", Delivery(root, root, 1, Names("cotejo", "cotejo"))), "stage", None, {"origin": sys.argv[2]})
+        delivery = Delivery(root, root, 1, Names("cotejo", "cotejo"))
+        run = Run(Tracker(root / "journal", delivery), "stage", None, {"origin": sys.argv[2]})
         try:
             raise ConnectionError(f"no answer from {sys.argv[2]}")
         except ConnectionError as error:
