@@ -17,10 +17,14 @@ REPORTS = ("reports/comparison.html", "reports/comparison.json", "reports/compar
 def compare(stage: Stage) -> None:
     """Writes reports/comparison.html, .json and .md; tells MLflow which model the report recommends."""
     settings, transfer = stage.params.compare, stage.params.transfer
-    inputs, dataset = load_inputs(Path("reports")), json.loads(DATASET.read_text(encoding="utf-8"))
+    inputs = load_inputs(Path("reports"))
+    dataset = json.loads(DATASET.read_text(encoding="utf-8"))
     check_tested(inputs.predictions, dataset)
     comparison = build_comparison(
-        **{name: getattr(inputs, name) for name in ("metrics", "predictions", "timings", "serving")},
+        metrics=inputs.metrics,
+        predictions=inputs.predictions,
+        timings=inputs.timings,
+        serving=inputs.serving,
         dataset=dataset,
         facts={**stage.describe_code(), "weights": transfer.weights, "backbone": transfer.backbone},
         gallery_size=stage.params.evaluate.gallery_size,

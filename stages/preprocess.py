@@ -23,12 +23,13 @@ def preprocess(stage: Stage) -> None:
     collection = collect_images(data, settings)
     with stage.outputs(PROCESSED, CARD, FIGURE) as (folder, card, figure):
         prepared = prepare_images(collection, data, settings.operations, folder, runtime.workers, runtime.memory_limit)
-        told = build_card(collection, prepared, data, settings)
-        save_card(told, card)
+        described = build_card(collection, prepared, data, settings)
+        save_card(described, card)
         save_operations(collection, prepared.color, settings.operations, card)
-        train, counts = load_split(folder, "train"), prepared.description["splits"]["train"]["per_class"]
+        train = load_split(folder, "train")
+        counts = prepared.description["splits"]["train"]["per_class"]
         save_figure(figure_samples(train.images, train.labels, collection.class_names, counts), figure)
-    warn_left_out(told)
+    warn_left_out(described)
     stage.run.log_dataset(collection.name, prepared.description["digest"], Path(PROCESSED))
     stage.run.log_metrics(prepared.count_images())
     stage.run.log_artifact(Path(FIGURE), "figures")

@@ -196,10 +196,14 @@ def test_a_module_that_has_no_row_is_named(study):
     assert fault.endswith("Add attic to ROWS.")
 
 
-def test_a_stage_that_grows_too_long_is_named(study):
+@pytest.mark.parametrize("line", ["epochs = 2 * 3", "total = sum([1, 2])", "rest = 5 - 3", "rest **= 2"])
+def test_a_stage_that_calculates_is_named(study, line):
     path = study / "stages" / "download.py"
-    path.write_text(path.read_text() + "\n" * 40)
-    assert any("stages/download.py: expected at most 40 lines" in fault for fault in check_pipeline(study))
+    path.write_text(path.read_text() + f"\n{line}\n")
+    faults = [fault for fault in check_pipeline(study) if "stages/download.py" in fault]
+    assert len(faults) == 1
+    assert faults[0].startswith("stages/download.py: expected no arithmetic. Received: `")
+    assert faults[0].endswith("Move it into src/.")
 
 
 def test_every_module_has_a_row():

@@ -9,8 +9,6 @@ from typing import Any
 from cotejo.imports import SOURCE, find_imports, find_sources
 from cotejo.lineage.digests import PIPELINE_FILE, list_deps, load_stages
 
-MAX_STAGE_LINES = 40
-
 #: The house: a module imports only from its own row and the rows above.
 ROWS = (
     "errors",
@@ -40,6 +38,8 @@ ROWS = (
     "revisions",
     "cli",
 )
+#: Builtin functions that calculate.
+CALCULATING = ("sum", "min", "max", "round", "abs")
 
 
 def check_pipeline(root: Path) -> list[str]:
@@ -49,17 +49,25 @@ def check_pipeline(root: Path) -> list[str]:
         root: The repository's root.
 
     Returns:
-        A line per fault: a missing or needless dep or params section, an import against the layers, a stage's script
-        that is too long.
+        A line per fault: a missing or needless dep or params section, an import against the layers, arithmetic in a
+        stage's script.
     """
     stages = load_stages(root)
     faults = [fault for name, stage in stages.items() for fault in _check_stage(root, name, stage)]
     faults += [fault for path in sorted((root / SOURCE).rglob("*.py")) for fault in _check_layers(root, path)]
     for script in sorted((root / "stages").glob("*.py")):
-        num_lines = len(script.read_text(encoding="utf-8").splitlines())
-        if num_lines > MAX_STAGE_LINES:
-            faults.append(f"stages/{script.name}: expected at most {MAX_STAGE_LINES} lines. Received: {num_lines}.")
+        faults += _find_arithmetic(script)
     return faults
+
+
+def _find_arithmetic(script: Path) -> Iterator[str]:
+    """Finds calculations in a stage's script; a path is joined with `/`, and a text with `+`."""
+    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+        is_operation = isinstance(node, ast.BinOp | ast.AugAssign) and not isinstance(node.op, ast.Div | ast.Add)
+        is_call = isinstance(node, ast.Call) and getattr(node.func, "id", "") in CALCULATING
+        if is_operation or is_call:
+            received = f"`{ast.unparse(node)}`"
+            yield f"stages/{script.name}: expected no arithmetic. Received: {received}. Move it into {SOURCE}/."
 
 
 def _check_stage(root: Path, name: str, stage: Mapping[str, Any]) -> Iterator[str]:
