@@ -4,6 +4,8 @@ import os
 import shutil
 import tempfile
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
@@ -116,17 +118,17 @@ class Pipeline(Workplace):
 
     def send_left(self) -> None:
         """Sends MLflow what it hasn't got, as the next stage would."""
+        with self.connecting() as delivery:
+            *_, last = send_left(self.folder / ".cotejo/journal", delivery)
+            assert last.endswith("nothing left")
+
+    @contextmanager
+    def connecting(self) -> Iterator[Delivery]:
+        """Connects to its MLflow database, and to no other that the process knows."""
         with pytest.MonkeyPatch.context() as patch:
             patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-            *_, last = send_left(self.folder / ".cotejo/journal", self.delivery)
-            assert last.endswith("nothing left")
+            yield open_delivery(self.folder, load_params([], self.folder / "params.yaml"))
             mlflow.set_tracking_uri(None)  # which is in the environment too
-
-    @property
-    def delivery(self) -> Delivery:
-        """Its connection to MLflow."""
-        params = load_params([], self.folder / "params.yaml")
-        return open_delivery(self.folder, params)
 
     @property
     def client(self) -> mlflow.MlflowClient:

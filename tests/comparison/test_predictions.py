@@ -134,8 +134,8 @@ def rename_seed(inputs):
 @pytest.mark.parametrize(
     ("damage", "received"),
     [
-        (put("y_true", lambda labels: labels[::-1]), "same test images in the same order.* other true classes"),
-        (put("images_sha256", lambda _: np.array("cd34" * 16)), "same test images.* another digest of the images"),
+        (put("y_true", lambda labels: labels[::-1]), "test images of lenet in the same order.* other true classes"),
+        (put("images_sha256", lambda _: np.array("cd34" * 16)), "test images of lenet.* another digest of the images"),
         (put("y_prob", write(np.nan, (1, 3))), r"sum to 1 for each image\. Received: .* nan\."),
         (put("y_prob", write(np.inf, (0, 0, 2))), "sum to 1 for each image"),
         (put("y_prob", lambda y_prob: 1.001 * y_prob), r"sum to 1 for each image\. Received: .* sum of 1\.001\."),

@@ -91,7 +91,7 @@ def test_a_stopped_driver_has_its_tasks_stopped_and_the_workers_stay(cluster, da
     driver.send_signal(number)
     said = driver.communicate()[1]
     assert said == ""
-    wait_until(lambda: not [pid for pid in trainers if os.path.exists(f"/proc/{pid}")], timeout_s=10)  # noqa: PTH110
+    wait_until(lambda: not [pid for pid in trainers if os.path.exists(f"/proc/{pid}")])  # noqa: PTH110
     with connect(cluster.address, data) as executor:
         assert run(executor, cheap_tasks.add, [0]) == {0: sum(range(160))}
 
@@ -247,7 +247,7 @@ def test_a_host_that_is_cut_off_in_the_middle_changes_nothing(prepared, tmp_path
         command = [*on["head"], sys.executable, "stages/search.py", "lenet"]
         driver = subprocess.Popen(command, cwd=folder, env={**environment, **QUICK}, stderr=subprocess.PIPE, text=True)
         checkpoints = folder / ".cotejo/checkpoints"
-        wait_until(lambda: driver.poll() or len(list(checkpoints.glob("search-*/trial-*/*"))) >= 2, timeout_s=200)
+        wait_until(lambda: driver.poll() or len(list(checkpoints.glob("search-*/trial-*/*"))) >= 2)
         assert driver.poll() is None, driver.communicate()[1] + cluster.read_logs()
         head = on["head"][-1]
         run_ip("-n", head, "link", "set", "right", "down")

@@ -28,7 +28,13 @@ def find_ids(pipeline):
 
 
 def link(pipeline):
-    return link_reused(pipeline.folder, pipeline.delivery)
+    with pipeline.connecting() as delivery:
+        return link_reused(pipeline.folder, delivery)
+
+
+def show(pipeline, parent_id, outs):
+    with pipeline.connecting() as delivery:
+        return show_reused(delivery, parent_id, {"tally": outs})
 
 
 @pytest.fixture(scope="module")
@@ -120,13 +126,12 @@ def test_a_stage_is_recorded_once_and_a_users_description_stays(sessions, tmp_pa
     pipeline = pipeline.copy(tmp_path / "study")
     pipeline.client.set_tag(parents[0], "mlflow.note.content", "The first study")
     outs = {"reports/tally.txt": "0" * 32}
-    delivery = pipeline.delivery
-    assert show_reused(delivery, parents[0], {"tally": outs}) == 1
-    assert show_reused(delivery, parents[0], {"tally": outs}) == 0
+    assert show(pipeline, parents[0], outs) == 1
+    assert show(pipeline, parents[0], outs) == 0
     assert list_reused(pipeline.client.get_run(parents[0])) == {"tally": "unknown"}
     made = parse_entries(pipeline.client.get_run(ids[0]["tally"]).data.tags["outs"])
-    assert show_reused(delivery, parents[0], {"tally": made}) == 1
-    assert show_reused(delivery, parents[0], {"tally": made}) == 0
+    assert show(pipeline, parents[0], made) == 1
+    assert show(pipeline, parents[0], made) == 0
     shown = pipeline.client.get_run(parents[0])
     assert list_reused(shown) == {"tally": ids[0]["tally"]}
     assert shown.data.tags["mlflow.note.content"] == "The first study"

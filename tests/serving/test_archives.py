@@ -158,7 +158,9 @@ def test_names_that_stand_for_no_model_are_told_what_may(study):
     assert refusal("lenett").endswith("Received: lenett, no such file. Did you mean `lenet`?")
     assert "Received: models, a folder." in refusal("models")
     assert refusal("lenet", run_id="abcdef") == "expected either --model or --run. Received: lenet and abcdef."
-    assert "not models/lenet/seed-0/model.keras." in refusal("models/lenet/seed-0/model.keras", seed=0)
+    assert "Received: --seed beside models/lenet/seed-0/model.keras." in refusal(
+        "models/lenet/seed-0/model.keras", seed=0
+    )
     assert refusal("models:/cotejo") == "expected models:/name@alias or models:/name/version. Received: models:/cotejo."
     assert refusal(run_id="abc") == "expected a run's id in MLflow, or six characters of it or more. Received: abc."
     assert "Received: no mlflow.db in " in refusal("models:/cotejo@champion")

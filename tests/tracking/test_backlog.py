@@ -19,6 +19,7 @@ from copied_study import ROOT, copy_database
 from cotejo.tracking.journal import Run
 from cotejo.tracking.outbox.backlog import close_gone, find_left
 from cotejo.tracking.outbox.sender import Tracker
+from edited_params import edit_params
 from warm import WarmProcess
 
 
@@ -104,6 +105,7 @@ def test_a_run_that_is_gone_on_with_is_not_closed_and_its_params_are_logged_once
 def place(tmp_path):
     """The folder, with parameters and a database."""
     shutil.copy(ROOT / "params.yaml", tmp_path)
+    edit_params(tmp_path / "params.yaml", "tracking", experiment="cotejo")
     copy_database(tmp_path)
     return tmp_path
 

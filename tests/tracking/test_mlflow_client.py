@@ -292,7 +292,7 @@ def test_a_journal_that_can_not_be_sent_keeps_no_other_from_being_sent(tracker, 
     tracker.send_left_over()
     first, second = capsys.readouterr().err.splitlines()
     assert first == (
-        f"warning: not all of {bad} can be sent to MLflow: it has lost its start, which names its run; remove it. "
+        f"warning: not all of {bad} can be sent to MLflow: its first record, which names its run, is lost; remove it. "
         "The run continues."
     )
     assert "1.jsonl can be sent to MLflow: [Errno 21] Is a directory" in second

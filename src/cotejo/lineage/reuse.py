@@ -135,6 +135,7 @@ def sync_reused(root: Path, delivery: Delivery) -> Iterator[str]:
     if not any(delivery.journals.glob("*.jsonl")):  # nothing was tracked here
         return
     try:
+        _ = delivery.experiment_id  # asks MLflow also where nothing is left to show
         number = link_reused(root, delivery)
     except CotejoError:
         raise

@@ -246,7 +246,9 @@ def _find_data_digest(paths: Iterable[str]) -> str:
 
 
 def _log_tags(run: Run, tags: Mapping[str, str]) -> None:
-    run.log_tags({key: value for key, value in tags.items() if value})
+    values = {key: value for key, value in tags.items() if value}
+    if values:
+        run.log_tags(values)
 
 
 def _warn(what: str, error: Exception) -> None:
