@@ -95,6 +95,19 @@ def test_a_memory_limit_is_a_size_with_a_unit_or_none(declared, size_bytes):
     assert parse("runtime", memory_limit=declared).memory_limit == size_bytes
 
 
+@pytest.mark.parametrize("name", ["my flowers", "café-2", "a" * 250, None])
+def test_mlflow_names_are_any_text_that_mlflow_takes(name):
+    assert parse("tracking", experiment=name, model=name).model == name
+
+
+@pytest.mark.parametrize("name", ["a/b", "models:x", "o'clock", " flowers", "", "a" * 251, "a\nb"])
+def test_a_name_that_mlflow_refuses_is_refused_in_one_line(name):
+    with pytest.raises(ParamsError) as caught:
+        parse("tracking", model=name)
+    (line,) = str(caught.value).splitlines()[1:]
+    assert line.startswith("  tracking.model: expected null or a name of at most 250 characters without / : quotes")
+
+
 @pytest.mark.parametrize("declared", ["1GB", "0.8 GiB", "lots", "2GB or so", "4 bananas", 8, True, [4], -3])
 def test_a_memory_limit_in_which_tensorflow_does_not_fit_is_refused_in_one_line(declared):
     with pytest.raises(ParamsError) as caught:

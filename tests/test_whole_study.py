@@ -11,12 +11,14 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 from dvc.repo import Repo
 from PIL import Image
 from sklearn.metrics import accuracy_score, f1_score
 
 from copied_study import OVERRIDES, Workplace, copy_study
+from cotejo.params import flatten, read_yaml
 from cotejo.training.description import read_serving
 from once import make_once
 
@@ -168,7 +170,7 @@ def test_a_changed_value_makes_the_stages_stale_that_read_it(finished, key, valu
 
 def test_the_reports_filters_find_the_trainings_in_mlflow(finished, runs):
     page = (finished.folder / "reports/comparison.html").read_text(encoding="utf-8")
-    filters = re.findall(r"<code>(tags\.`out\.models/\w+` = \"\w+\.dir\")</code>", page)
+    filters = re.findall(r"<code>(tags\.outs LIKE \"%models/\w+ \w+\.dir%\")</code>", page)
     client = mlflow.MlflowClient(f"sqlite:///{finished.folder / 'mlflow.db'}")
     experiment = runs["compare"].info.experiment_id
     found = [[run.info.run_name for run in client.search_runs([experiment], text)] for text in filters]
@@ -198,6 +200,26 @@ def test_a_run_says_where_it_came_from(runs):
     assert tags["dvc.exp_name"] == "tiny"
     assert len(tags["mlflow.source.git.commit"]) == 40
     assert runs["train-lenet"].inputs.dataset_inputs
+
+
+def test_no_run_has_more_tags_than_a_person_reads(runs):
+    assert max(len(run.data.tags) for run in runs.values()) <= 15
+
+
+def test_a_parameter_has_the_name_of_params_yaml_in_every_run(runs, finished):
+    declared = dict(flatten(read_yaml(finished.folder / "params.yaml"))).keys()
+    for name in ("train-lenet", "train-lenet seed 0", "trial 0", "finetune seed 0"):
+        assert runs[name].data.params.keys() - {"seed", "parameters"} <= declared, name
+        assert not any(value.startswith("{") for value in runs[name].data.params.values()), name
+
+
+def test_a_stages_run_has_the_mean_of_what_its_seeds_kept(runs, finished):
+    history = pd.read_csv(finished.folder / "models/lenet/seed-0/history.csv")
+    (kept,) = history[history["kept"]].to_dict("records")
+    shown = runs["train-lenet"].data.metrics
+    assert {name: shown[name] for name in ("accuracy", "val_accuracy", "val_loss")} == pytest.approx(
+        {name: kept[name] for name in ("accuracy", "val_accuracy", "val_loss")}
+    )
 
 
 def test_the_parent_shows_the_studys_params_and_scores(runs, finished):

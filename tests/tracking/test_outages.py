@@ -187,7 +187,7 @@ def test_sync_without_a_server_is_one_line_and_exit_code_2_and_loses_nothing(nam
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert f"cotejo: expected MLflow to take records. Received: {variables['MLFLOW_TRACKING_URI']}: " in done.stderr
-    assert f"{NUM_EPOCHS + 5} records of 1 run left" in done.stderr
+    assert f"{NUM_EPOCHS + 7} records of 1 run left" in done.stderr
 
 
 def test_sync_with_nothing_left_and_no_server_is_one_line_without_the_password(
@@ -248,4 +248,4 @@ def test_status_neither_imports_mlflow_nor_asks_the_server(study, environment, i
     assert (done.returncode, done.stderr) == (0, "")
     header, row = done.stdout.splitlines()
     assert header.split() == ["run", "stage", "records", "left", "state"]
-    assert row.split() == ["epochs", "epochs", str(NUM_EPOCHS + 5), "FINISHED"]
+    assert row.split() == ["epochs", "epochs", str(NUM_EPOCHS + 7), "FINISHED"]

@@ -21,7 +21,7 @@ import requests
 from copied_study import copy_database
 from cotejo.tracking.failures import JournalError
 from cotejo.tracking.journal import Run
-from cotejo.tracking.mlflow.client import Delivery, Names
+from cotejo.tracking.mlflow.client import Delivery, Names, name_study
 from cotejo.tracking.mlflow.registry import takes_over
 from waiting import Waiting
 from warm import WarmProcess
@@ -165,6 +165,35 @@ def test_the_champion_is_the_model_that_its_training_has_logged(tracker, client,
     assert seed.outputs.model_outputs[0].model_id == logged.model_id
 
 
+def test_two_studies_on_one_server_keep_champions_of_their_own(tmp_path, delivery, client, archives):
+    for number, study in enumerate(("flowers", "birds")):
+        own = Delivery(tmp_path, tmp_path, 1, name_study(tmp_path / study, Tracking(experiment=None, model=None)))
+        tracker = Waiting(tmp_path / f"journal-{number}", own)
+        train(tracker, ("lenet", "resnet")[number], archives)
+        compare(tracker, ("lenet", "resnet")[number], archives)
+    champions = {name: client.get_model_version_by_alias(name, "champion") for name in ("flowers", "birds")}
+    assert {name: version.tags["model"] for name, version in champions.items()} == {
+        "flowers": "lenet",
+        "birds": "resnet",
+    }
+    for name in champions:
+        experiment = client.get_experiment_by_name(name).experiment_id
+        assert len(client.search_runs([experiment])) == 2
+
+
+@pytest.mark.parametrize(
+    ("folder", "declared", "names"),
+    [
+        ("flowers", {}, ("flowers", "flowers")),
+        ("my: flowers'", {}, ("my- flowers-", "my- flowers-")),
+        ("flowers", {"experiment": "spring"}, ("spring", "flowers")),
+        ("flowers", {"experiment": "spring", "model": "best"}, ("spring", "best")),
+    ],
+)
+def test_experiment_and_model_have_the_name_of_the_folder_unless_declared(tmp_path, folder, declared, names):
+    assert name_study(tmp_path / folder, Tracking(**{"experiment": None, "model": None, **declared})) == names
+
+
 def test_the_same_comparison_run_twice_makes_no_second_version(tracker, client, archives):
     train(tracker, "lenet", archives)
     for _ in range(2):
@@ -259,7 +288,7 @@ def test_a_model_whose_sending_was_killed_is_sent_once_and_what_comes_after_it_t
         import os, signal, sys
         from pathlib import Path
         from mlflow import MlflowClient
-        from cotejo.tracking.mlflow.client import Delivery, Names
+        from cotejo.tracking.mlflow.client import Delivery, Names, name_study
         MlflowClient.log_model_artifacts = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
         Delivery(Path.cwd(), Path.cwd(), 1, Names("cotejo", "cotejo"))(Path(sys.argv[1]))
     """)
@@ -285,7 +314,7 @@ def test_sending_and_registering_takes_under_a_second_and_no_tensorflow(tmp_path
         from pathlib import Path
         from cotejo.tracking.journal import Run
         from waiting import Waiting
-        from cotejo.tracking.mlflow.client import Delivery, Names
+        from cotejo.tracking.mlflow.client import Delivery, Names, name_study
         from test_registry import compare, train
         root = Path(sys.argv[1])
         archives = {name: root / "models" / name / "seed-0" / "model.keras" for name in ("lenet", "resnet")}
