@@ -19,6 +19,7 @@ import pytest
 import requests
 
 from copied_study import copy_database
+from cotejo.schema.study import Tracking
 from cotejo.tracking.failures import JournalError
 from cotejo.tracking.journal import Run
 from cotejo.tracking.mlflow.client import Delivery, Names, name_study
