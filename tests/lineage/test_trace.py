@@ -86,14 +86,16 @@ def test_runs_without_digests_are_said_to_have_none(pipeline):
         journal.write_text("".join(line for line in lines if json.loads(line)["kind"] != "tags"))
     (pipeline.folder / "mlflow.db").unlink()
     printed = pipeline.trace("reports/page.html")
-    assert "1 of 1 known runs carry no digests" in printed
+    assert "1 of 1 recorded runs have no digests" in printed
     assert "The trace breaks at download, train, compare: " in printed
 
 
 def test_no_runs_at_all_are_said_to_be_none(pipeline):
     shutil.rmtree(pipeline.folder / ".cotejo")
     (pipeline.folder / "mlflow.db").unlink()
-    assert "no run of train is known: neither in .cotejo/journal nor in MLflow" in pipeline.trace("reports/page.html")
+    assert "no run of train is recorded, neither in .cotejo/journal nor in MLflow" in pipeline.trace(
+        "reports/page.html"
+    )
     assert not (pipeline.folder / "mlflow.db").exists()
 
 
@@ -115,7 +117,7 @@ def test_a_run_leads_back_to_the_data_and_on_to_the_report(made):
     assert "reports/page.html" in forward
     onward = made.trace(ids["download"][:8]).partition("made from it")[2]
     assert all(ids[name][:8] in onward for name in ("train", "compare"))
-    assert "nothing is known to have been made from it" in made.trace(ids["compare"])
+    assert "no recorded run was made from it" in made.trace(ids["compare"])
 
 
 def test_a_seeds_run_is_a_part_of_its_stages(made):
@@ -149,9 +151,9 @@ def test_an_experiment_is_traced_at_its_own_revision(made, tmp_path):
     ("target", "said"),
     [
         ("reports/metrics/smal.json", "Nearest: reports/metrics/small.json."),
-        ("deadbeef", "which is none that is known."),
+        ("deadbeef", "which is none of these."),
         ("stages/train.py", "which no stage makes and train reads."),
-        ("", "which is none that is known."),
+        ("", "which is none of these."),
     ],
 )
 def test_what_is_not_known_is_one_line_and_exit_code_2(made, target, said):

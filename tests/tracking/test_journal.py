@@ -102,8 +102,8 @@ run.finish("FAILED")
 def test_a_full_disk_costs_records_and_one_warning_but_not_the_run(tmp_path):
     done = subprocess.run([sys.executable, "-c", FULL_DISK], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stderr == (
-        "warning: expected to write what is tracked to journal/seed-0.jsonl. Received: File too large. The run goes "
-        "on; what can't be written will be missing in MLflow. Free some space.\n"
+        "warning: expected to write what is tracked to journal/seed-0.jsonl. Received: File too large. The run "
+        "continues; what can't be written will be missing in MLflow. Free some space.\n"
     )
     run = Run(Tracker(tmp_path / "journal", lambda _: None), "seed 0", None, {}, "seed-0")
     assert list_kinds(run) == ["start", "end", "resume"]

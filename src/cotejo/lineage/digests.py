@@ -1,4 +1,4 @@
-"""What `dvc.yaml` declares, what `dvc.lock` records, and the digests that DVC would give to what is there now."""
+"""Reads `dvc.yaml` and `dvc.lock`, and computes the digests that DVC would give to the present files."""
 
 import json
 import os
@@ -22,7 +22,7 @@ SHORT = 8
 
 
 class Locked(NamedTuple):
-    """What `dvc.lock` records of a stage: its command, values by dotted name, and digests by path."""
+    """Entry of a stage in `dvc.lock`: its command, values by dotted name, and digests by path."""
 
     command: str
     params: dict[str, Any]
@@ -31,7 +31,7 @@ class Locked(NamedTuple):
 
 
 class Change(NamedTuple):
-    """Where a stage's entry in `dvc.lock` no longer fits: what, said in a line, and whether it is only not here."""
+    """A difference from a stage's entry in `dvc.lock`: its path, a line of text, and whether a file is only missing."""
 
     path: str
     text: str
@@ -109,12 +109,12 @@ def list_outs(declared: Mapping[str, Any]) -> list[str]:
 
 
 def is_within(path: str, folder: str) -> bool:
-    """Tells whether a path is another one or stands below it."""
+    """Returns whether a path is a folder or below it."""
     return path == folder or path.startswith(f"{folder}/")
 
 
 def find_sources_of(name: str, stages: Mapping[str, Locked]) -> set[str]:
-    """Names the stages that make what a stage reads, not what those read in their turn."""
+    """Returns the stages whose outs a stage reads, without the stages before those."""
     return {
         other
         for other, locked in stages.items()
@@ -125,7 +125,7 @@ def find_sources_of(name: str, stages: Mapping[str, Locked]) -> set[str]:
 
 
 def find_upstream(names: Iterable[str], stages: Mapping[str, Locked]) -> set[str]:
-    """Names the stages on which others depend, directly or not; not those themselves."""
+    """Returns the stages on which others depend, directly or not, without those themselves."""
     found: set[str] = set()
     waiting = list(names)
     while waiting:
@@ -136,7 +136,7 @@ def find_upstream(names: Iterable[str], stages: Mapping[str, Locked]) -> set[str
 
 
 def sort_stages(stages: Mapping[str, Locked]) -> list[str]:
-    """Orders stages so that each comes after those that it depends on, else as they stand."""
+    """Sorts stages so that each comes after those that it depends on, else in their order."""
     placed: dict[str, None] = {}
 
     def place(name: str, above: tuple[str, ...]) -> None:
@@ -172,7 +172,7 @@ def compute_dvc_digest(path: Path) -> str | None:
 
 
 def find_changes(root: Path, name: str, declared: Mapping[str, Any], stages: Mapping[str, Locked]) -> Iterator[Change]:
-    """Says what isn't any more as `dvc.lock` records it for a stage.
+    """Yields the differences from a stage's entry in `dvc.lock`.
 
     Args:
         root: The study's folder.
@@ -197,7 +197,7 @@ def find_changes(root: Path, name: str, declared: Mapping[str, Any], stages: Map
 
 
 def find_param_changes(root: Path, declared: Mapping[str, Any], locked: Locked) -> Iterator[Change]:
-    """Says which of a stage's declared values in `params.yaml` aren't those that `dvc.lock` records."""
+    """Yields the stage's values in `params.yaml` that differ from those in `dvc.lock`."""
     present = dict(_flatten(read_yaml(root / PARAMS_FILE)))
     sections = [item for item in declared.get("params") or () if isinstance(item, str)]
     now = {key: value for key, value in present.items() if any(_is_below(key, section) for section in sections)}

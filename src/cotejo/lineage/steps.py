@@ -60,10 +60,10 @@ def describe_locked(name: str, locked: Mapping[str, Locked], runs: Runs, breaks:
 def describe_recorded(run: KnownRun, locked: Mapping[str, Locked], unmade: Sequence[str]) -> Step:
     """Returns a step as a run has recorded it."""
     deps, outs = run.list_digests(DEPS), run.list_digests(OUTS)
-    breaks = [f"no run is known that made {path} {shorten(deps[path])}" for path in unmade]
+    breaks = [f"no recorded run made {path} {shorten(deps[path])}" for path in unmade]
     breaks += _find_run_breaks(run)
     if not outs and run.state == "FINISHED":
-        breaks.append("the run carries no digests of what it made: Cotejo did not record them yet")
+        breaks.append("the run has no digests of what it made: Cotejo did not record them yet")
     elif run.stage in locked:
         now = locked[run.stage].outs
         others = [path for path in outs if now.get(path) != outs[path]]
@@ -81,10 +81,10 @@ def describe_recorded(run: KnownRun, locked: Mapping[str, Locked], unmade: Seque
 def _explain_unknown(name: str, runs: Runs) -> str:
     made = runs.find_stage(name)
     if not made:
-        return f"no run of {name} is known: neither in .cotejo/journal nor in MLflow"
+        return f"no run of {name} is recorded, neither in .cotejo/journal nor in MLflow"
     bare = sum(not run.list_digests(OUTS) for run in made)
-    why = f"{bare} of {len(made)} known runs carry no digests: older than their recording, or not finished"
-    fits = f"none of the {len(made)} known runs made it"
+    why = f"{bare} of {len(made)} recorded runs have no digests: older than their recording, or not finished"
+    fits = f"none of the {len(made)} recorded runs made it"
     return f"which run made this is unknown: {why if bare else fits}. The last is {format_run(made[0])}"
 
 

@@ -44,14 +44,14 @@ RUN_ID = re.compile(r"[0-9a-f]{6,32}")
 
 
 def trace(root: Path, target: str) -> Iterator[str]:
-    """Describes line by line where a file, a run or an experiment comes from.
+    """Renders line by line where a file, a run or an experiment comes from.
 
     Args:
         root: The study's folder.
         target: A path, a run's id in MLflow or its first six characters or more, or the name of a DVC experiment.
 
     Raises:
-        LineageError: Nothing is known by that name.
+        LineageError: No file, run or experiment has that name.
     """
     runs = Runs(root / JOURNAL_FOLDER, find_mlflow(root))
     stages, locked = load_stages(root), load_lock(root)
@@ -168,7 +168,7 @@ def _find_latest(makers: Iterable[KnownRun], reader: KnownRun) -> KnownRun | Non
 
 
 def _list_forward(run: KnownRun, runs: Runs) -> Iterator[str]:
-    """Says what was made from a run's outs, and from what was made from those."""
+    """Yields the runs that read a run's outs, or the outs of those."""
     found: dict[str, KnownRun] = {}
     waiting = [run]
     while waiting:
@@ -181,7 +181,7 @@ def _list_forward(run: KnownRun, runs: Runs) -> Iterator[str]:
                     waiting.append(reader)
     if run.list_digests(OUTS):
         yield ""
-        yield "made from it" if found else "nothing is known to have been made from it"
+        yield "made from it" if found else "no recorded run was made from it"
     by_stage: dict[str, list[KnownRun]] = {}
     for reader in sorted(found.values(), key=lambda reader: reader.time_ms):
         by_stage.setdefault(reader.stage, []).append(reader)
@@ -240,7 +240,6 @@ def _unknown(root: Path, target: str, path: str, stages: Mapping[str, Mapping[st
     return LineageError(
         expected="what a stage makes, a run's id (six characters or more) or an experiment",
         received=(
-            f"{target}, which is none that is known.{hint}{fault} `dvc exp list` and `mlflow ui` show experiments and "
-            "runs"
+            f"{target}, which is none of these.{hint}{fault} `dvc exp list` and `mlflow ui` show experiments and runs"
         ),
     )

@@ -1,1 +1,1 @@
-"""What happened, kept on this machine first and then sent to MLflow."""
+"""Records of runs: written on this machine first, then sent to MLflow."""

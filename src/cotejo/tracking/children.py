@@ -1,4 +1,4 @@
-"""The runs of trainings below a stage's run, which a kill of the stage leaves to the next one."""
+"""Runs of trainings below a stage's run; after a kill, the next run of the stage resumes them."""
 
 import json
 import uuid
@@ -13,7 +13,7 @@ from cotejo.tracking.journal import Run, state_of
 
 
 class Child:
-    """The run of one training, which may go on in another process than the one that it began in."""
+    """Run of one training, which another process than the first may resume."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -21,7 +21,7 @@ class Child:
         self.is_open = True
 
     def log_row(self, row: Mapping[str, float]) -> bool:
-        """Records an epoch and has it sent; returns False for one that has been recorded before a kill."""
+        """Records an epoch and has it sent; returns False for one that was recorded before a kill."""
         if row["epoch"] <= self.last_epoch:
             return False
         self.last_epoch = int(row["epoch"])
@@ -30,7 +30,7 @@ class Child:
         return True
 
     def finish(self, state: str = "FINISHED", error: str = "") -> None:
-        """Records the end, unless it has been before a kill, and has it sent."""
+        """Records the end, unless it was recorded before a kill, and has it sent."""
         self.is_open = False
         if self.run.has_ended(state):
             self.run.flush()
@@ -39,11 +39,11 @@ class Child:
 
 
 class Children:
-    """Opens the runs of trainings by name; one that a kill has interrupted is gone on with.
+    """Opens the runs of trainings by name; a run that a kill has interrupted is resumed.
 
     Args:
         run: The stage's run.
-        folder: An existing folder, of this stage with these inputs; it keeps which run is whose.
+        folder: An existing folder, of this stage with these inputs; it keeps the runs' unique names.
     """
 
     def __init__(self, run: Run, folder: Path) -> None:
@@ -53,7 +53,7 @@ class Children:
         self.opened: dict[str, Child] = {}
 
     def open(self, name: str, params: Mapping[str, Any]) -> Child:
-        """Opens the run of a training; its name is known on the disk before its first record is."""
+        """Opens the run of a training; its unique name is on the disk before its first record."""
         if name not in self.uids:
             self.uids[name] = uuid.uuid4().hex
             self._write(name)
@@ -70,14 +70,14 @@ class Children:
 
     @contextmanager
     def closing(self) -> Iterator[None]:
-        """Closes what is still open when the block is ended by an exception, with the state that it stands for."""
+        """Finishes the open runs when an exception ends the block, in the state that it stands for."""
         try:
             yield
         except BaseException as error:
-            said = say_first_line(error) if isinstance(error, Exception) else ""
+            reason = say_first_line(error) if isinstance(error, Exception) else ""
             for child in self.opened.values():
                 if child.is_open:
-                    child.finish(state_of(error), said)
+                    child.finish(state_of(error), reason)
             raise
 
     def _write(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Why records aren't in MLflow yet."""
+"""Reasons why records aren't in MLflow yet."""
 
 import os
 
@@ -6,7 +6,7 @@ from cotejo.masking import mask_secrets, say_first_line
 
 
 class JournalError(Exception):
-    """A journal holds what can't be sent, whatever the server does."""
+    """A journal has records that no server would take."""
 
 
 class BusyError(Exception):
@@ -14,7 +14,7 @@ class BusyError(Exception):
 
 
 def say_cause(error: BaseException) -> str:
-    """Returns the address that MLflow is expected at, and what the innermost exception says is wrong with it."""
+    """Returns the address of MLflow and the message of the innermost exception."""
     while inner := error.__cause__ or (None if error.__suppress_context__ else error.__context__):
         error = inner
     address = mask_secrets(os.environ.get("MLFLOW_TRACKING_URI") or "mlflow.db")

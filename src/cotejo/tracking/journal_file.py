@@ -66,7 +66,7 @@ def save_progress(journal: Path, progress: Mapping[str, Any]) -> None:
 
 
 def find_state(records: Iterable[Mapping[str, Any]], state: str = RUNNING) -> str:
-    """Returns the state that records leave a run in, in MLflow's words, from the one that it is in."""
+    """Returns the state of a run after some records, as MLflow names it; `state` is the one before them."""
     for record in records:
         if record["kind"] in ("start", "resume"):
             state = RUNNING

@@ -1,4 +1,4 @@
-"""The process that writes a run's records, and whether it is still there."""
+"""Identifies the process that writes a run's records."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ CLOCK_TOLERANCE_S = 2.0
 
 
 def describe_writer() -> dict[str, Any]:
-    """Returns what another process finds this one by: its number alone may be another's later."""
+    """Returns this process's identity for other processes: host, number and start, since numbers are used again."""
     return {"host": platform.node(), "pid": os.getpid(), "began_s": psutil.Process().create_time()}
 
 
@@ -23,7 +23,7 @@ def find_writer(records: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 
 def is_gone(writer: Mapping[str, Any] | None) -> bool:
-    """Tells whether a process has ended; one of another machine counts as running."""
+    """Returns whether a process has ended; one of another machine counts as running."""
     if writer is None:
         return True
     if writer["host"] != platform.node():

@@ -1,4 +1,4 @@
-"""What MLflow hasn't got yet, and the runs whose process is gone without a word."""
+"""Finds journals with unsent records, and runs whose process was killed."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,21 +8,21 @@ from cotejo.files import open_alone
 from cotejo.tracking.journal_file import RUNNING, append_records, find_state, load_progress, parse_records
 from cotejo.tracking.writers import find_writer, is_gone
 
-#: What a record raises that has a whole line and not what we write.
+#: Errors of a record on a whole line that isn't one of ours.
 ODD = (LookupError, TypeError, ValueError, AttributeError)
 #: The tag of a run that was closed by another process than its own.
 CLOSED_TAG = "interrupted"
 
 
 class Left(NamedTuple):
-    """A journal of which something is left to be sent.
+    """A journal with unsent records.
 
     Attributes:
         journal: The file.
         name: The run's name.
-        stage: The stage that it is of, or an empty string.
-        num_records: Records that MLflow hasn't got.
-        state: The run's state, in MLflow's words.
+        stage: Name of its stage, or an empty string.
+        num_records: Number of unsent records.
+        state: State of the run, as MLflow names it.
     """
 
     journal: Path
@@ -33,19 +33,19 @@ class Left(NamedTuple):
 
 
 def find_left(folder: Path) -> list[Left]:
-    """Lists the journals of which something is left, those of runs that began earlier first.
+    """Returns the journals with unsent records, earlier runs first.
 
-    A file that can't be read is listed as a run without a name, so that whoever sends it says why.
+    A file that can't be read is listed as a run without a name: sending it reports why.
     """
     found = [_inspect(journal) for journal in folder.glob("*.jsonl") if not _is_sent(journal)]
     return [left for _, left in sorted(found, key=lambda pair: (pair[0], pair[1].journal)) if left.num_records]
 
 
 def close_gone(folder: Path) -> int:
-    """Closes the runs whose process was killed: they would be shown as running for ever.
+    """Closes the runs whose process was killed: MLflow would show them as running for ever.
 
     Returns:
-        How many it has closed. What it writes is sent with the rest; a run that is gone on with is running again.
+        Number of closed runs. Their last records are sent with the rest; a run that is resumed is running again.
     """
     return sum(_close_if_gone(journal) for journal in folder.glob("*.jsonl") if not _is_settled(journal))
 
@@ -70,7 +70,7 @@ def _unreadable(journal: Path) -> Left:
 
 
 def _is_sent(journal: Path) -> bool:
-    """Tells by its size, unread: most journals have been sent, and a study leaves many."""
+    """Compares sizes without reading: most journals have been sent, and a study leaves many."""
     try:
         return bool(load_progress(journal)["offset"] == journal.stat().st_size)
     except OSError:
@@ -95,7 +95,7 @@ def _close_if_gone(journal: Path) -> bool:
 
 
 def _closing(time_ms: int, writer: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
-    said = f"process {writer['pid']} on {writer['host']} is gone" if writer else "its process is gone"
-    yield {"kind": "tags", "time_ms": time_ms, "values": {CLOSED_TAG: said}}
+    reason = f"process {writer['pid']} on {writer['host']} is gone" if writer else "its process is gone"
+    yield {"kind": "tags", "time_ms": time_ms, "values": {CLOSED_TAG: reason}}
     # it ended when it was last heard of, not when somebody noticed
     yield {"kind": "end", "time_ms": time_ms, "state": "KILLED"}

@@ -1,4 +1,4 @@
-"""Sends journals while the stage computes: one thread, which nobody waits for but the stage's end."""
+"""Sends journals while the stage computes, from one thread; only the end of the stage waits for it."""
 
 import sys
 import time
@@ -12,25 +12,25 @@ from cotejo.tracking.failures import BusyError, JournalError, say_cause
 from cotejo.tracking.journal_file import RUNNING
 from cotejo.tracking.outbox.backlog import close_gone, find_left
 
-#: Sends what is new in a journal to MLflow; raises when MLflow can't be had.
+#: Sends the new records of a journal to MLflow; raises when MLflow doesn't answer.
 Deliver = Callable[[Path], object]
 
 THREAD_NAME = "send-to-mlflow"
 #: Seconds from a failure to the next try; doubled with each further one.
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
-#: Seconds until a journal that another process is sending is looked at again.
+#: Seconds until the next try to send a journal that another process is sending.
 BUSY_PAUSE_S = 0.2
 
 
 class Tracker:
     """Sends the journals of one stage to MLflow, from a thread of its own: training never waits.
 
-    After a failure it says so once and tries again later, from where it stopped.
+    It warns once of a failure and tries again later, from where it stopped.
 
     Args:
-        folder: Where the journals are kept.
-        deliver: Sends one journal; None where nothing is tracked and no journal is written.
+        folder: Folder of the journals.
+        deliver: Sends one journal; None without tracking, when no journal is written.
     """
 
     def __init__(self, folder: Path, deliver: Deliver | None) -> None:
@@ -45,18 +45,18 @@ class Tracker:
         self._warned_of: set[Path] = set()
 
     def send(self, journal: Path) -> None:
-        """Has what is new in a journal sent soon, and returns at once."""
+        """Has the new records of a journal sent soon, and returns at once."""
         self._ask(journal)
 
     def send_left_over(self) -> None:
-        """Closes the runs whose process is gone, and has sent what earlier stages could not send."""
+        """Closes the runs whose process is gone, and has the unsent records of earlier stages sent."""
         self._ask(self.folder)
 
     def close(self, timeout_s: float) -> bool:
         """Waits until all is sent, or MLflow fails, or the time is over; what is left is kept for a later stage.
 
         Returns:
-            Whether the thread has ended; else it is in a call of MLflow's that hasn't come back.
+            Whether the thread has ended; otherwise a call of MLflow hasn't returned.
         """
         if self._thread is None:
             return True
@@ -69,27 +69,27 @@ class Tracker:
         return True
 
     def warn(self, reason: str) -> None:
-        """Says once that MLflow can't be had."""
+        """Warns once that MLflow doesn't answer."""
         if not self._has_warned:
             self._has_warned = True
             print(
-                f"warning: not all records are in MLflow yet ({reason}). The run goes on; they are kept in "
+                f"warning: not all records are in MLflow yet ({reason}). The run continues; they are kept in "
                 f"{self.folder} and sent by a later stage, or by `cotejo sync`.",
                 file=sys.stderr,
             )
 
     def warn_unrecorded(self, journal: Path, error: OSError) -> None:
-        """Says once that a record couldn't be written, on a full disk for instance."""
+        """Warns once that a record couldn't be written, on a full disk for instance."""
         if not self._is_full:
             self._is_full = True
             print(
-                f"warning: expected to write what is tracked to {journal}. Received: {error.strerror}. The run goes "
-                "on; what can't be written will be missing in MLflow. Free some space.",
+                f"warning: expected to write what is tracked to {journal}. Received: {error.strerror}. The run "
+                "continues; what can't be written will be missing in MLflow. Free some space.",
                 file=sys.stderr,
             )
 
     def warn_of(self, journal: Path, error: Exception) -> None:
-        """Says once that a journal holds what can't be sent."""
+        """Warns once of a journal with records that can't be sent."""
         if journal not in self._warned_of:
             self._warned_of.add(journal)
             reason = say_first_line(error)[:200]
@@ -106,7 +106,7 @@ class Tracker:
 
 
 class _Sending:
-    """What the thread does: the journals of its own stage first, those of earlier stages when it has time."""
+    """Work of the thread: journals of its own stage first, those of earlier stages when it has time."""
 
     def __init__(self, tracker: Tracker, deliver: Deliver, asked: "SimpleQueue[Path | None]") -> None:
         self.tracker = tracker
@@ -130,7 +130,7 @@ class _Sending:
                 return
 
     def _collect(self) -> None:
-        """Takes what was asked for; waits for it as long as there is nothing to do."""
+        """Takes the journals to send; waits for them while there is nothing to do."""
         while True:
             pause_s = 0.0 if self.is_closing else max(self.next_try_s - time.monotonic(), 0.0)
             is_idle = not (self.own or self.left_over or self.is_closing)
@@ -167,7 +167,7 @@ class _Sending:
                 return True
         except JournalError as error:
             self.tracker.warn_of(journal, error)
-        except Exception as error:  # noqa: BLE001 - whatever a tracking server does, the study goes on
+        except Exception as error:  # noqa: BLE001 - whatever a tracking server does, the study continues
             self.tracker.warn(say_cause(error))
             self.next_try_s = time.monotonic() + self.pause_s
             self.pause_s = min(2 * self.pause_s, LONGEST_PAUSE_S)

@@ -1,4 +1,4 @@
-"""Delivers by hand what MLflow hasn't got: `cotejo sync`."""
+"""Sends MLflow the records that it hasn't got: `cotejo sync`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,19 +11,19 @@ from cotejo.tracking.outbox.backlog import Left, close_gone, find_left
 
 
 def send_left(folder: Path, delivery: Delivery) -> Iterator[str]:
-    """Closes the runs whose process is gone and sends all that is left, in order; says what came of it.
+    """Closes the runs whose process is gone and sends the unsent records in order.
 
-    Killed half-way, or run twice at once, it sends each record once all the same.
+    Each record is sent once, also after a kill and by two such commands at once.
 
     Args:
         folder: Where the journals are kept.
         delivery: Sends a journal.
 
     Yields:
-        A line per journal of which something can't be sent, and one at the end.
+        A line per journal with records that can't be sent, and a line at the end.
 
     Raises:
-        TrackingError: MLflow can't be had; what it has taken until then isn't sent again.
+        TrackingError: MLflow doesn't answer; what it has taken until then isn't sent again.
     """
     close_gone(folder)
     num_runs = 0
@@ -36,7 +36,7 @@ def send_left(folder: Path, delivery: Delivery) -> Iterator[str]:
             yield f"{left.journal} is being sent by another process"
         except JournalError as error:
             yield f"not all of {left.journal} can be sent to MLflow: {say_first_line(error)}"
-        except Exception as error:  # noqa: BLE001 - said at the end
+        except Exception as error:  # noqa: BLE001 - reported at the end
             failure = failure or error
             if not delivery.is_answering():
                 break
@@ -63,7 +63,7 @@ def _say_left(left: list[Left]) -> str:
 
 
 def show_left(left: list[Left]) -> Iterator[str]:
-    """Gives the lines of a table: run, stage, records left, state."""
+    """Renders a table of unsent journals: run, stage, records left, state."""
     rows = [("run", "stage", "records left", "state")]
     rows += [(item.name, item.stage, str(item.num_records), item.state) for item in left]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
