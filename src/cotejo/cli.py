@@ -188,7 +188,7 @@ def naming_a_model(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--json", "is_json", is_flag=True, help="Write JSON.")
 @click.option("--csv", "is_csv", is_flag=True, help="Write CSV.")
 @click.option("--figure", type=click.Path(path_type=Path), metavar="FILE", help="Draw the first 40 as .png or .svg.")
-def predict(*, is_json: bool, is_csv: bool, **asked: Any) -> None:  # noqa: ANN401 - the fields of a Request
+def predict(*, is_json: bool, is_csv: bool, **asked: Any) -> None:  # noqa: ANN401 - the fields of the request
     """Classify pictures, or all pictures in folders, with a trained model.
 
     A picture goes through the `preprocess.operations` that the model's training images went through. One that can't
@@ -198,9 +198,9 @@ def predict(*, is_json: bool, is_csv: bool, **asked: Any) -> None:  # noqa: ANN4
         raise ParamsError(expected="--json or --csv", received="both")
     asked["style"] = "json" if is_json else "csv" if is_csv else None
     # figures and MLflow take a moment to import, and the other commands don't need them
-    from cotejo.serving.prediction import Request, predict_pictures
+    from cotejo.serving.prediction import PredictionRequest, predict_pictures
 
-    if not predict_pictures(Request(**asked), Path()):
+    if not predict_pictures(PredictionRequest(**asked), Path()):
         sys.exit(2)
 
 
@@ -216,17 +216,17 @@ def predict(*, is_json: bool, is_csv: bool, **asked: Any) -> None:  # noqa: ANN4
     show_default=True,
     help="Test images to compare with Keras on; 0: all.",
 )
-def export(**asked: Any) -> None:  # noqa: ANN401 - the fields of a Request
+def export(**asked: Any) -> None:  # noqa: ANN401 - the fields of the request
     """Export a trained model as a SavedModel, for TFLite or ONNX Runtime.
 
     The file is run in its own runtime on test images, and written only if it answers as Keras does.
     """
     # MLflow takes a moment to import, and the other commands don't need it
-    from cotejo.serving.export import Request, export_model
+    from cotejo.serving.export import ExportRequest, export_model
 
     stop_on_signals()
     try:
-        for line in export_model(Request(**asked), Path()).lines:
+        for line in export_model(ExportRequest(**asked), Path()).lines:
             click.echo(line)
     except Stopped as stopped:
         click.echo(f"cotejo: stopped by {stopped}", err=True)

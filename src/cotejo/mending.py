@@ -15,7 +15,7 @@ from cotejo.params import parse_yaml
 from cotejo.pipeline import compare_deps
 
 
-class Change(NamedTuple):
+class DepsChange(NamedTuple):
     """The deps that a stage gets and loses, as `dvc.yaml` writes them, sorted."""
 
     added: list[str]
@@ -70,7 +70,7 @@ def mend_deps(root: Path) -> list[str]:
     return [f"{PIPELINE_FILE}: stages.{name}.deps: {change}" for name, change in changes.items()]
 
 
-def _find_change(root: Path, written: Mapping[str, Any], stage: Mapping[str, Any]) -> Change:
+def _find_change(root: Path, written: Mapping[str, Any], stage: Mapping[str, Any]) -> DepsChange:
     """Compares a stage, as it is written and with its `${...}` filled in, with its imports."""
     missing, needless = compare_deps(root, stage)
     # a module imported because of the command's argument is named by it: src/cotejo/models/${search.model}.py
@@ -78,10 +78,10 @@ def _find_change(root: Path, written: Mapping[str, Any], stage: Mapping[str, Any
     paths = [Path(dep) for dep in missing]
     added = [path.with_name(f"{arguments.get(path.stem, path.stem)}.py").as_posix() for path in paths]
     names = zip(list_deps(written), list_deps(stage), strict=True)
-    return Change(sorted(added), sorted(name for name, dep in names if dep in needless))
+    return DepsChange(sorted(added), sorted(name for name, dep in names if dep in needless))
 
 
-def _edit(text: str, stage: Node, change: Change) -> Iterator[Edit]:
+def _edit(text: str, stage: Node, change: DepsChange) -> Iterator[Edit]:
     """Lists the edits that change the deps of a stage."""
     deps = _list_fields(stage).get("deps")
     if not isinstance(deps, SequenceNode) or not deps.value:
@@ -128,7 +128,7 @@ def _apply(text: str, edits: Iterable[Edit]) -> str:
     return "".join([*parts, text[position:]])
 
 
-def _is_as_meant(text: str, mended: str, changes: Mapping[str, Change]) -> bool:
+def _is_as_meant(text: str, mended: str, changes: Mapping[str, DepsChange]) -> bool:
     """Tells whether a text differs from another one by these changes and nothing else."""
     expected = parse_yaml(text)
     for name, change in changes.items():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits, load_sample_images
 
-from cotejo.data.duplicates import compute_look, find_near_pairs, identify
+from cotejo.data.duplicates import compute_fingerprint, find_near_pairs, identify
 from image_folders import draw
 
 
@@ -29,9 +29,9 @@ CHANGES = {
 
 
 def find(images, others):
-    looks = [compute_look(image) for image in (*images, *others)]
+    fingerprints = [compute_fingerprint(image) for image in (*images, *others)]
     groups = [0] * len(images) + [1] * len(others)
-    return {(pair.first, pair.second - len(images)) for pair in find_near_pairs(looks, groups)}
+    return {(pair.first, pair.second - len(images)) for pair in find_near_pairs(fingerprints, groups)}
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -69,8 +69,8 @@ def test_most_copies_of_photographs_are_found(copy):
 
 
 def test_pictures_of_one_split_are_not_compared():
-    looks = [compute_look(photograph(0))] * 4
-    assert [tuple(pair) for pair in find_near_pairs(looks, [0, 0, 1, 1])] == [
+    fingerprints = [compute_fingerprint(photograph(0))] * 4
+    assert [tuple(pair) for pair in find_near_pairs(fingerprints, [0, 0, 1, 1])] == [
         (0, 2, 0.0), (0, 3, 0.0), (1, 2, 0.0), (1, 3, 0.0),
     ]  # fmt: skip
 
@@ -96,8 +96,8 @@ def test_the_work_is_bound_by_the_number_of_images(monkeypatch):
 
     compared, compare = [], duplicates._compare
     monkeypatch.setattr(duplicates, "_compare", lambda *pair: compared.append(len(pair[0])) or compare(*pair))
-    looks = [compute_look(photograph(0))] * 3000
-    find_near_pairs(looks, [number % 2 for number in range(3000)])
+    fingerprints = [compute_fingerprint(photograph(0))] * 3000
+    find_near_pairs(fingerprints, [number % 2 for number in range(3000)])
     assert sum(compared) <= 3000 * 4 * duplicates.NEIGHBOURS
 
 

@@ -27,7 +27,7 @@ from cotejo.models import lenet, resnet
 from cotejo.models.backbones import build_backbone, build_extractor, build_head, join
 from cotejo.pretrained import BACKBONES
 from cotejo.serving.conversion import convert
-from cotejo.serving.export import FORMATS, Request, export_model
+from cotejo.serving.export import FORMATS, ExportRequest, export_model
 from cotejo.serving.parity import compute_parity
 from cotejo.serving.runtimes import OPENERS
 from cotejo.training.archive import save_model
@@ -175,7 +175,7 @@ def without_xla(monkeypatch):
 
 
 def ask(target, model, **changes):
-    request = Request(target, model=None, run_id=None, seed=None, output=None, num_images=0)
+    request = ExportRequest(target, model=None, run_id=None, seed=None, output=None, num_images=0)
     return request._replace(model=str(model), **changes)
 
 

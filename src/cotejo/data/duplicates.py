@@ -32,7 +32,7 @@ NEIGHBOURS = 32
 COSINES = np.cos(np.pi / SHRUNK * np.outer(np.arange(FREQUENCIES), np.arange(SHRUNK) + 0.5)).astype(np.float32)
 
 
-class Look(NamedTuple):
+class Fingerprint(NamedTuple):
     """Fingerprint of an image: 64 bits as a number, and a miniature of 16 x 16 grey levels, uint8, as bytes."""
 
     bits: int
@@ -54,7 +54,7 @@ def identify(image: Pixels) -> bytes:
     return digest.digest()
 
 
-def compute_look(image: Pixels) -> Look:
+def compute_fingerprint(image: Pixels) -> Fingerprint:
     """Returns what changes little with an image's size, packing and brightness.
 
     The bits are a perceptual hash: which of the lowest frequencies, in both directions, are above their median.
@@ -72,10 +72,10 @@ def compute_look(image: Pixels) -> Look:
     bits = np.packbits(low > np.sort(low)[len(low) // 2])
     half = small[0::2] + small[1::2]
     miniature = (half[:, 0::2] + half[:, 1::2]) / 4
-    return Look(int.from_bytes(bits.tobytes(), "big"), miniature.astype(np.uint8).tobytes())
+    return Fingerprint(int.from_bytes(bits.tobytes(), "big"), miniature.astype(np.uint8).tobytes())
 
 
-def find_near_pairs(looks: Sequence[Look], groups: Sequence[int]) -> list[NearPair]:
+def find_near_pairs(fingerprints: Sequence[Fingerprint], groups: Sequence[int]) -> list[NearPair]:
     """Finds images of different groups that look alike: other sizes, packings or shades of one picture.
 
     The hashes are sorted four times, each quarter of their bits first once, and each is compared with the 32 that
@@ -83,14 +83,16 @@ def find_near_pairs(looks: Sequence[Look], groups: Sequence[int]) -> list[NearPa
     too. So the time grows with the number of images and not with its square.
 
     Args:
-        looks: A look per image.
+        fingerprints: A fingerprint per image.
         groups: The split of each image.
 
     Returns:
         Pairs by difference, then by number; each once. Of more than 33 images there may be others that weren't found.
     """
-    bits, where = np.array([look.bits for look in looks], np.uint64), np.array(groups)
-    miniatures = np.frombuffer(b"".join(look.miniature for look in looks), np.uint8).reshape(-1, MINIATURE**2)
+    bits, where = np.array([fingerprint.bits for fingerprint in fingerprints], np.uint64), np.array(groups)
+    miniatures = np.frombuffer(b"".join(fingerprint.miniature for fingerprint in fingerprints), np.uint8).reshape(
+        -1, MINIATURE**2
+    )
     found: dict[tuple[int, int], float] = {}
     for part in range(4):
         # rotated: the part comes first

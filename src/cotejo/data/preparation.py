@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from cotejo.data.collection import Collection, Sample, count_classes
 from cotejo.data.decoding import Pixels, convert_color, decode_image, estimate_memory, has_color, show_path
-from cotejo.data.duplicates import Look, compute_look, find_near_pairs, identify
+from cotejo.data.duplicates import Fingerprint, compute_fingerprint, find_near_pairs, identify
 from cotejo.data.gate import Gate, Place
 from cotejo.data.imaging import apply_operations
 from cotejo.data.splits import SPLITS
@@ -41,7 +41,7 @@ class Read(NamedTuple):
     pixels: Pixels
     size: tuple[int, int]  # width and height
     identity: bytes
-    look: Look
+    fingerprint: Fingerprint
 
 
 class NearDouble(NamedTuple):
@@ -107,7 +107,7 @@ def prepare_images(
     color = _find_color(collection, data.color)
     gate = Gate(Path(data.path), collection.class_names, data, is_published=collection.is_published)
     sizes: Counter[tuple[int, int]] = Counter()
-    looks = []
+    fingerprints = []
     places = []
     with ExitStack() as stack:
         writers = {split: stack.enter_context(SplitWriter(folder, split)) for split in READING_ORDER}
@@ -123,7 +123,7 @@ def prepare_images(
             sizes[read.size] += 1
             if gate.admit(place, read.identity, read.pixels.shape):
                 writers[place.split].append(read.pixels, place.label)
-                looks.append(read.look)
+                fingerprints.append(read.fingerprint)
                 places.append(place)
             if gate.is_hopeless:
                 break
@@ -133,7 +133,7 @@ def prepare_images(
     description = _describe(collection, data, color, operations, written, gate.shape)
     text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
     (folder / "dataset.json").write_text(text, encoding="utf-8")
-    pairs = find_near_pairs(looks, [READING_ORDER.index(place.split) for place in places])
+    pairs = find_near_pairs(fingerprints, [READING_ORDER.index(place.split) for place in places])
     near = [NearDouble(places[pair.first], places[pair.second], pair.difference) for pair in pairs]
     return Prepared(description, gate, sizes, color, near)
 
@@ -180,7 +180,7 @@ def _read_all(
         except (ImageError, OperationError) as error:
             return error
 
-    bound = () if memory_limit is None else (_Measure(memory_limit), memory_limit - BASE_BYTES)
+    bound = () if memory_limit is None else (_MemoryEstimate(memory_limit), memory_limit - BASE_BYTES)
     for (split, sample), made in map_side_by_side(read, samples, workers, *bound):
         yield Place(split, sample.label, sample.name), made
 
@@ -192,7 +192,7 @@ def _give_back_memory() -> None:
         set_option(MMAP_THRESHOLD, 1 << 20)
 
 
-class _Measure:
+class _MemoryEstimate:
     """Estimates the bytes that a sample takes; warns of the first that may take more than there are."""
 
     def __init__(self, memory_limit: int) -> None:
@@ -216,7 +216,7 @@ def _read(sample: Sample, color: Color, operations: Sequence[Operation]) -> Read
     image = decode_image(sample.content) if isinstance(sample.content, Path) else sample.content
     image = convert_color(image, color)
     height, width, _ = image.shape
-    return Read(apply_operations(image, operations), (width, height), identify(image), compute_look(image))
+    return Read(apply_operations(image, operations), (width, height), identify(image), compute_fingerprint(image))
 
 
 def _find_color(collection: Collection, declared: Literal["auto", "grey", "rgb"]) -> Color:

@@ -30,7 +30,7 @@ class Locked(NamedTuple):
     outs: dict[str, str]
 
 
-class Change(NamedTuple):
+class Difference(NamedTuple):
     """A difference from a stage's entry in `dvc.lock`: its path, a line of text, and whether a file is only missing."""
 
     path: str
@@ -171,7 +171,9 @@ def compute_dvc_digest(path: Path) -> str | None:
     return digest_file(path, "md5") if path.exists() else None
 
 
-def find_changes(root: Path, name: str, declared: Mapping[str, Any], stages: Mapping[str, Locked]) -> Iterator[Change]:
+def find_changes(
+    root: Path, name: str, declared: Mapping[str, Any], stages: Mapping[str, Locked]
+) -> Iterator[Difference]:
     """Yields the differences from a stage's entry in `dvc.lock`.
 
     Args:
@@ -182,13 +184,13 @@ def find_changes(root: Path, name: str, declared: Mapping[str, Any], stages: Map
     """
     locked = stages[name]
     if " ".join(str(declared["cmd"]).split()) != " ".join(locked.command.split()):
-        yield Change("cmd", f"the command is `{declared['cmd']}` now, and was `{locked.command}`")
+        yield Difference("cmd", f"the command is `{declared['cmd']}` now, and was `{locked.command}`")
     made = {path: (other, digest) for other in stages for path, digest in stages[other].outs.items()}
     for path in list_deps(declared):
         other, digest = made.get(path, ("", ""))
         if other and path in locked.deps and digest != locked.deps[path]:
             text = f"{path} was {locked.deps[path][:SHORT]} when it was read; {other} has made {digest[:SHORT]} since"
-            yield Change(path, text)
+            yield Difference(path, text)
         elif not other:  # what a stage makes is looked at where it is made
             yield from _compare(root, path, locked.deps)
     for path in list_outs(declared):
@@ -196,7 +198,7 @@ def find_changes(root: Path, name: str, declared: Mapping[str, Any], stages: Map
     yield from find_param_changes(root, declared, locked)
 
 
-def find_param_changes(root: Path, declared: Mapping[str, Any], locked: Locked) -> Iterator[Change]:
+def find_param_changes(root: Path, declared: Mapping[str, Any], locked: Locked) -> Iterator[Difference]:
     """Yields the stage's values in `params.yaml` that differ from those in `dvc.lock`."""
     present = dict(_flatten(read_yaml(root / PARAMS_FILE)))
     sections = [item for item in declared.get("params") or () if isinstance(item, str)]
@@ -204,17 +206,19 @@ def find_param_changes(root: Path, declared: Mapping[str, Any], locked: Locked) 
     for key in dict.fromkeys([*locked.params, *now]):
         old, new = locked.params.get(key), now.get(key)
         if (key in locked.params) != (key in now) or old != new:
-            yield Change(key, f"{key} is {_say(key, now)} now, and was {_say(key, locked.params)}")
+            yield Difference(key, f"{key} is {_say(key, now)} now, and was {_say(key, locked.params)}")
 
 
-def _compare(root: Path, path: str, digests: Mapping[str, str]) -> Iterator[Change]:
+def _compare(root: Path, path: str, digests: Mapping[str, str]) -> Iterator[Difference]:
     present = compute_dvc_digest(root / path)
     if path not in digests:
-        yield Change(path, f"{path} isn't in {LOCK_FILE}: declared since")
+        yield Difference(path, f"{path} isn't in {LOCK_FILE}: declared since")
     elif present is None:
-        yield Change(path, f"{path} isn't here; `dvc checkout` or `git checkout` may bring it", is_missing=True)
+        yield Difference(path, f"{path} isn't here; `dvc checkout` or `git checkout` may bring it", is_missing=True)
     elif present != digests[path]:
-        yield Change(path, f"{path} has changed since: {digests[path][:SHORT]} in {LOCK_FILE}, {present[:SHORT]} now")
+        yield Difference(
+            path, f"{path} has changed since: {digests[path][:SHORT]} in {LOCK_FILE}, {present[:SHORT]} now"
+        )
 
 
 def _unreadable(error: Exception, name: str = str(LOCK_FILE), advice: str = RESTORE) -> ParamsError:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from cotejo.lineage.digests import LOCK_FILE, Change, Locked
+from cotejo.lineage.digests import LOCK_FILE, Difference, Locked
 from cotejo.lineage.runs import KnownRun, Runs, shorten
 from cotejo.lineage.tags import CODE_TAG, DEPS, OUTS, PARAMS_TAG, digest_code, is_code
 from cotejo.tracking.outbox.sync import count
@@ -100,7 +100,7 @@ def _find_run_breaks(run: KnownRun) -> list[str]:
     return breaks
 
 
-def sum_up_changes(name: str, changes: Sequence[Change]) -> list[str]:
+def sum_up_changes(name: str, changes: Sequence[Difference]) -> list[str]:
     """Returns a line per change, and one for all source files where they are many."""
     code = [change.path for change in changes if is_code(change.path) and not change.is_missing]
     if len(code) <= MAX_NAMED:

@@ -12,7 +12,7 @@ from cotejo.lineage.connection import find_mlflow
 from cotejo.lineage.digests import (
     LOCK_FILE,
     PIPELINE_FILE,
-    Change,
+    Difference,
     Locked,
     compute_dvc_digest,
     find_changes,
@@ -98,9 +98,9 @@ def _trace_file(
     for name in (key for key in locked if key in names):
         changes = list(find_changes(root, name, stages[name], locked)) if name in stages else []
         if name not in stages:
-            changes = [Change("", f"{name} is no longer declared in {PIPELINE_FILE}")]
+            changes = [Difference("", f"{name} is no longer declared in {PIPELINE_FILE}")]
         if name == maker and not (root / path).exists() and not any(change.is_missing for change in changes):
-            changes.append(Change(path, f"{path} isn't here, and isn't in what {maker} has made", is_missing=True))
+            changes.append(Difference(path, f"{path} isn't here, and isn't in what {maker} has made", is_missing=True))
         steps.append(describe_locked(name, locked, runs, sum_up_changes(name, changes)))
     yield from render_steps(steps)
 

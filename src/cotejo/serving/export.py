@@ -53,7 +53,7 @@ WORK_PREFIX = ".cotejo-export-"
 WORK_LOCK = "lock"
 
 
-class Request(NamedTuple):
+class ExportRequest(NamedTuple):
     """A user's request.
 
     Attributes:
@@ -81,7 +81,7 @@ class Exported(NamedTuple):
     lines: tuple[str, ...]
 
 
-def export_model(request: Request, root: Path) -> Exported:
+def export_model(request: ExportRequest, root: Path) -> Exported:
     """Exports a model; the file appears under its name only if it answers as Keras does.
 
     Args:

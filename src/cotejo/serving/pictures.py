@@ -32,7 +32,7 @@ class Fault(NamedTuple):
         return f"{self.file}: {self.error}"
 
 
-class Listing(NamedTuple):
+class PictureListing(NamedTuple):
     """Pictures that a user's paths name.
 
     Attributes:
@@ -54,13 +54,13 @@ class Picture(NamedTuple):
     error: str = ""
 
 
-def list_pictures(paths: Sequence[str]) -> Listing:
+def list_pictures(paths: Sequence[str]) -> PictureListing:
     """Lists the pictures that paths stand for; folders with all that are in them.
 
     In a folder, hidden files and folders and files whose name isn't a picture's are left out and counted. A file that
     is named itself is taken whatever its name.
     """
-    listing = Listing([], [], {})
+    listing = PictureListing([], [], {})
     for name in paths:
         path = Path(name)
         if not name:  # to Path it is the present folder, to a user a variable that isn't set
@@ -79,7 +79,7 @@ def _refuse_other(path: Path) -> Fault:
     return Fault(show_path(path), f"expected a picture or a folder. Received: {received}.")
 
 
-def _list_folder(folder: Path, listing: Listing) -> None:
+def _list_folder(folder: Path, listing: PictureListing) -> None:
     def refuse(error: OSError) -> None:
         where = show_path(str(error.filename))
         listing.faults.append(Fault(where, f"expected a folder that can be read. Received: {error.strerror}."))

@@ -15,7 +15,7 @@ from cotejo.report.figures.predictions import MAX_SHOWN, Shown, figure_predictio
 from cotejo.report.style import save_figure
 from cotejo.serving.archives import Archive, find_archive
 from cotejo.serving.facts import Facts, load_facts
-from cotejo.serving.pictures import Fault, Listing, list_pictures, prepare_picture, stream_batches
+from cotejo.serving.pictures import Fault, PictureListing, list_pictures, prepare_picture, stream_batches
 from cotejo.serving.rendering import Renderer, Style, choose_renderer
 from cotejo.serving.screen import Screen, hiding_stderr
 from cotejo.tracking.outbox.sync import count
@@ -28,7 +28,7 @@ FIGURE_SUFFIXES = (".png", ".svg")
 DEFAULT_TOP = 3
 
 
-class Request(NamedTuple):
+class PredictionRequest(NamedTuple):
     """A user's request.
 
     Attributes:
@@ -52,14 +52,14 @@ class Request(NamedTuple):
     figure: Path | None
 
 
-class Outcome(NamedTuple):
-    """Counts so far: pictures that couldn't be classified, and the first of the others."""
+class Classified(NamedTuple):
+    """Pictures that couldn't be classified, and the first of the others."""
 
     faults: list[Fault]
     shown: list[Shown]
 
 
-def predict_pictures(request: Request, root: Path) -> bool:
+def predict_pictures(request: PredictionRequest, root: Path) -> bool:
     """Classifies pictures and writes what comes out.
 
     Args:
@@ -82,19 +82,19 @@ def predict_pictures(request: Request, root: Path) -> bool:
             request.style or "table", _describe(archive, facts), listing.files, facts.class_names, top
         )
         classifier = _load_classifier(archive, facts) if listing.files else None
-    outcome = Outcome(list(listing.faults), [])
+    classified = Classified(list(listing.faults), [])
     with Screen(len(listing.files)) as screen:
         for line in chain(listing.faults, _say_skipped(listing)):
             screen.say(str(line))
         screen.write(renderer.begin())
         if classifier:
-            _classify_all(classifier, request, listing.files, top, renderer, screen, outcome)
-        screen.write(renderer.end(outcome.faults))
-        if request.figure and outcome.shown:
-            _save_figure(outcome.shown, request.figure)
-    num_failed = len(outcome.faults) - len(listing.faults)
-    screen.say(_sum_up(archive, len(listing.files) - num_failed, outcome, request.figure))
-    return not outcome.faults
+            _classify_all(classifier, request, listing.files, top, renderer, screen, classified)
+        screen.write(renderer.end(classified.faults))
+        if request.figure and classified.shown:
+            _save_figure(classified.shown, request.figure)
+    num_failed = len(classified.faults) - len(listing.faults)
+    screen.say(_sum_up(archive, len(listing.files) - num_failed, classified, request.figure))
+    return not classified.faults
 
 
 def _load_classifier(archive: Archive, facts: Facts) -> "Classifier":
@@ -106,24 +106,24 @@ def _load_classifier(archive: Archive, facts: Facts) -> "Classifier":
 
 def _classify_all(
     classifier: "Classifier",
-    request: Request,
+    request: PredictionRequest,
     files: Sequence[Path],
     top: int,
     renderer: Renderer,
     screen: Screen,
-    outcome: Outcome,
+    classified: Classified,
 ) -> None:
     """Classifies batch by batch; what was written is let go."""
     for batch in stream_batches(files, partial(prepare_picture, facts=classifier.facts), request.batch_size):
         lines = []
         for picture, result in zip(batch, classifier.classify(batch, top), strict=True):
             if isinstance(result, Fault):
-                outcome.faults.append(result)
+                classified.faults.append(result)
                 screen.say(str(result))
                 continue
             lines.append(renderer.add(result))
-            if request.figure and len(outcome.shown) < MAX_SHOWN and picture.pixels is not None:
-                outcome.shown.append(Shown(show_path(picture.path.name), picture.pixels, *result.ranked[0]))
+            if request.figure and len(classified.shown) < MAX_SHOWN and picture.pixels is not None:
+                classified.shown.append(Shown(show_path(picture.path.name), picture.pixels, *result.ranked[0]))
         screen.write("".join(lines))
         screen.advance(len(batch))
 
@@ -173,13 +173,13 @@ def _describe(archive: Archive, facts: Facts) -> dict[str, Any]:
     }
 
 
-def _say_skipped(listing: Listing) -> Iterator[str]:
+def _say_skipped(listing: PictureListing) -> Iterator[str]:
     for folder, number in listing.skipped.items():
         yield f"{folder}: left out {count(number, 'file')}, hidden or not a picture by name"
 
 
-def _sum_up(archive: Archive, num_classified: int, outcome: Outcome, figure: Path | None) -> str:
-    drawn = f"; {figure} shows the first {len(outcome.shown)}" if figure and outcome.shown else ""
-    failed = f"; {len(outcome.faults)} not, see above" if outcome.faults else ""
+def _sum_up(archive: Archive, num_classified: int, classified: Classified, figure: Path | None) -> str:
+    drawn = f"; {figure} shows the first {len(classified.shown)}" if figure and classified.shown else ""
+    failed = f"; {len(classified.faults)} not, see above" if classified.faults else ""
     pictures = "picture" if num_classified == 1 else "pictures"
     return f"{num_classified:,} {pictures} classified with {archive.title}{drawn}{failed}"

@@ -56,10 +56,10 @@ def choose_renderer(
     """
     if style == "json":
         return _Json(model)
-    return _Csv(top) if style == "csv" else _Table(files, class_names, top)
+    return _Csv(top) if style == "csv" else _TextTable(files, class_names, top)
 
 
-class _Table:
+class _TextTable:
     def __init__(self, files: Sequence[Path], class_names: Sequence[str], top: int) -> None:
         self.file_width = max((cell_len(_show_file(path)) for path in files), default=4)
         self.class_width = max(5, *(cell_len(show_path(name)) for name in class_names))

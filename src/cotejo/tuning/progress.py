@@ -23,7 +23,7 @@ SPARE_LINES = 6
 
 
 @dataclass
-class Training:
+class LiveTraining:
     """A training that has been sent out: what it changes, its epochs in all, and its last epoch's row."""
 
     values: Mapping[str, Any]
@@ -71,7 +71,7 @@ class Board:
     def __init__(self, search: Search, epochs: int) -> None:
         self.search = search
         self.epochs = epochs
-        self.running: dict[str, Training] = {}
+        self.running: dict[str, LiveTraining] = {}
         points = 1 + len(list_grid(search.space)) if search.sampler == "grid" else search.num_trials
         self.phase = Phase("trials", min(search.num_trials, points))
         self.best: tuple[float, str] | None = None
@@ -88,7 +88,7 @@ class Board:
         """Notes that a training begins, or waits for a worker."""
         if name.startswith("confirm") and self.phase.word == "trials":
             self.phase = Phase("confirming trainings", 2 * len(self.search.confirm_seeds))
-        self.running[name] = Training(values, values.get("epochs", self.epochs))
+        self.running[name] = LiveTraining(values, values.get("epochs", self.epochs))
 
     def show(self, name: str, row: Mapping[str, float]) -> None:
         """Shows an epoch."""
@@ -125,7 +125,7 @@ class Board:
         if self.best is None or sign * value > sign * self.best[0]:
             self.best = (value, name)
 
-    def _say_end(self, name: str, training: Training, outcome: Outcome) -> str:
+    def _say_end(self, name: str, training: LiveTraining, outcome: Outcome) -> str:
         value = outcome.value
         if value is None and outcome.rows:
             value = outcome.rows[-1][self.search.metric]

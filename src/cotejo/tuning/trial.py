@@ -109,7 +109,7 @@ def _configure(setup: Setup) -> Hardware:
     return hardware
 
 
-class _Checkpoints(Checkpoints):
+class _TrialCheckpoints(Checkpoints):
     """Checkpoints that know whether the training has come to its own end: its last epoch, or an early stop."""
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -122,7 +122,7 @@ class _Checkpoints(Checkpoints):
 
 
 @contextmanager
-def _find_checkpoints(task: TrialTask) -> Iterator[_Checkpoints]:
+def _find_checkpoints(task: TrialTask) -> Iterator[_TrialCheckpoints]:
     """Yields the trial's checkpoints, in a folder of its own if another worker still uses them or they can't be used.
 
     A worker that was cut off trains on beside the one that has taken its place.
@@ -134,4 +134,4 @@ def _find_checkpoints(task: TrialTask) -> Iterator[_Checkpoints]:
             is_held = stack.enter_context(try_lock(folder / ".lock"))
         except OSError:
             is_held = False
-        yield _Checkpoints(folder if is_held else stack.enter_context(temporary_folder()), task.name)
+        yield _TrialCheckpoints(folder if is_held else stack.enter_context(temporary_folder()), task.name)
