@@ -14,6 +14,7 @@ ROWS = (
     "errors",
     "files",
     "masking",
+    "upstream",
     "faults",
     "pretrained",
     "estimation",

@@ -15,6 +15,7 @@ from cotejo.schema.results import Latency, ServingTimes
 from cotejo.schema.study import Evaluate
 from cotejo.training.archive import load_model
 from cotejo.training.hardware import Hardware, describe_hardware
+from cotejo.upstream import count_graphs
 
 #: Calls after the last one that has built a graph, before the first that is timed.
 WARM_UPS = 5
@@ -93,5 +94,5 @@ def _warm_up(model: keras.Model, batch: NDArray[np.uint8]) -> None:
     num_quiet = 0
     while num_quiet < WARM_UPS:
         predict_probabilities(model, batch, len(batch))
-        known, num_traces = num_traces, model.predict_function.experimental_get_tracing_count()
+        known, num_traces = num_traces, count_graphs(model)
         num_quiet = num_quiet + 1 if num_traces == known else 0

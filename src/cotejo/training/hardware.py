@@ -1,6 +1,5 @@
 """Configures TensorFlow for the declared hardware."""
 
-import random
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,11 +8,11 @@ from typing import Any, NamedTuple
 import keras
 import psutil
 import tensorflow as tf
-from keras.src.random import seed_generator
 
 from cotejo.execution.messages import Setup
 from cotejo.lineage.tags import find_cpu_name
 from cotejo.schema.study import MIN_MEMORY
+from cotejo.upstream import seeding_layers
 
 #: The largest array that is copied into the graph where memory has no limit.
 MAX_BYTES_IN_GRAPH = 2**30
@@ -79,13 +78,8 @@ def building(seed: int, hardware: Hardware) -> Iterator[None]:
     keras.utils.clear_session()  # layers are numbered from the start; it also forgets the precision
     keras.config.set_dtype_policy(hardware.precision)
     keras.utils.set_random_seed(seed)
-    # Keras seeds layers from Python's generator, from which the threads that send records and hold workers draw as well
-    shared, seed_generator.python_random = seed_generator.python_random, random.Random(seed)  # noqa: S311 - no secret
-    try:
-        with hardware.strategy.scope():
-            yield
-    finally:
-        seed_generator.python_random = shared
+    with seeding_layers(seed), hardware.strategy.scope():
+        yield
 
 
 def describe_hardware(hardware: Hardware) -> dict[str, Any]:

@@ -40,6 +40,7 @@ from cotejo.tuning.space import (
     settle,
     suggest,
 )
+from cotejo.upstream import remove_study_lock
 
 #: The study's name, from which Hyperband draws as well.
 NAME = "search"
@@ -114,8 +115,7 @@ def open_study(search: Search, journal: Path) -> optuna.Study:
     """Opens a study's file, or makes it."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     journal.parent.mkdir(parents=True, exist_ok=True)
-    # a kill leaves Optuna's lock, for which it would wait half a minute; the stage's own keeps others out
-    journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
+    remove_study_lock(journal)  # the stage's own lock keeps other processes out
     if journal.exists():
         with journal.open("r+b") as file:
             drop_torn_line(file)  # Optuna would append to it

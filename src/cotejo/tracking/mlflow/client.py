@@ -19,6 +19,7 @@ from cotejo.tracking.failures import BusyError, JournalError
 from cotejo.tracking.journal_file import RUNNING, find_state, load_progress, parse_record, parse_records, save_progress
 from cotejo.tracking.mlflow import registry
 from cotejo.tracking.outbox.backlog import CLOSED_TAG
+from cotejo.upstream import create_mlflow_tables
 
 #: The tag with a run's unique name.
 UID_TAG = "cotejo.uid"
@@ -374,13 +375,8 @@ HANDLERS: dict[str, Handler] = {
 
 def _create_database(path: Path) -> None:
     """Creates MLflow's tables in one step: a database that a kill leaves half made can't be opened again."""
-    from mlflow.store.db.utils import _initialize_tables
-    from sqlalchemy import create_engine
-
     with replacing(path) as partial:
-        engine = create_engine(f"sqlite:///{partial}")
-        _initialize_tables(engine)
-        engine.dispose()
+        create_mlflow_tables(partial)
 
 
 def _check_writable(database: Path, timeout_s: float) -> None:
