@@ -16,8 +16,9 @@ from sklearn.model_selection import train_test_split
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from cotejo.data.fetching import Fetcher
 from cotejo.data.readers import LabelledImages, read_published
-from cotejo.data.sources import SOURCES, Fetcher
+from cotejo.data.sources import SOURCES
 from cotejo.data.splits import load_dataset
 from cotejo.execution.executor import open_executor
 from cotejo.execution.messages import PreparedData

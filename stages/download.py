@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 import _source  # noqa: F401
-from cotejo.data.sources import SOURCES, Fetcher, describe_source
+from cotejo.data.fetching import Fetcher
+from cotejo.data.sources import SOURCES, describe_source
 from cotejo.data.weights import fetch_weights
 from cotejo.files import STATE_FOLDER
 from cotejo.stage import Stage, run_stage

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import _source  # noqa: F401
 from cotejo.files import STATE_FOLDER
-from cotejo.models.backbones import find_weights_file
+from cotejo.models.weights import find_weights_file
 from cotejo.stage import Stage, run_stage
 from cotejo.training.features import prepare_head
 from cotejo.training_stage import train_model

@@ -20,8 +20,9 @@ import numpy as np
 import pytest
 
 from cotejo.data import readers
+from cotejo.data.fetching import Fetcher
 from cotejo.data.readers import read_idx, read_published
-from cotejo.data.sources import SOURCES, Fetcher, check_files
+from cotejo.data.sources import SOURCES, check_files
 from cotejo.errors import DataError, ModelError
 from warm import WarmProcess
 

@@ -11,9 +11,10 @@ import pytest
 
 from cotejo.data.collection import collect_images
 from cotejo.data.decoding import decode_image
+from cotejo.data.fetching import Fetcher
 from cotejo.data.preparation import BASE_BYTES, map_side_by_side, prepare_images
 from cotejo.data.readers import LabelledImages, read_published
-from cotejo.data.sources import SOURCES, Fetcher, describe_source
+from cotejo.data.sources import SOURCES, describe_source
 from cotejo.data.splits import SPLITS, load_dataset, load_split, split_published
 from cotejo.data.writing import SplitWriter
 from cotejo.errors import DataError

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from sklearn.datasets import load_digits
 
+from cotejo.data.fetching import Fetcher
 from cotejo.data.readers import read_idx, read_published
-from cotejo.data.sources import SOURCES, Fetcher
+from cotejo.data.sources import SOURCES
 from cotejo.errors import DataError
 
 LABELS = np.array([0, 1, 0, 1], np.uint8)

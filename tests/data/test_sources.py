@@ -12,8 +12,9 @@ from importlib import resources
 
 import pytest
 
-from cotejo.data import sources
-from cotejo.data.sources import SOURCES, Fetcher, RemoteFile
+from cotejo.data import fetching
+from cotejo.data.fetching import Fetcher
+from cotejo.data.sources import SOURCES, RemoteFile
 from cotejo.errors import DataError
 
 CONTENT = bytes(range(256)) * 2_000
@@ -84,7 +85,7 @@ def host():
 
 @pytest.fixture(autouse=True)
 def _no_waits(monkeypatch):
-    monkeypatch.setattr(sources, "RETRY_WAITS_S", (0.0, 0.0))
+    monkeypatch.setattr(fetching, "RETRY_WAITS_S", (0.0, 0.0))
 
 
 @pytest.fixture
@@ -172,7 +173,7 @@ def test_a_broken_connection_is_gone_on_from_where_it_broke(host, file, fetcher,
     assert fetcher.fetch(file, target).read_bytes() == CONTENT
     assert [path for path, _ in host.requests] == ["/first", "/first"]
     kept = int(host.requests[1][1].removeprefix("bytes=").removesuffix("-"))
-    assert 300_000 - sources.CHUNK_BYTES < kept <= 300_000
+    assert 300_000 - fetching.CHUNK_BYTES < kept <= 300_000
     assert f"downloading images.gz (512,000 bytes, {kept:,} of them here already)" in capsys.readouterr().err
     assert list(fetcher.partial_folder.iterdir()) == []
 
@@ -329,7 +330,8 @@ def test_the_digits_need_no_network(tmp_path):
 import os, sys
 from pathlib import Path
 sys.addaudithook(lambda event, _: os._exit(9) if event in ("socket.connect", "socket.getaddrinfo") else None)
-from cotejo.data.sources import SOURCES, Fetcher
+from cotejo.data.sources import SOURCES
+from cotejo.data.fetching import Fetcher
 fetcher = Fetcher.from_environment(1.0, Path("downloads"))
 for file in SOURCES["digits"].files:
     print(fetcher.fetch(file, Path(".")))

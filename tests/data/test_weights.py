@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import pytest
 
-from cotejo.data.sources import Fetcher
+from cotejo.data.fetching import Fetcher
 from cotejo.data.weights import fetch_weights, find_weights
 from cotejo.errors import DataError
 from cotejo.pretrained import BACKBONES, HDF5_SIGNATURE

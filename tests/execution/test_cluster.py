@@ -99,7 +99,7 @@ def test_a_stopped_driver_has_its_tasks_stopped_and_the_workers_stay(cluster, da
 @pytest.fixture
 def short_wait(monkeypatch):
     """How long nobody has to answer, until it's said that nobody does."""
-    monkeypatch.setattr("cotejo.execution.executor.CONNECT_TIMEOUT_S", 2)
+    monkeypatch.setattr("cotejo.execution.clients.CONNECT_TIMEOUT_S", 2)
 
 
 def test_a_scheduler_that_is_not_there_is_said_in_one_line(data, short_wait):

@@ -8,17 +8,9 @@ import pytest
 
 from answers import answer
 from cotejo.errors import ModelError
-from cotejo.models.backbones import (
-    BACKBONE,
-    HEAD,
-    build_backbone,
-    build_extractor,
-    build_head,
-    find_weights_file,
-    join,
-    unfreeze,
-)
+from cotejo.models.backbones import BACKBONE, HEAD, build_backbone, build_extractor, build_head, join, unfreeze
 from cotejo.models.layers import uses_batch_statistics
+from cotejo.models.weights import find_weights_file
 from cotejo.training.optimizers import build_loss
 from declared import declare
 

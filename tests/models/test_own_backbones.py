@@ -7,15 +7,8 @@ import pytest
 from answers import answer
 from cotejo.errors import ModelError
 from cotejo.models import lenet, resnet
-from cotejo.models.backbones import (
-    BACKBONE,
-    build_extractor,
-    build_head,
-    find_weights_file,
-    join,
-    take_backbone,
-    unfreeze,
-)
+from cotejo.models.backbones import BACKBONE, build_extractor, build_head, join, take_backbone, unfreeze
+from cotejo.models.weights import find_weights_file
 from cotejo.training.archive import load_model, save_model
 from declared import declare
 

@@ -12,8 +12,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from cotejo.data.collection import collect_images
+from cotejo.data.fetching import Fetcher
 from cotejo.data.preparation import prepare_images
-from cotejo.data.sources import SOURCES, Fetcher, describe_source
+from cotejo.data.sources import SOURCES, describe_source
 from cotejo.schema.operations import parse_operations
 from cotejo.serving.archives import Archive
 from cotejo.serving.facts import Facts, load_facts

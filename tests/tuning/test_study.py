@@ -11,14 +11,8 @@ from cheap_search import GRID, LENET, PRESENT, SPACE, declare_search, end, end_e
 from cotejo.errors import ModelError
 from cotejo.params import override_group
 from cotejo.tuning import gaussian
-from cotejo.tuning.study import (
-    compute_importances,
-    find_best,
-    run_study,
-    tabulate_curves,
-    tabulate_times,
-    tabulate_trials,
-)
+from cotejo.tuning.study import find_best, run_study
+from cotejo.tuning.tables import compute_importances, tabulate_curves, tabulate_times, tabulate_trials
 from declared import declare
 
 #: Each sampler and each pruner at least once.

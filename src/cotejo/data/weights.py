@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cotejo.data.sources import DIGEST_NAMES, Fetcher, RemoteFile
+from cotejo.data.fetching import Fetcher
+from cotejo.data.sources import DIGEST_NAMES, RemoteFile
 from cotejo.files import digest_file
 from cotejo.pretrained import BACKBONES, HDF5_SIGNATURE, BackboneName
 

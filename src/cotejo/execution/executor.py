@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 import dask
 import psutil
 from dask.system import CPU_COUNT
-from distributed import Client, Future, LocalCluster
+from distributed import Client, Future
 from distributed.scheduler import KilledWorker
-from distributed.security import Security
 from distributed.system import MEMORY_LIMIT
 from distributed.versions import VersionMismatchWarning
 
 from cotejo.errors import StageError
+from cotejo.execution.clients import CONNECT_TIMEOUT_S, LOGGERS, connect, describe_gone, name_scheduler, start_workers
 from cotejo.execution.messages import DATA_FILES, DIED, RAISED, REFUSED, RESULT, SEND_DATA, Order, PreparedData, Reply
 from cotejo.execution.trainer import Function, describe_code
 from cotejo.execution.worker import store_data, work
@@ -47,9 +47,6 @@ PATIENCE_S = 1.0
 DROUGHT_S = 10.0
 #: Seconds more until the next look, once it had none.
 DROUGHT_AGAIN_S = 50.0
-CONNECT_TIMEOUT_S = 10
-#: dask gives each of these a level of its own.
-LOGGERS = ("distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application")
 
 
 class Died(NamedTuple):
@@ -172,7 +169,7 @@ class Executor:
                 return self._inbox.get(timeout=PATIENCE_S)
             except Empty:
                 if self.client.status not in ("running", "connecting"):
-                    raise _gone(self.client) from None
+                    raise describe_gone(self.client) from None
                 self._look_for_workers()
 
     def _look_for_workers(self) -> None:
@@ -183,7 +180,9 @@ class Executor:
         with suppress(OSError):  # the scheduler has gone; what is received next says so
             if not self.num_workers:
                 slots = f" with --resources GPU={self.gpus_per_task}" if self.gpus_per_task else ""
-                print(f"waiting for workers{slots}: {_name(self.client)} has none", file=sys.stderr, flush=True)
+                print(
+                    f"waiting for workers{slots}: {name_scheduler(self.client)} has none", file=sys.stderr, flush=True
+                )
                 self._looked_s += DROUGHT_AGAIN_S
 
     def _read(self, future: Future) -> Reply:
@@ -192,11 +191,12 @@ class Executor:
         except KilledWorker as error:
             return Reply(DIED, reason=f"the worker at {error.last_worker.address} has gone")
         except CancelledError:
-            raise _gone(self.client) from None
+            raise describe_gone(self.client) from None
         except Exception as error:  # noqa: BLE001 - dask on a worker can't even read what it is to do
             raise StageError(
                 expected="the scheduler and every worker to have the same Cotejo",
-                received=f"{type(error).__name__}: {say_first_line(error)} from {_name(self.client)} or a worker of it",
+                received=f"{type(error).__name__}: {say_first_line(error)} from {name_scheduler(self.client)} "
+                "or a worker of it",
                 advice="Install the same commit and requirements.lock on all of them",
             ) from None
         return answer
@@ -276,10 +276,10 @@ def open_executor(runtime: Runtime, threads: int, num_tasks: int, data: Prepared
         if runtime.scheduler == "local":
             count = count_workers(runtime, threads, num_tasks)
             memory_bytes = runtime.memory_limit and (runtime.memory_limit - DRIVER_BYTES) // count
-            with _start_workers(count) as client:
+            with start_workers(count) as client:
                 yield Executor(client, data, 0, memory_bytes)
             return
-        client = _connect(runtime.scheduler)
+        client = connect(runtime.scheduler)
         try:
             yield Executor(client, data, runtime.gpus_per_task, runtime.memory_limit)
         finally:
@@ -296,58 +296,3 @@ def count_workers(runtime: Runtime, threads: int, num_tasks: int) -> int:
     if runtime.memory_limit is not None:
         allowed = min(allowed, (runtime.memory_limit - DRIVER_BYTES) // WORKER_BYTES)
     return max(1, min(allowed, num_tasks))
-
-
-def _connect(address: str) -> Client:
-    try:
-        return Client(address, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
-    except (OSError, ValueError, RuntimeError, TypeError) as error:
-        raise StageError(
-            expected="a dask scheduler at runtime.scheduler in params.yaml",
-            received=f"{address}: {say_first_line(error)}",
-            advice="Start it with `dask scheduler` (docs/cluster.md), or set runtime.scheduler to local",
-        ) from None
-
-
-@contextmanager
-def _start_workers(count: int) -> Iterator[Client]:
-    # other users of this machine reach its ports as well, and whoever talks to a scheduler can run anything
-    security = Security.temporary()
-    with (
-        _without_main(),
-        LocalCluster(
-            n_workers=count,
-            threads_per_worker=1,
-            host="127.0.0.1",
-            memory_limit=0,  # what takes memory is the trainer
-            dashboard_address="127.0.0.1:0",  # dask serves its state in any case, at 8787 if nothing is said
-            security=security,
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster, security=security, set_as_default=False) as client,
-    ):
-        yield client
-
-
-@contextmanager
-def _without_main() -> Iterator[None]:
-    """Keeps spawned processes from importing the stage's script, which would import TensorFlow in every worker."""
-    main = sys.modules["__main__"]
-    hidden: dict[str, Any] = {name: vars(main).pop(name) for name in ("__file__", "__spec__") if name in vars(main)}
-    main.__spec__ = None
-    try:
-        yield
-    finally:
-        vars(main).update(hidden)
-
-
-def _gone(client: Client) -> StageError:
-    return StageError(
-        expected="the scheduler to stay",
-        received=f"{_name(client)} has gone",
-        advice="Start it and run the stage again; what has been finished is kept",
-    )
-
-
-def _name(client: Client) -> str:
-    return str(client.scheduler.address) if client.scheduler else "the scheduler"

@@ -8,7 +8,6 @@ References:
     mode) is that of https://www.tensorflow.org/tutorials/images/transfer_learning.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ from keras import layers
 
 from cotejo.errors import ModelError
 from cotejo.models.layers import activate, classify, fit_image, hold_in_inference_mode
-from cotejo.pretrained import BACKBONES, HDF5_SIGNATURE, Preprocessing
+from cotejo.models.weights import RGB_DEVIATION, load_weights
+from cotejo.pretrained import BACKBONES, Preprocessing
 from cotejo.schema.trainings import LAYER_INDEX, Transfer
 
 BACKBONE = "backbone"
@@ -27,39 +27,11 @@ HEAD = "head"
 #: https://github.com/keras-team/keras/blob/v3.15.0/keras/src/applications/imagenet_utils.py
 BGR_MEAN = (103.939, 116.779, 123.68)
 RGB_MEAN = (0.485, 0.456, 0.406)
-RGB_DEVIATION = (0.229, 0.224, 0.225)
 POOLINGS = {
     "average": layers.GlobalAveragePooling2D,
     "max": layers.GlobalMaxPooling2D,
     "flatten": layers.Flatten,
 }
-
-
-def find_weights_file(path: Path) -> Path | None:
-    """Returns the file with the backbone's weights, or None if it starts at random.
-
-    Args:
-        path: `transfer.weights_path`: the folder that the download stage wrote, or a saved model.
-
-    Raises:
-        ModelError: There is no such model, or the folder wasn't written by the download stage.
-    """
-    if path.suffix == ".keras":
-        if path.is_file():
-            return path
-        raise ModelError(
-            where="transfer.weights",
-            expected="a saved model",
-            received=f"{path}, which isn't there",
-            advice="Train it first, such as with `dvc repro train-lenet`, or name another",
-        )
-    try:
-        name = json.loads((path / "weights.json").read_text(encoding="utf-8"))["file"]
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            where=path, expected="what the download stage writes", received=error, advice="Run `dvc repro download`"
-        ) from error
-    return path / name if name else None
 
 
 def build_backbone(params: Transfer, weights: Path | None) -> keras.Model:
@@ -82,7 +54,7 @@ def build_backbone(params: Transfer, weights: Path | None) -> keras.Model:
     backbone = build(input_shape=shape, include_top=False, weights=None, **width)
     backbone.name = BACKBONE  # not before: EfficientNetV2 decides by its name how to scale, ConvNeXt names its layers
     if weights is not None:
-        _load_weights(backbone, params, weights)
+        load_weights(backbone, params, weights)
     return _freeze(backbone)
 
 
@@ -247,38 +219,6 @@ def _find_first(names: list[str], layers_to_unfreeze: int | str) -> int:
     )
 
 
-def _load_weights(backbone: keras.Model, params: Transfer, weights: Path) -> None:
-    try:
-        with weights.open("rb") as file:
-            start = file.read(len(HDF5_SIGNATURE))
-        if start != HDF5_SIGNATURE:
-            raise ValueError(f"a file that isn't HDF5 and begins with {start!r}.")
-        backbone.load_weights(weights)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        width = "" if params.alpha is None else f" for alpha {params.alpha:g}"
-        told = str(error).splitlines()[0].rstrip(".")
-        raise ModelError(
-            where=weights,
-            expected=f"{params.backbone}'s weights{width}, {backbone.count_params():,} values without its classifier",
-            received=f"{told} (in {_count_bytes(weights)})",
-            advice="Run `dvc repro download`",
-        ) from error
-    if params.backbone == "EfficientNetB0":
-        _divide_by_root_deviation(backbone)
-
-
-def _divide_by_root_deviation(backbone: keras.Model) -> None:
-    """Normalises EfficientNet's input, which Keras does only where Keras itself gets the weights.
-
-    Those were trained with each channel divided by the root of its standard deviation once more
-    (https://github.com/tensorflow/tensorflow/issues/49930). Here the variances of the normalisation say so.
-    """
-    (normalization,) = [layer for layer in backbone.layers if isinstance(layer, layers.Normalization)]
-    mean, variance, *count = normalization.get_weights()
-    normalization.set_weights([mean, variance * RGB_DEVIATION, *count])
-    normalization.finalize_state()
-
-
 def _preprocess(images: keras.KerasTensor, preprocessing: Preprocessing) -> keras.KerasTensor:
     """Applies the net's `preprocess_input` to raw pixels; grey ones become red, green and blue."""
     if preprocessing == "signed":
@@ -347,7 +287,3 @@ def list_leaves(layer: layers.Layer) -> Iterator[layers.Layer]:
 
 def _count_axes(tensor: Any) -> int:  # noqa: ANN401 - a layer may have several
     return len(getattr(tensor, "shape", ()))
-
-
-def _count_bytes(path: Path) -> str:
-    return f"{path.stat().st_size:,} bytes" if path.is_file() else "no file"

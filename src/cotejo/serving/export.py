@@ -2,9 +2,8 @@
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from cotejo.data.splits import load_split
@@ -32,6 +30,7 @@ from cotejo.tracking import journal
 
 if TYPE_CHECKING:
     import keras
+from cotejo.serving.placing import find_existing, make_work_folder, move_into_place, restore_replaced
 
 T = TypeVar("T")
 
@@ -48,9 +47,6 @@ EXPORTS = Path("exports")
 #: What TensorFlow puts into a SavedModel's folder.
 SAVED_MODEL = "saved_model.pb"
 SAVED_MODEL_ENTRIES = {SAVED_MODEL, "fingerprint.pb", "variables", "assets", "assets.extra"}
-#: Begins the names of the folders in which files are made; each holds a lock as long as its export runs.
-WORK_PREFIX = ".cotejo-export-"
-WORK_LOCK = "lock"
 
 
 class ExportRequest(NamedTuple):
@@ -101,7 +97,7 @@ def export_model(request: ExportRequest, root: Path) -> Exported:
         place = root / EXPORTS if request.output is None else output.parent
         with _saying_what_failed(output):
             _check_output(output, request.target)
-            with _track(root, archive, request.target) as run, _make_work_folder(place) as work:
+            with _track(root, archive, request.target) as run, make_work_folder(place) as work:
                 described, exported = _export(archive, facts, images, request.target, output, work)
                 run.log_metrics({f"parity_{key}": described["parity"][key] for key in Parity._fields})
                 run.log_artifact(exported.report)
@@ -111,7 +107,7 @@ def export_model(request: ExportRequest, root: Path) -> Exported:
 def _export(
     archive: Archive, facts: Facts, images: NDArray[np.uint8], target: str, output: Path, work: Path
 ) -> tuple[dict[str, Any], Exported]:
-    _restore(output)
+    restore_replaced(output)
     partial_file = work / FILES[target]
     parity, of_original = _quietly(partial(_convert, archive, facts, images, target, partial_file))
     if not parity.holds:
@@ -129,7 +125,7 @@ def _export(
     exported = Exported(
         output, output.with_name(f"{output.name}.parity.json"), _sum_up(archive, output, parity, of_original)
     )
-    _move(partial_file, output, report, exported.report)
+    move_into_place(partial_file, output, report, exported.report)
     return described, exported
 
 
@@ -177,7 +173,7 @@ def _check_output(output: Path, target: str) -> None:
     if output.name in ("", "..") or output.is_symlink():
         what = f"{output}, a symbolic link" if output.is_symlink() else output
         raise ParamsError(expected="--output to end in the name of a file or folder to write", received=what)
-    nearest = _find_existing(output.parent)
+    nearest = find_existing(output.parent)
     if not nearest.is_dir():
         raise ParamsError(expected="--output to be in a folder", received=f"{output}, and {nearest} is a file")
     suffix = Path(FILES[target]).suffix
@@ -254,66 +250,6 @@ def _sum_up(archive: Archive, output: Path, parity: Parity, of_original: Parity 
     if of_original:
         lines.append(f"The file computes in float32, the saved model in bfloat16; against that: {of_original}.")
     return tuple(lines)
-
-
-def _find_existing(folder: Path) -> Path:
-    while not folder.exists():
-        folder = folder.parent
-    return folder
-
-
-@contextmanager
-def _make_work_folder(place: Path) -> Iterator[Path]:
-    """Yields a temporary folder from which a file can be moved to its place in one step.
-
-    Folders that had to be made for it go again where nothing has come into them.
-
-    Args:
-        place: The folder that it is made in, on the file system of what is to be written.
-    """
-    made = [folder for folder in (place, *place.parents) if not folder.exists()]
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        _remove_left_over(place)
-        with temporary_folder(WORK_PREFIX, place) as folder, FileLock(folder / WORK_LOCK):
-            yield folder
-    finally:
-        for empty in made:
-            with suppress(OSError):
-                empty.rmdir()
-
-
-def _remove_left_over(place: Path) -> None:
-    """Removes the temporary folders of exports that were killed: those whose lock nobody holds."""
-    for lock in place.glob(f"{WORK_PREFIX}*/{WORK_LOCK}"):
-        with suppress(Timeout, OSError), FileLock(lock, timeout=0):
-            shutil.rmtree(lock.parent)
-
-
-def _move(file: Path, output: Path, report: Path, report_output: Path) -> None:
-    """Moves file and report to their places; an older report goes first, so that it never stands beside a new file."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    report_output.unlink(missing_ok=True)
-    try:
-        if output.is_dir():  # a folder can't be replaced in one step
-            output.rename(_name_replaced(output))
-        file.replace(output)
-        report.replace(report_output)
-    finally:
-        _restore(output)
-
-
-def _restore(output: Path) -> None:
-    """Restores a replaced SavedModel if no new one has come to its place, or else removes it."""
-    replaced = _name_replaced(output)
-    if replaced.is_dir() and output.exists():
-        shutil.rmtree(replaced, ignore_errors=True)
-    elif replaced.is_dir():
-        replaced.rename(output)
-
-
-def _name_replaced(output: Path) -> Path:
-    return output.with_name(f".{output.name}.replaced")
 
 
 @contextmanager

@@ -24,18 +24,8 @@ from cotejo.tuning.outcome import DYING, Outcome
 from cotejo.tuning.progress import Board
 from cotejo.tuning.pruning import find_max_epochs, lighten
 from cotejo.tuning.space import find_present, settle
-from cotejo.tuning.study import (
-    REASON,
-    Ended,
-    Proposal,
-    compute_importances,
-    derive_seeds,
-    find_best,
-    run_study,
-    tabulate_curves,
-    tabulate_times,
-    tabulate_trials,
-)
+from cotejo.tuning.study import REASON, Ended, Proposal, derive_seeds, find_best, run_study
+from cotejo.tuning.tables import compute_importances, tabulate_curves, tabulate_times, tabulate_trials
 from cotejo.tuning.tasks import TrialTask, run_trial
 
 #: Optuna's words for how a trial ended, in MLflow's; only what ran to its end has finished.
