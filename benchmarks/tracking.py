@@ -20,7 +20,8 @@ from cotejo.execution.messages import Setup
 from cotejo.params import load_params
 from cotejo.tracking import lineage
 from cotejo.tracking.journal import Run
-from cotejo.tracking.mlflow.client import Delivery, Names
+from cotejo.tracking.mlflow.connection import Names
+from cotejo.tracking.mlflow.delivery import Delivery
 from cotejo.tracking.outbox.sender import Tracker
 from cotejo.training.checkpoint import Checkpoints
 from cotejo.training.fit import Job, fit
@@ -28,8 +29,9 @@ from cotejo.training.hardware import configure_hardware
 
 #: Makes the database in another process: in a study it is there, and MLflow isn't imported.
 PREPARE = (
-    "import sys; from pathlib import Path; from cotejo.tracking.mlflow.client import Delivery, Names; "
-    "root = Path(sys.argv[1]); Delivery(root, root, 60, Names('cotejo', 'cotejo')).experiment_id"
+    "import sys; from pathlib import Path; "
+    "from cotejo.tracking.mlflow.connection import Connection, Names; "
+    "root = Path(sys.argv[1]); Connection(root, root, 60, Names('cotejo', 'cotejo')).experiment_id"
 )
 
 

@@ -11,7 +11,8 @@ import mlflow
 import pytest
 
 from command import run_cotejo
-from cotejo.tracking.mlflow.client import Delivery, Names
+from cotejo.tracking.mlflow.connection import Names
+from cotejo.tracking.mlflow.delivery import Delivery
 from once import make_once
 from warm import WarmProcess
 

@@ -12,9 +12,9 @@ import mlflow
 import pytest
 
 from copied_study import Workplace, copy_study
-from cotejo.lineage.connection import open_delivery
+from cotejo.lineage.access import open_delivery
 from cotejo.params import load_params
-from cotejo.tracking.mlflow.client import Delivery
+from cotejo.tracking.mlflow.delivery import Delivery
 from cotejo.tracking.outbox.sync import send_left
 from mlflow_faults import absent
 from once import make_once

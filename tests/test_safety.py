@@ -353,7 +353,8 @@ def test_no_error_of_mlflow_shows_the_password_in_its_address(tmp_path, environm
         from cotejo.tracking.journal import Run
         from cotejo.masking import say_first_line
         from cotejo.tracking.outbox.sender import Tracker
-        from cotejo.tracking.mlflow.client import Delivery, Names
+        from cotejo.tracking.mlflow.connection import Names
+        from cotejo.tracking.mlflow.delivery import Delivery
         root = Path(sys.argv[1])
         delivery = Delivery(root, root, 1, Names("cotejo", "cotejo"))
         run = Run(Tracker(root / "journal", delivery), "stage", None, {"origin": sys.argv[2]})

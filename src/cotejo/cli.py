@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 from cotejo.errors import CotejoError, ParamsError
 from cotejo.files import replacing
-from cotejo.lineage.connection import open_delivery
+from cotejo.lineage.access import open_delivery
 from cotejo.lineage.digests import PIPELINE_FILE, load_lock, load_stages
 from cotejo.lineage.reuse import sync_reused
 from cotejo.lineage.tags import find_root
@@ -31,7 +31,7 @@ from cotejo.serving.archives import PROCESSED
 from cotejo.serving.runtimes import OPENERS
 from cotejo.stage import Stopped, stop_on_signals
 from cotejo.tracking.journal import JOURNAL_FOLDER
-from cotejo.tracking.mlflow.client import LOCK_TIMEOUT_S
+from cotejo.tracking.mlflow.connection import LOCK_TIMEOUT_S
 from cotejo.tracking.outbox.backlog import find_left
 from cotejo.tracking.outbox.sync import send_left, show_left
 

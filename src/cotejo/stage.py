@@ -21,7 +21,7 @@ from cotejo.errors import CotejoError, StageError
 from cotejo.files import STATE_FOLDER, digest_file, digest_json, remove, replacing, try_lock
 from cotejo.imports import find_sources
 from cotejo.lineage import reuse, tags
-from cotejo.lineage.connection import open_delivery
+from cotejo.lineage.access import open_delivery
 from cotejo.masking import mask_secrets, say_first_line
 from cotejo.params import Sections, load_params
 from cotejo.tracking.journal import JOURNAL_FOLDER, Run, state_of

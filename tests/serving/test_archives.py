@@ -16,7 +16,8 @@ from cotejo.report.render import render_json
 from cotejo.serving.archives import Archive, find_archive
 from cotejo.serving.facts import Facts, load_facts
 from cotejo.tracking.journal import Run
-from cotejo.tracking.mlflow.client import Delivery, Names
+from cotejo.tracking.mlflow.connection import Names
+from cotejo.tracking.mlflow.delivery import Delivery
 from synthetic_study import build_comparison, build_inputs, load_metrics
 from waiting import Waiting, start_child
 

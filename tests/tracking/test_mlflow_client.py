@@ -8,7 +8,8 @@ import pytest
 
 from copied_study import copy_database
 from cotejo.tracking.journal import Run
-from cotejo.tracking.mlflow.client import Delivery, Names
+from cotejo.tracking.mlflow.connection import Names
+from cotejo.tracking.mlflow.delivery import Delivery
 from cotejo.tracking.outbox.sender import Tracker
 from waiting import Waiting, start_child
 from warm import WarmProcess
@@ -147,7 +148,8 @@ def test_processes_that_start_together_on_no_database_all_arrive(tmp_path, envir
         from pathlib import Path
         from cotejo.tracking.journal import Run
         from cotejo.tracking.outbox.sender import Tracker
-        from cotejo.tracking.mlflow.client import Delivery, Names
+        from cotejo.tracking.mlflow.connection import Names
+        from cotejo.tracking.mlflow.delivery import Delivery
         root = Path(sys.argv[1])
         tracker = Tracker(root / "journal", Delivery(root, root, 5, Names("cotejo", "cotejo")))
         Run(tracker, sys.argv[2], {"uid": "session", "name": "parent", "is_session": True}, {}).finish("FINISHED")

@@ -134,7 +134,8 @@ CURVE = [(epoch, 1 / epoch) for epoch in range(1, NUM_EPOCHS + 1)]
 @pytest.fixture
 def database(study):
     """An MLflow database that holds the study's experiment and no run of ours."""
-    from cotejo.tracking.mlflow.client import Delivery, Names
+    from cotejo.tracking.mlflow.connection import Names
+    from cotejo.tracking.mlflow.delivery import Delivery
 
     delivery = Delivery(study, study / ".cotejo", 5, Names("cotejo", "cotejo"))
     (study / ".cotejo").mkdir()

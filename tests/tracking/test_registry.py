@@ -22,7 +22,8 @@ from copied_study import copy_database
 from cotejo.schema.study import Tracking
 from cotejo.tracking.failures import JournalError
 from cotejo.tracking.journal import Run
-from cotejo.tracking.mlflow.client import Delivery, Names, name_study
+from cotejo.tracking.mlflow.connection import Names, name_study
+from cotejo.tracking.mlflow.delivery import Delivery
 from cotejo.tracking.mlflow.registry import takes_over
 from waiting import Waiting
 from warm import WarmProcess
@@ -289,7 +290,8 @@ def test_a_model_whose_sending_was_killed_is_sent_once_and_what_comes_after_it_t
         import os, signal, sys
         from pathlib import Path
         from mlflow import MlflowClient
-        from cotejo.tracking.mlflow.client import Delivery, Names, name_study
+        from cotejo.tracking.mlflow.connection import Names, name_study
+        from cotejo.tracking.mlflow.delivery import Delivery
         MlflowClient.log_model_artifacts = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
         Delivery(Path.cwd(), Path.cwd(), 1, Names("cotejo", "cotejo"))(Path(sys.argv[1]))
     """)
@@ -315,7 +317,8 @@ def test_sending_and_registering_takes_under_a_second_and_no_tensorflow(tmp_path
         from pathlib import Path
         from cotejo.tracking.journal import Run
         from waiting import Waiting
-        from cotejo.tracking.mlflow.client import Delivery, Names, name_study
+        from cotejo.tracking.mlflow.connection import Names, name_study
+        from cotejo.tracking.mlflow.delivery import Delivery
         from test_registry import compare, train
         root = Path(sys.argv[1])
         archives = {name: root / "models" / name / "seed-0" / "model.keras" for name in ("lenet", "resnet")}

@@ -25,7 +25,8 @@ WRITER = textwrap.dedent("""
 
     from cotejo.tracking.journal import Run
     from cotejo.tracking.outbox.sender import Tracker
-    from cotejo.tracking.mlflow.client import Delivery, Names
+    from cotejo.tracking.mlflow.connection import Names
+    from cotejo.tracking.mlflow.delivery import Delivery
 
     name, epochs, epoch_s, root = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), Path.cwd()
     tracker = Tracker(root / ".cotejo" / "journal", Delivery(root, root / ".cotejo", 2, Names("cotejo", "cotejo")))

@@ -29,7 +29,7 @@ from cotejo.masking import say_first_line
 from cotejo.tracking.failures import say_cause
 from cotejo.tracking.journal import Run
 from cotejo.tracking.journal_file import RUNNING
-from cotejo.tracking.mlflow.client import UID_TAG, Delivery
+from cotejo.tracking.mlflow.connection import UID_TAG, Connection
 from cotejo.tracking.outbox.sync import count
 
 #: Tag of a session's run with the reused stages, each with the id of the run that made its outs.
@@ -87,24 +87,24 @@ def find_reused(journals: Path, folder: Path, stage: str, session: str) -> dict[
     return {name: locked[name].outs for name in sort_stages(locked) if name in upstream}
 
 
-def send_reused(delivery: Delivery, record: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
+def send_reused(connection: Connection, record: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
     """Sends a record of `log_reused`: shows the stages on the run of the session, if there is one."""
     if progress["parent_id"]:
-        show_reused(delivery, progress["parent_id"], record["outs"])
+        show_reused(connection, progress["parent_id"], record["outs"])
 
 
-def show_reused(delivery: Delivery, parent_id: str, reused: Mapping[str, Outs]) -> int:
+def show_reused(connection: Connection, parent_id: str, reused: Mapping[str, Outs]) -> int:
     """Shows stages on a session's run as reused, once each.
 
     Args:
-        delivery: Connection to MLflow.
+        connection: Connection to MLflow.
         parent_id: Id of the session's run.
         reused: Outs of the stages, as `find_reused` returns them.
 
     Returns:
         How many weren't shown before.
     """
-    client, runs = delivery.client, Runs(delivery.journals, delivery)
+    client, runs = connection.client, Runs(connection.journals, connection)
     session = client.get_run(parent_id)
     shown = parse_entries(session.data.tags.get(REUSED, ""))
     makers = {stage: found[0] for stage, outs in reused.items() if (found := _find_sent(runs, stage, outs))}
@@ -122,21 +122,21 @@ def show_reused(delivery: Delivery, parent_id: str, reused: Mapping[str, Outs]) 
     return len(new)
 
 
-def sync_reused(root: Path, delivery: Delivery) -> Iterator[str]:
+def sync_reused(root: Path, connection: Connection) -> Iterator[str]:
     """Shows on their session's run the stages that DVC skipped or took from its cache; yields a line with their number.
 
     Args:
         root: The repository's root.
-        delivery: Connection to MLflow; all of its journals have been sent.
+        connection: Connection to MLflow; all of its journals have been sent.
 
     Raises:
         TrackingError: MLflow doesn't answer.
     """
-    if not any(delivery.journals.glob("*.jsonl")):  # nothing was tracked here
+    if not any(connection.journals.glob("*.jsonl")):  # nothing was tracked here
         return
     try:
-        _ = delivery.experiment_id  # asks MLflow also where nothing is left to show
-        number = link_reused(root, delivery)
+        _ = connection.experiment_id  # asks MLflow also where nothing is left to show
+        number = link_reused(root, connection)
     except CotejoError:
         raise
     except Exception as error:
@@ -149,7 +149,7 @@ def sync_reused(root: Path, delivery: Delivery) -> Iterator[str]:
         yield f"{count(number, 'stage')} that DVC skipped or took from its cache: shown as reused"
 
 
-def link_reused(root: Path, delivery: Delivery) -> int:
+def link_reused(root: Path, connection: Connection) -> int:
     """Shows the reused stages that no stage's end could: those of `dvc.lock` after which no stage ran.
 
     They belong to the newest session, if `dvc.lock` is as that session left it. Otherwise every stage was taken from
@@ -157,7 +157,7 @@ def link_reused(root: Path, delivery: Delivery) -> int:
 
     Args:
         root: The repository's root.
-        delivery: Connection to MLflow; all of its journals have been sent.
+        connection: Connection to MLflow; all of its journals have been sent.
 
     Returns:
         How many stages weren't shown before.
@@ -165,20 +165,20 @@ def link_reused(root: Path, delivery: Delivery) -> int:
     current = _find_current(root)
     if not current:
         return 0
-    sessions = [run for run in load_journals(delivery.journals) if run.session and run.is_stage]
+    sessions = [run for run in load_journals(connection.journals) if run.session and run.is_stage]
     newest = [run for run in sessions if run.parent == sessions[0].parent]
     if any(run.state == RUNNING for run in newest):  # which stages it reuses isn't decided yet
         return 0
-    runs = Runs(delivery.journals, delivery)
+    runs = Runs(connection.journals, connection)
     makers = {stage: found[0].run_id for stage, outs in current.items() if (found := runs.find_makers(stage, outs))}
-    if newest and _has_left(root, newest, current, delivery.journals):
-        parent = search_mlflow(delivery, [condition(UID_TAG, newest[0].parent)])
+    if newest and _has_left(root, newest, current, connection.journals):
+        parent = search_mlflow(connection, [condition(UID_TAG, newest[0].parent)])
         ran = {run.stage for run in newest}
         rest = {stage: outs for stage, outs in current.items() if stage not in ran}
-        return show_reused(delivery, parent[0].run_id, rest) if parent else 0
-    if len(makers) < len(current) or _is_shown(delivery, makers):
+        return show_reused(connection, parent[0].run_id, rest) if parent else 0
+    if len(makers) < len(current) or _is_shown(connection, makers):
         return 0
-    return show_reused(delivery, _create_parent(delivery, current), current)
+    return show_reused(connection, _create_parent(connection, current), current)
 
 
 def _find_current(root: Path) -> dict[str, Outs]:
@@ -202,15 +202,15 @@ def _has_left(root: Path, newest: list[KnownRun], current: Mapping[str, Outs], j
     return is_its_own and all(run.has_made(current.get(run.stage, {})) for run in newest if run.state == "FINISHED")
 
 
-def _is_shown(delivery: Delivery, makers: Mapping[str, str]) -> bool:
+def _is_shown(connection: Connection, makers: Mapping[str, str]) -> bool:
     """Returns whether some session consists of these runs already, run or reused in it."""
     for run_id in dict.fromkeys(makers.values()):
-        parent_id = delivery.client.get_run(run_id).data.tags.get("mlflow.parentRunId")
+        parent_id = connection.client.get_run(run_id).data.tags.get("mlflow.parentRunId")
         if not parent_id:
             continue
-        children = search_mlflow(delivery, [condition("mlflow.parentRunId", parent_id)])
+        children = search_mlflow(connection, [condition("mlflow.parentRunId", parent_id)])
         ran = {run.stage: run.run_id for run in children}
-        reused = parse_entries(delivery.client.get_run(parent_id).data.tags.get(REUSED, ""))
+        reused = parse_entries(connection.client.get_run(parent_id).data.tags.get(REUSED, ""))
         if all(makers[stage] in (ran.get(stage), reused.get(stage)) for stage in makers):
             return True
     return False
@@ -220,15 +220,15 @@ def _find_sent(runs: Runs, stage: str, outs: Outs) -> list[KnownRun]:
     return [run for run in runs.find_makers(stage, outs) if run.run_id]
 
 
-def _create_parent(delivery: Delivery, current: Mapping[str, Outs]) -> str:
+def _create_parent(connection: Connection, current: Mapping[str, Outs]) -> str:
     uid = f"reused-{digest_json(current)}"
-    found = search_mlflow(delivery, [condition(UID_TAG, uid)])
+    found = search_mlflow(connection, [condition(UID_TAG, uid)])
     if found:
         return found[0].run_id
     commit = git_commit() or ""
     tags = {UID_TAG: uid, "mlflow.source.git.commit": commit}
-    run = delivery.client.create_run(delivery.experiment_id, tags=tags, run_name=f"reused-{commit[:7] or 'nogit'}")
-    delivery.client.set_terminated(run.info.run_id)
+    run = connection.client.create_run(connection.experiment_id, tags=tags, run_name=f"reused-{commit[:7] or 'nogit'}")
+    connection.client.set_terminated(run.info.run_id)
     return str(run.info.run_id)
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from cotejo.lineage.digests import SHORT
 from cotejo.lineage.tags import CODE_TAG, DEPS, OUTS, digest_code, is_code, parse_entries
 from cotejo.tracking.journal_file import find_state, load_progress, parse_record
-from cotejo.tracking.mlflow.client import UID_TAG, Delivery
+from cotejo.tracking.mlflow.connection import UID_TAG, Connection
 
 
 class KnownRun(NamedTuple):
@@ -118,9 +118,9 @@ def from_mlflow(run: Any) -> KnownRun:  # noqa: ANN401 - mlflow.entities.Run
     )
 
 
-def search_mlflow(delivery: Delivery, conditions: Sequence[str]) -> list[KnownRun]:
+def search_mlflow(connection: Connection, conditions: Sequence[str]) -> list[KnownRun]:
     """Returns the study's runs in MLflow that meet all conditions, the newest first."""
-    return [from_mlflow(run) for run in delivery.search(conditions)]
+    return [from_mlflow(run) for run in connection.search(conditions)]
 
 
 def condition(key: str, value: str) -> str:
@@ -140,15 +140,15 @@ class Runs:
 
     Args:
         journals: The folder of the journals.
-        delivery: Searches MLflow; None where there is no MLflow to ask.
+        connection: Searches MLflow; None where there is no MLflow to ask.
 
     Attributes:
         fault: Why MLflow couldn't be asked; empty if it could.
     """
 
-    def __init__(self, journals: Path, delivery: Delivery | None) -> None:
+    def __init__(self, journals: Path, connection: Connection | None) -> None:
         self._journals = journals
-        self._delivery = delivery
+        self._connection = connection
         self.fault = ""
 
     @cached_property
@@ -204,10 +204,10 @@ class Runs:
         ]
 
     def _search(self, conditions: Iterable[str]) -> list[KnownRun]:
-        if self._delivery is None or self.fault:
+        if self._connection is None or self.fault:
             return []
         try:
-            return search_mlflow(self._delivery, list(conditions))
+            return search_mlflow(self._connection, list(conditions))
         except Exception as error:  # noqa: BLE001 - whatever a server does, the journals have answered
             # its text can hold an address with a password
             self.fault = f"MLflow couldn't be asked ({type(error).__name__}); what follows is from the journals alone"

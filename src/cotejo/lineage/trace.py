@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cotejo.errors import LineageError
-from cotejo.lineage.connection import find_mlflow
+from cotejo.lineage.access import find_mlflow
 from cotejo.lineage.digests import (
     LOCK_FILE,
     PIPELINE_FILE,

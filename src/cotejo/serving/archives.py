@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from cotejo.errors import CotejoError, ModelError, ParamsError, TrackingError
 from cotejo.faults import suggest_name
 from cotejo.files import digest_path
-from cotejo.lineage.connection import find_mlflow
+from cotejo.lineage.access import find_mlflow
 from cotejo.lineage.digests import load_lock
 from cotejo.lineage.runs import KnownRun, Runs, shorten
 from cotejo.lineage.tags import DEPS
@@ -19,7 +19,7 @@ from cotejo.schema.results import ServedComparison, ServedMetrics, load_result
 from cotejo.tracking.failures import say_cause
 from cotejo.tracking.journal import JOURNAL_FOLDER
 from cotejo.tracking.mlflow import registry
-from cotejo.tracking.mlflow.client import Delivery
+from cotejo.tracking.mlflow.connection import Connection
 
 COMPARISON = Path("reports/comparison.json")
 METRICS = Path("reports/metrics")
@@ -160,9 +160,9 @@ def _fetch_registered(root: Path, folder: Path, uri: str) -> Archive:
     match = REGISTERED.fullmatch(uri)
     if not match:
         raise ParamsError(expected="models:/name@alias or models:/name/version", received=uri)
-    delivery = _open_mlflow(root, uri)
+    connection = _open_mlflow(root, uri)
     with _asking(uri, "a version of a registered model"):
-        version = registry.find_version(delivery.client, match["name"], match["alias"], match["version"])
+        version = registry.find_version(connection.client, match["name"], match["alias"], match["version"])
         path = registry.fetch_archive(uri, folder)
     tags = version.tags
     said = f": {tags['model']}, seed {tags['seed']}" if {"model", "seed"} <= tags.keys() else ""
@@ -172,11 +172,11 @@ def _fetch_registered(root: Path, folder: Path, uri: str) -> Archive:
 def _find_of_run(root: Path, folder: Path, run_id: str, seed: int | None) -> Archive:
     if not RUN_ID.fullmatch(run_id):
         raise ParamsError(expected="a run's id in MLflow, or six characters of it or more", received=run_id)
-    delivery = _open_mlflow(root, run_id)
+    connection = _open_mlflow(root, run_id)
     with _asking(run_id, "a run"):
-        runs = Runs(root / JOURNAL_FOLDER, delivery)
+        runs = Runs(root / JOURNAL_FOLDER, connection)
         run = _find_only(runs, run_id)
-        models = list(_list_models(delivery.client, run, runs))
+        models = list(_list_models(connection.client, run, runs))
     if seed is not None:
         models = [(owner, model) for owner, model in models if owner.name.endswith(f" seed {seed}")]
     if len(models) != 1:
@@ -228,16 +228,16 @@ def _say_models(run: KnownRun, models: Sequence[tuple[KnownRun, Any]], seed: int
     return f"{what}: expected a run with one model. Received: {received}. Name one of these runs."
 
 
-def _open_mlflow(root: Path, asked: str) -> Delivery:
-    delivery = find_mlflow(root)
-    if delivery is None:
+def _open_mlflow(root: Path, asked: str) -> Connection:
+    connection = find_mlflow(root)
+    if connection is None:
         raise TrackingError(
             where=asked,
             expected="an MLflow to ask",
             received=f"no mlflow.db in {root.resolve()}, and no MLFLOW_TRACKING_URI",
             advice="Run in the study's folder, or set it",
         )
-    return delivery
+    return connection
 
 
 @contextmanager

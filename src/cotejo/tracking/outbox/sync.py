@@ -6,7 +6,7 @@ from pathlib import Path
 from cotejo.errors import TrackingError
 from cotejo.masking import say_first_line
 from cotejo.tracking.failures import BusyError, JournalError, say_cause
-from cotejo.tracking.mlflow.client import Delivery
+from cotejo.tracking.mlflow.delivery import Delivery
 from cotejo.tracking.outbox.backlog import Left, close_gone, find_left
 
 

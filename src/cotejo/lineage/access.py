@@ -1,4 +1,4 @@
-"""Connects a study to MLflow, under the names that it declares."""
+"""Opens the connection of a study to its MLflow, under the names that it declares."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,8 @@ from cotejo.files import STATE_FOLDER
 from cotejo.lineage.reuse import send_reused
 from cotejo.params import PARAMS_FILE, Sections, load_params
 from cotejo.schema.study import Tracking
-from cotejo.tracking.mlflow.client import Delivery, name_study
+from cotejo.tracking.mlflow.connection import Connection, name_study
+from cotejo.tracking.mlflow.delivery import Delivery
 
 #: Seconds to wait for a server outside a study, where no `params.yaml` declares them.
 TIMEOUT_S = 5.0
@@ -25,11 +26,11 @@ def open_delivery(root: Path, params: Sections, busy_timeout_s: float = 0.0) -> 
     return Delivery(root, root / STATE_FOLDER, timeout_s, names, {"reused": send_reused}, busy_timeout_s)
 
 
-def find_mlflow(folder: Path) -> Delivery | None:
+def find_mlflow(folder: Path) -> Connection | None:
     """Returns the connection to the MLflow of a folder, a study's or another; None where there is no MLflow."""
     root = folder.resolve()
     if not os.environ.get("MLFLOW_TRACKING_URI") and not (root / "mlflow.db").exists():
         return None
     if (root / PARAMS_FILE).exists():
         return open_delivery(root, load_params([], root / PARAMS_FILE))
-    return Delivery(root, root / STATE_FOLDER, TIMEOUT_S, name_study(root, Tracking(experiment=None, model=None)))
+    return Connection(root, root / STATE_FOLDER, TIMEOUT_S, name_study(root, Tracking(experiment=None, model=None)))
