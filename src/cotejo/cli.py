@@ -163,7 +163,7 @@ def compare(revisions: tuple[str, ...], models: tuple[str, ...], style: str, lan
 
 
 def naming_a_model(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command the options that say which model is meant."""
+    """Adds the options that name a model to a command."""
     for option in (
         click.option(
             "--seed", type=click.IntRange(min=0), help="Which training.  [default: the best on validation images]"
@@ -295,7 +295,7 @@ def _list_stale(summary: Mapping[str, Any], present: Mapping[str, Any]) -> Itera
 
 
 def _is_of_other_data() -> bool:
-    """Tells by `dvc.lock` whether preprocess has made other images since the search has read them."""
+    """Returns whether preprocess has made other images since the search, by `dvc.lock`."""
     stages = load_lock(Path())
     if not {"search", "preprocess"} <= stages.keys():
         return False

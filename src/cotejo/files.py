@@ -20,7 +20,7 @@ LOCK_INTERVAL_S = 0.01
 
 @contextmanager
 def replacing(path: Path, partial_name: str = "", *, is_synced: bool = False) -> Iterator[Path]:
-    """Gives a temporary path to write to, and moves what is there to its own when the block succeeds.
+    """Yields a temporary path to write to, and moves it into place when the block succeeds.
 
     The move is one step: a kill leaves the old file or the new one.
 
@@ -53,7 +53,7 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def temporary_folder(prefix: str = "cotejo-", place: Path | None = None) -> Iterator[Path]:
-    """Gives a new folder, in the system's place for them by default, and removes it after the block."""
+    """Yields a new folder, among the system's temporary files by default, and removes it after the block."""
     with TemporaryDirectory(prefix=prefix, dir=place) as folder:
         yield Path(folder)
 

@@ -63,7 +63,7 @@ def find_imports(path: Path, arguments: Iterable[str] = ()) -> set[str]:
 
 
 def find_families(section: str) -> set[str]:
-    """Names the modules of `cotejo.models` that can build what a section of `params.yaml` declares."""
+    """Returns the modules of `cotejo.models` that can build a section's architectures."""
     fields = Params.model_fields[section].annotation.model_fields  # type: ignore[union-attr]
     allowed = str(fields["architecture"].annotation)  # a union of literals
     return {family for architecture, family in FAMILIES.items() if f"'{architecture}'" in allowed}

@@ -129,7 +129,7 @@ def _apply(text: str, edits: Iterable[Edit]) -> str:
 
 
 def _is_as_meant(text: str, mended: str, changes: Mapping[str, DepsChange]) -> bool:
-    """Tells whether a text differs from another one by these changes and nothing else."""
+    """Returns whether a text differs from another one by these changes and nothing else."""
     expected = parse_yaml(text)
     for name, change in changes.items():
         stage = expected["stages"][name]

@@ -151,7 +151,7 @@ def parse_params(tree: Mapping[str, Any], path: Path = PARAMS_FILE) -> Params:
 
 
 def find_space_faults(tree: Mapping[str, Any]) -> Iterator[str]:
-    """Says which bounds and choices of the search space the searched model's section would refuse.
+    """Yields the bounds and choices of the search space that the searched model's section would refuse.
 
     Faults of the search section or the model's section themselves are left to the schema.
     """
@@ -275,7 +275,7 @@ def _first_line(error: Exception) -> str:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Gives the values of a tree by dotted name."""
+    """Yields the values of a tree by dotted name."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from flatten(value, f"{prefix}{key}.")

@@ -46,7 +46,7 @@ class Stopped(BaseException):
 
 
 class Stage:
-    """What a stage's script is given.
+    """A running stage, as its script gets it.
 
     Attributes:
         name: The stage's name in `dvc.yaml`.
@@ -61,7 +61,7 @@ class Stage:
 
     @contextmanager
     def output(self, path: str) -> Iterator[Path]:
-        """Gives a temporary name to write to; the output appears under its own name when the block succeeds.
+        """Yields a temporary path to write to; the output appears under its own name when the block succeeds.
 
         Args:
             path: A file, or (without a suffix) a folder, which is made.
@@ -74,7 +74,7 @@ class Stage:
 
     @contextmanager
     def outputs(self, *paths: str) -> Iterator[tuple[Path, ...]]:
-        """Gives a temporary name for each of several outputs, as `output` does for one."""
+        """Yields a temporary path for each of several outputs, as `output` does for one."""
         with ExitStack() as stack:
             yield tuple(stack.enter_context(self.output(path)) for path in paths)
 
@@ -239,7 +239,7 @@ def _lock(name: str) -> Iterator[None]:
 
 
 def stop_on_signals() -> None:
-    """Has SIGTERM and SIGINT raise `Stopped`, so that what has begun is ended: temporary files, the tracked run."""
+    """Lets SIGTERM and SIGINT raise `Stopped`, so that temporary files are removed and the tracked run is ended."""
 
     def stop(number: int, _: FrameType | None) -> None:
         for later in (signal.SIGTERM, signal.SIGINT):  # once is enough: what is left is to say so in MLflow
@@ -275,7 +275,7 @@ def _digest_code() -> dict[str, str]:
 
 
 def _remove_finished(spared: str) -> None:
-    """Removes the checkpoints of what is done, but for one folder or those of one stage.
+    """Removes the checkpoints of finished stages, except one folder or those of one stage.
 
     A stage of the pipeline starts when DVC has recorded those before it. Two `dvc repro -s` at once may remove a
     checkpoint too early, and only a kill of the other `dvc` at that moment would then cost time.

@@ -71,7 +71,7 @@ def _judge_claim(comparison: Comparison, name: str, key: str, *, is_less_better:
 
 
 def _explain_time(baseline: Model, candidate: Model) -> tuple[Finding, ...]:
-    """Says which model's epochs take longer, and whether its parameters are enough to explain it."""
+    """Returns which model's epochs take longer, and whether its parameters explain it."""
     if baseline.epoch_time_s is None or candidate.epoch_time_s is None:
         return (Finding("answer.no_time", {}),)
     slow, fast = sorted((baseline, candidate), key=lambda model: -(model.epoch_time_s or 0.0))
@@ -106,7 +106,7 @@ def _compare_sizes(ratio: float) -> str:
 
 
 def _describe_overfitting(model: Model) -> Finding:
-    """Says whether training went on after the validation images had nothing more to gain, means over the seeds."""
+    """Returns whether training continued after the validation scores were best, as means over the seeds."""
     values = {
         "model": model.name,
         "num_seeds": len(model.seeds),
@@ -140,7 +140,7 @@ def _describe_trust(model: Model) -> Finding:
 
 
 def _describe_robustness(model: Model) -> Finding:
-    """Says what corruptions take from a model's accuracy, and which one takes most (mean over its severities)."""
+    """Returns what corruptions cost in accuracy, and which one costs most (mean over its severities)."""
     by_corruption: dict[str, list[float]] = {}
     for row in model.robustness:
         if row.severity:

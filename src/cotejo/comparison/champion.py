@@ -22,7 +22,7 @@ SHOWN = (
 
 
 def find_champion(comparison: Comparison, metrics: Mapping[str, Metrics]) -> dict[str, Any]:
-    """Names the archive of the model that is served, and what the comparison says of the others.
+    """Returns the archive of the served model, and the comparison's conclusions on the others.
 
     Model and seed are chosen on the validation images, of the model's seeds the one with the lowest cross-entropy. If
     test images chose, the test accuracy of what they chose would be too good.

@@ -90,7 +90,7 @@ def _read_latency(name: str, serving: ServingTimes | None) -> dict[str, Any]:
 
 
 def _summarize_seeds(seeds: Sequence[SeedMetrics]) -> dict[str, Any]:
-    """Takes means over the seeds, and the standard deviation of their test accuracies where there are several."""
+    """Returns means over the seeds, and the standard deviation of their test accuracies where there are several."""
     return {
         "seed_spread": stdev(seed.test_accuracy for seed in seeds) if len(seeds) > 1 else None,
         "train_accuracy": fmean(seed.train_accuracy for seed in seeds),
@@ -102,7 +102,7 @@ def _summarize_seeds(seeds: Sequence[SeedMetrics]) -> dict[str, Any]:
 
 
 def _summarize_timings(stages: Sequence[StageTimes | None]) -> dict[str, Any]:
-    """Takes medians over seeds: the stages' training times add up, pace and device are the last stage's."""
+    """Returns medians over the seeds: the stages' training times add up, pace and device are the last stage's."""
     own = stages[-1]
     if own is None:
         return dict.fromkeys((*TIMED, *PLACE, "train_time_low_s", "train_time_high_s"))

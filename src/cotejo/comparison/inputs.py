@@ -1,4 +1,4 @@
-"""What compare reads: the files of evaluate and the clocks of the stages, never a model."""
+"""Loads the inputs of compare: files of evaluate and times of the stages, never a model."""
 
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -56,11 +56,11 @@ class ArrayFile(Mapping[str, NDArray[Any]]):
             raise _not_evaluated(self._path, error) from error
 
     def __contains__(self, name: object) -> bool:
-        """Tells without reading the array."""
+        """Returns whether there is such an array, without reading it."""
         return name in self._names
 
     def __iter__(self) -> Iterator[str]:
-        """Gives the arrays' names."""
+        """Yields the names of the arrays."""
         return iter(self._names)
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""What a reader must know before believing a comparison, and how its numbers came about."""
+"""Notes on a comparison: warnings for its reader, and how its numbers came about."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

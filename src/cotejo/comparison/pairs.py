@@ -45,10 +45,10 @@ def estimate_pairs(
     """Estimates the difference of every two models; the verdict's pair comes first and keeps its direction.
 
     Args:
-        scores: Of the accuracy, by model.
+        scores: Scores of the accuracy, by model.
         baseline: The model that the verdict compares with.
         candidate: The model that the verdict is about.
-        confidence: Of the intervals.
+        confidence: Confidence of the intervals.
         margin: Accuracy, as a fraction, that doesn't matter.
     """
     chosen, estimates = _estimate_all(scores, baseline, candidate)

@@ -48,7 +48,7 @@ def build_predictions(
     gallery_size: int,
     metrics: Mapping[str, Metrics],
 ) -> Predictions:
-    """Takes the most probable class of each prediction, after checking that all models saw the same images.
+    """Returns the most probable class of each prediction, after checking that all models saw the same images.
 
     Probabilities take much more memory than classes (20 models, a million images: gigabytes), so they are asked for
     one model at a time and let go.
@@ -121,7 +121,7 @@ def check_numbers(
         name: The model.
         data: `seeds`, `y_true` and `y_prob` of `reports/predictions/<name>.npz`.
         metrics: `reports/metrics/<name>.json`.
-        revision: Of both files, in messages; None for those of this folder.
+        revision: Name of the revision of both files, for messages; None for this folder's.
 
     Raises:
         DataError: One line that names the file.

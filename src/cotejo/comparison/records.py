@@ -1,4 +1,4 @@
-"""What a comparison is made of: everything that a report shows, as frozen records."""
+"""Records of a comparison, frozen: everything that a report shows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class Confused:
 
 @dataclass(frozen=True)
 class Clock:
-    """What the times of a model's answers were measured on, and how many answers were timed."""
+    """Machine and number of answers of a measured latency."""
 
     machine: str | None
     device: str | None
@@ -120,7 +120,7 @@ class Pair:
 
 
 class _WithInterval:
-    """What has an interval from `low` to `high`."""
+    """A value with an interval from `low` to `high`."""
 
     low: float
     high: float
@@ -209,7 +209,7 @@ class Comparison:
 
     @property
     def is_timed(self) -> bool:
-        """Whether the training time of every model is on record."""
+        """Whether every model has a recorded training time."""
         return all(model.train_time_s is not None for model in self.models)
 
     def get_model(self, name: str) -> Model:

@@ -53,7 +53,7 @@ def build_comparison(
         facts: `git_commit`, `dirty`, `params` (by dotted name), `weights`, `backbone`.
         baseline: The model that the verdict compares with.
         candidate: The model that the verdict is about.
-        confidence: Of every difference's interval; 1 - confidence is the probability of any false "better".
+        confidence: Confidence of every difference's interval; 1 - confidence is the probability of any false "better".
         margin: Accuracy, as a fraction, that a reader would give up for a cheaper model.
         gallery_size: Most errors to show of each model, and most disagreements each way of the verdict's pair.
         stages: By model in the order of the report, the stages whose timings are its own.
@@ -125,7 +125,7 @@ def judge_pair(pair: Pair, confidence: float, margin: float, *, cheaper: str | N
 
     Args:
         pair: The two models.
-        confidence: Of the pair's interval.
+        confidence: Confidence of the pair's interval.
         margin: Accuracy, as a fraction, that doesn't matter.
         cheaper: The model that is named first where both are equivalent; None: the more accurate one.
     """
@@ -163,7 +163,7 @@ def decide_pair(comparison: Comparison, pair: Pair) -> str | None:
 
 
 def find_cost(comparison: Comparison) -> tuple[Finding, ...]:
-    """Says how many times as much the models of the verdict cost: a finding for each that costs more in something.
+    """Returns how many times as much the models of the verdict cost: a finding for each that costs more in something.
 
     Every ratio is that of the dearer model, so none is below 1 and none can be rounded to 0. That of the verdict's
     model comes first: the better one; the cheaper one where both are as good; the candidate where it can't be told.
@@ -195,7 +195,7 @@ def find_recommendations(comparison: Comparison) -> tuple[Finding, ...]:
 
 
 def _recommend_for_accuracy(comparison: Comparison) -> Finding:
-    """Names the most accurate model, and those that it isn't better than for certain."""
+    """Returns the most accurate model, and those that it isn't certainly better than."""
     best = max(comparison.models, key=lambda model: model.test_accuracy)
     others = [model.name for model in comparison.models if model is not best]
     judged = {name: judge_in_study(comparison, comparison.get_pair(best.name, name)).key for name in others}
@@ -216,7 +216,7 @@ def _recommend_for_accuracy(comparison: Comparison) -> Finding:
 
 
 class CostChoice(NamedTuple):
-    """What the tests say of the cheapest model.
+    """Conclusion of the tests on the cheapest model.
 
     Attributes:
         chosen: The cheapest model whose loss is within the margin for certain; None where there is none.

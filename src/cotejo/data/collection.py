@@ -27,7 +27,7 @@ class Collection(NamedTuple):
     """All images of a study.
 
     Attributes:
-        name: Of the data set, or of the folder.
+        name: Name of the data set, or of the folder.
         class_names: In label order.
         source: Title, home page, licence and the like.
         splits: The samples of train, val and test.

@@ -97,7 +97,7 @@ def split_listing(
         root: The folder, for messages.
         validation_fraction: Share of the training images, where there is no `val`.
         test_fraction: Share of all images, where there is no `test`.
-        seed: Of both splits.
+        seed: Seed of both splits.
 
     Raises:
         DataError: A class would be missing in a split.

@@ -119,7 +119,7 @@ def _compare(miniatures: Pixels, others: Pixels) -> NDArray[np.float32]:
 
 
 def _normalise(miniatures: Pixels) -> NDArray[np.float32]:
-    """Takes off each miniature's mean, and divides by what its values then are on average without their signs."""
+    """Subtracts each miniature's mean, and divides by the mean absolute value of the rest."""
     centred = miniatures - miniatures.mean(axis=1, keepdims=True, dtype=np.float32)
     contrast = np.abs(centred).mean(axis=1, keepdims=True)
     normal: NDArray[np.float32] = centred / np.maximum(contrast, LEAST_CONTRAST)

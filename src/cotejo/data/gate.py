@@ -87,7 +87,7 @@ class Gate:
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether reading on would only find more of the same."""
+        """Whether reading more images would only find more of the same."""
         return self._misfits.total() + len(self._unworkable) >= ENOUGH
 
     def note_unread(self, place: Place, reason: str) -> None:

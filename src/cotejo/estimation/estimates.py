@@ -93,12 +93,12 @@ class Estimates:
 
     Attributes:
         value: Shape (num_estimates,).
-        centre: Of the interval: the value drawn towards the middle by the pseudo-images.
-        variances: Of the estimate, shape (num_estimates, num_components): first the images', then of each model its
+        centre: Centre of the interval: the value drawn towards the middle by the pseudo-images.
+        variances: Variances of the estimate, shape (num_estimates, num_components): first the images', then of each model its
             seeds'.
         freedoms: Degrees of freedom of each component, of the same shape.
-        file_variances: Of the estimate for these very trainings, shape (num_estimates,).
-        seed_variances: Of the estimate, the part that is the seeds' alone, shape (num_estimates,).
+        file_variances: Variances of the estimate for these very trainings, shape (num_estimates,).
+        seed_variances: Variances of the estimate, the seeds' part alone, shape (num_estimates,).
         low: Lowest possible value.
         high: Highest possible value.
 
@@ -145,7 +145,7 @@ class Estimates:
         """Returns the lower and the upper bounds, each of shape (num_estimates,).
 
         Args:
-            confidence: Of each interval, between 0 and 1; one for all, or one for each.
+            confidence: Confidence of each interval, between 0 and 1; one for all, or one for each.
         """
         tail = np.broadcast_to(np.asarray((1 - np.asarray(confidence)) / 2, dtype=np.float64), self.value.shape)
         reach = combine(-stdtrit(self.freedoms, tail[:, None]), self.variances)

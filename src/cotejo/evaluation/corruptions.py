@@ -39,7 +39,7 @@ def corrupt(
         images: Shape (num_images, height, width, channels), grey or colour.
         corruption: One of `CORRUPTIONS`.
         severity: 1 (weakest) to 5.
-        seed: Of what is drawn.
+        seed: Seed of what is drawn.
         indices: Which images of their split they are, shape (num_images,).
 
     Returns:

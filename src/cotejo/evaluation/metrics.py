@@ -109,6 +109,6 @@ def compute_losses(y_true: NDArray[np.int64], y_prob: NDArray[np.floating[Any]])
 
 
 def normalize_rows(y_prob: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Makes the rows of float32 probabilities, which sum to 1 within 1e-6, sum to 1 in float64."""
+    """Scales rows of float32 probabilities, which sum to 1 within 1e-6, to sum to 1 in float64."""
     exact = y_prob.astype(np.float64)
     return np.asarray(exact / exact.sum(axis=1, keepdims=True))

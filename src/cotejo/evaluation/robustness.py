@@ -65,11 +65,11 @@ class CorruptionTask(NamedTuple):
     Attributes:
         name: The seed, in messages.
         path: The saved model.
-        sha256: Of that file.
+        sha256: SHA-256 of that file.
         data: The folder of the images, and their digest.
         indices: Which test images, shape (num_images,).
         batch_size: Images that are predicted at once.
-        seed: Of what the corruptions draw.
+        seed: Seed of the corruptions.
         setup: What the process has to be configured for.
         carried: None where path and folder are read.
     """
@@ -134,7 +134,7 @@ def summarize(correct: NDArray[np.bool_], indices: NDArray[np.int64], confidence
     Args:
         correct: Whether each answer is correct, shape (num_seeds, len(CELLS), num_images).
         indices: Which test images they are, shape (num_images,).
-        confidence: Of the intervals.
+        confidence: Confidence of the intervals.
     """
     rows = []
     for cell, (corruption, severity) in enumerate(CELLS):
@@ -240,7 +240,7 @@ def _open(task: CorruptionTask) -> tuple[keras.Model, LabelledImages, NDArray[np
 
 
 def _is_readable(task: CorruptionTask) -> bool:
-    """Whether this machine has the very files that the driver has."""
+    """Returns whether this machine has the driver's files, byte for byte."""
     folder = Path(task.data.folder)
     try:
         is_same = load_dataset(folder).digest == task.data.digest and digest_path(Path(task.path)) == task.sha256

@@ -53,7 +53,7 @@ def compute_aurc(risks: Floats) -> float:
 
 
 def select_risks(risks: Floats) -> list[RiskPoint]:
-    """Takes the risks at coverages 0.05, 0.10 ... 1.00, each of at least that share of the images."""
+    """Returns the risks at coverages 0.05, 0.10 ... 1.00, each of at least that share of the images."""
     # whole numbers, rounded up: 0.15 of 20 images would be 4 in floating point
     ranks = [-(-step * len(risks) // NUM_COVERAGES) for step in range(1, NUM_COVERAGES + 1)]
     return [RiskPoint(step / NUM_COVERAGES, float(risks[rank - 1])) for step, rank in enumerate(ranks, start=1)]

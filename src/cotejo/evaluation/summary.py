@@ -50,7 +50,7 @@ LOSS = (0.0, math.inf)
 
 
 class Splits(NamedTuple):
-    """What evaluate reads: test images for every score; validation images for the temperature and for the champion.
+    """Images that evaluate reads: test images for every score; validation images for the temperature and for the champion.
 
     Attributes:
         dataset: The data set.
@@ -273,7 +273,7 @@ def _compute_intervals(
 
 
 def _tabulate_robustness(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Gives each corruption a column beside the mean of all; severity 0, the images as they are, is in each."""
+    """Returns a column for each corruption beside the mean of all; severity 0, the images as they are, is in each."""
     table = pd.DataFrame(rows).pivot_table(index="severity", columns="corruption", values="accuracy", sort=False)
     clean = table.pop("none")[0]
     table.loc[0] = clean

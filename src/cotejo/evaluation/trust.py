@@ -28,7 +28,7 @@ class Trust(NamedTuple):
             `test_confidence_gap`, mean confidence minus accuracy; `test_selective_risk`, the share of errors among the
             surest `ANSWERED` of the images.
         is_right: Whether each answer is right, shape (num_samples,); scaling never changes an answer.
-        confidence: Of each answer, shape (num_samples,).
+        confidence: Confidence of each answer, shape (num_samples,).
         confidence_scaled: After scaling.
         risks: At coverages 0.05, 0.10 ... 1.00, before scaling.
     """

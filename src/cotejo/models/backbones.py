@@ -59,7 +59,7 @@ def build_backbone(params: Transfer, weights: Path | None) -> keras.Model:
 
 
 def take_backbone(model: keras.Model, path: Path) -> keras.Model:
-    """Makes a frozen backbone of a trained model: its layers up to the feature maps that it pools or flattens last.
+    """Builds a frozen backbone of a trained model: its layers up to the feature maps that it pools or flattens last.
 
     Args:
         model: A model of ours, from uint8 images.
@@ -140,7 +140,7 @@ def build_head(num_features: int, num_classes: int, settings: Transfer) -> keras
 
 
 def build_extractor(backbone: keras.Model, image_shape: tuple[int, int, int], settings: Transfer) -> keras.Model:
-    """Puts the backbone behind raw images and pools or flattens its feature maps.
+    """Builds a model of raw images that applies the backbone and pools or flattens its feature maps.
 
     Args:
         backbone: From `build_backbone` or `take_backbone`.
@@ -168,7 +168,7 @@ def join(extractor: keras.Model, head: keras.Model) -> keras.Model:
 
 
 def unfreeze(model: keras.Model, layers_to_unfreeze: int | str) -> keras.Model:
-    """Makes the top layers of a joined model's backbone trainable; the head is trainable already.
+    """Unfreezes the top layers of a joined model's backbone; the head is trainable already.
 
     Batch normalisation keeps its moving statistics, also in training; its scale and offset are trained.
 
@@ -265,7 +265,7 @@ def _freeze(backbone: keras.Model) -> keras.Model:
 
 
 def _hold_dropout(frozen: layers.Layer) -> None:
-    """Makes frozen layers drop nothing in training, as if their output had been computed before."""
+    """Disables dropout of frozen layers in training, as if their output had been computed before."""
 
     def hold(layer: layers.Layer) -> None:
         call = layer.call

@@ -74,7 +74,7 @@ def pool(
     padding: str = "valid",
     name: str | None = None,
 ) -> keras.KerasTensor:
-    """Takes the maximum or the average of each window; windows that overlap have strides below their size."""
+    """Returns the maximum or the average of each window; windows that overlap have strides below their size."""
     return POOLS[params.pooling](size, strides=strides, padding=padding, name=name)(x)
 
 

@@ -106,7 +106,7 @@ def check_trainable(model: keras.Model) -> None:
 
 
 def uses_batch_statistics(model: keras.Model) -> bool:
-    """Whether a layer, nested ones too, normalises by the statistics of the batch when the model is trained.
+    """Returns whether a layer, nested ones too, normalises by the statistics of the batch when the model is trained.
 
     Batch normalisation that is frozen or held in inference mode doesn't.
     """
@@ -117,13 +117,13 @@ def uses_batch_statistics(model: keras.Model) -> bool:
 
 
 def find_precision(model: keras.Model) -> str:
-    """Names the precision that a model computes in: that of its layers, of which the last is float32 in any case."""
+    """Returns the precision in which a model computes: that of its layers, of which the last is float32 in any case."""
     policies = {operation.dtype_policy.name for operation in _walk(model) if isinstance(operation, layers.Layer)}
     return "mixed_bfloat16" if "mixed_bfloat16" in policies else "float32"
 
 
 def hold_in_inference_mode(layer: layers.Layer) -> None:
-    """Makes a layer use its moving statistics for as long as this object lives; what is saved doesn't change.
+    """Lets a layer use its moving statistics for as long as this object lives; what is saved doesn't change.
 
     Calling a model with training=False isn't enough, since `fit` overrides it
     (https://github.com/keras-team/keras/issues/20285), and an untrainable layer wouldn't train its scale and offset.

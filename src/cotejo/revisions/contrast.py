@@ -90,7 +90,7 @@ class SideBySide:
     Attributes:
         first: The revision that the others are compared with.
         revisions: All, the first one first.
-        confidence: Of the differences; 1 - confidence is the level of every test.
+        confidence: Confidence of the differences; 1 - confidence is the level of every test.
         margin: Accuracy, as a fraction, that doesn't matter.
         dataset: The name and the SHA-256 of the test images, the same for all.
         rows: By model, then by revision.
@@ -114,7 +114,7 @@ def build_side_by_side(found: Sequence[Results], models: Sequence[str], confiden
     Args:
         found: What the revisions hold, the first one first.
         models: The models to compare.
-        confidence: Of every difference's interval.
+        confidence: Confidence of every difference's interval.
         margin: Accuracy, as a fraction, that doesn't matter.
 
     Raises:
@@ -184,7 +184,7 @@ def _build_row(model: str, results: Results, first: Results) -> Row:
 def _find_differing(
     stage: str, results: Results, first: Results, *, is_followed: bool = True
 ) -> Iterator[tuple[Locked, Locked]]:
-    """Gives a stage as two revisions have it, and those before it that have made something else for it to read."""
+    """Yields a stage of two revisions, and the stages before it whose outs differ."""
     for each in (results, first):
         if stage not in each.locked:
             raise RevisionError(

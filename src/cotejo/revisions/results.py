@@ -1,4 +1,4 @@
-"""What a revision's `dvc.lock` says that evaluate has found, read from Git and DVC's cache; nothing is checked out."""
+"""Loads evaluate's results of a revision from Git and DVC's cache, by its `dvc.lock`; nothing is checked out."""
 
 import io
 import json
@@ -38,7 +38,7 @@ DATASET = "data/processed/dataset.json"
 
 
 class Results(NamedTuple):
-    """What a revision holds of some models.
+    """Results of some models in a revision.
 
     Attributes:
         name: As the user has called it.
@@ -264,7 +264,7 @@ def _read_out(source: _Source, path: str, out: str, digest: str) -> bytes:
 
 
 def _explain(source: _Source, path: str, digest: str, error: Exception) -> RevisionError:
-    """Says why a file can't be read: there is none, or its remote isn't reached."""
+    """Returns the error of a file that can't be read: there is none, or its remote doesn't answer."""
     where = "in this folder" if source.commit is None else "in Git or DVC's cache"
     expected = f"{source.name}: expected {path} {where}, as {LOCK_FILE} records it."
     # DVC looks for the plugin before it looks into its cache

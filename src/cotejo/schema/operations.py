@@ -30,7 +30,7 @@ class Resize(_Operation):
 
 
 class Grayscale(_Operation):
-    """Makes one channel of three: 0.299 red + 0.587 green + 0.114 blue; one channel stays as it is."""
+    """Converts three channels to one: 0.299 red + 0.587 green + 0.114 blue; one channel stays as it is."""
 
     name: Literal["grayscale"]
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, Strict, field_validator, model_validator
 
 from cotejo.schema.groups import Confidence, Count, Group, List, NotNegative, Scalar, Seed
 
-#: Of a dimension; more say that a step was mistyped.
+#: Most points of a dimension; more mean that a step was mistyped.
 MAX_STEPS = 10**9
 
 

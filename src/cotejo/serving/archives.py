@@ -36,7 +36,7 @@ class Archive(NamedTuple):
         path: The `.keras` file.
         name: What a message calls it: the path in the study, or its place in MLflow.
         title: Which model it is and why it was taken.
-        data_digest: Of the data that it was trained on, SHA-256 or DVC's; None where that isn't known.
+        data_digest: Digest of its training data, SHA-256 or DVC's; None if it isn't recorded.
     """
 
     path: Path
@@ -205,7 +205,7 @@ def _find_only(runs: Runs, run_id: str) -> KnownRun:
 
 
 def _list_models(client: Any, run: KnownRun, runs: Runs) -> Iterator[tuple[KnownRun, Any]]:  # noqa: ANN401
-    """Gives the models of a run, the newest of each, or else of the runs below it: a stage's seeds, a session's."""
+    """Yields the models of a run, the newest of each, or else of the runs below it: a stage's seeds, a session's."""
     ready = [model for model in registry.list_models(client, client.get_run(run.run_id)) if model.status == "READY"]
     if ready:
         yield run, max(ready, key=lambda model: model.creation_timestamp)

@@ -104,7 +104,7 @@ def _convert_to_onnx(model: keras.Model, signature: list[tf.TensorSpec], path: P
 
 @contextmanager
 def _calling_as_tf2onnx_reads(model: keras.Model) -> Iterator[None]:
-    """Makes some layers compute the same in a way that tf2onnx (1.17) can read, while the model is converted.
+    """Lets some layers compute the same in a way that tf2onnx (1.17) can read, while the model is converted.
 
     What Keras answers afterwards, for comparison, is computed as ever.
     """
@@ -117,7 +117,7 @@ def _calling_as_tf2onnx_reads(model: keras.Model) -> Iterator[None]:
 
 
 def _restate(layer: layers.Layer) -> dict[str, Any]:
-    """Names the attributes of a layer that tf2onnx can't read, with what it can."""
+    """Returns replacements for the attributes of a layer that tf2onnx can't read."""
     if isinstance(layer, layers.Normalization):
         # eager tensors from outside the traced function, which become inputs of the graph
         return {"mean": np.asarray(layer.mean), "variance": np.asarray(layer.variance)}

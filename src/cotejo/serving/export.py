@@ -194,7 +194,7 @@ def _is_saved_model(folder: Path) -> bool:
 
 
 def _choose_images(root: Path, archive: Archive, facts: Facts, num_images: int) -> NDArray[np.uint8]:
-    """Takes test images from all over the split, which may be in the order of its classes."""
+    """Chooses test images from all over the split, which may be in the order of its classes."""
     images = load_split(root / PROCESSED, "test").images
     if images.shape[1:] != facts.image_shape:
         raise ModelError(
@@ -211,7 +211,7 @@ def _choose_images(root: Path, archive: Archive, facts: Facts, num_images: int) 
 
 
 def _name(archive: Archive) -> str:
-    """Names the folder of a model's exports: `resnet-seed-0`, or after the file or the place in MLflow."""
+    """Returns the name of the folder of a model's exports: `resnet-seed-0`, or after the file or the place in MLflow."""
     of_study = re.fullmatch(r"models/(.+)/(seed-\d+)/model\.keras", archive.name)
     name = "-".join(of_study.groups()) if of_study else archive.name.removesuffix(".keras")
     return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "model"

@@ -1,4 +1,4 @@
-"""What has to be known of a model to give it a picture: its classes, and what its training images went through."""
+"""Facts that a picture for a model needs: its classes, and the operations on its training images."""
 
 import json
 import zipfile
@@ -16,7 +16,7 @@ DATASET = f"{PROCESSED}/dataset.json"
 
 
 class Facts(NamedTuple):
-    """What is known of a model.
+    """Facts on a model.
 
     Attributes:
         class_names: In the order of its probabilities.

@@ -20,7 +20,7 @@ class Parity(NamedTuple):
     Attributes:
         num_images: The images that both were given.
         top1_agreement: Share of them with the same class.
-        largest_difference: Of a probability; not finite where the file gives no probabilities.
+        largest_difference: Largest difference of a probability; not finite where the file answers no probabilities.
     """
 
     num_images: int

@@ -38,7 +38,7 @@ class PictureListing(NamedTuple):
     Attributes:
         files: The pictures in the order of the paths, those of a folder by name.
         faults: Paths that stand for none.
-        skipped: Of each folder that holds other files, how many.
+        skipped: Number of other files by folder.
     """
 
     files: list[Path]

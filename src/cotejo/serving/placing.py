@@ -1,4 +1,4 @@
-"""Puts exported files in their place: an interrupted export leaves the old file or the new one."""
+"""Moves exported files into place: an interrupted export leaves the old file or the new one."""
 
 import shutil
 from collections.abc import Iterator

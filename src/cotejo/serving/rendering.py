@@ -14,7 +14,7 @@ from cotejo.data.decoding import show_path
 from cotejo.serving.pictures import Fault
 
 Style = Literal["table", "json", "csv"]
-#: Of the JSON's form; a key that goes or means something else makes it the next number, a new one doesn't.
+#: Version of the JSON's form; it rises when a key goes or changes its meaning, not with a new key.
 SCHEMA_VERSION = 1
 #: Decimals of a confidence: more depend on the processor.
 DECIMALS = 6

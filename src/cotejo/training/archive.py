@@ -91,7 +91,7 @@ def _name_stock_layer(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _call_in_inference_mode(entry: dict[str, Any]) -> dict[str, Any]:
-    """Makes Resizing run as in inference, whatever its default; `fit` overrides it for all layers.
+    """Sets Resizing to run as in inference, whatever its default; `fit` overrides it for all layers.
 
     In Keras 3.15 its default is training=True, and where nobody says which, as in `model(images)`, every layer after it
     takes that over: dropout is on, and batches are normalised by their own statistics.

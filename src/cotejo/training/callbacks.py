@@ -15,7 +15,7 @@ Logs = dict[str, float]
 
 
 class SeedEpochs(keras.callbacks.Callback):
-    """Makes the order of the images, and every random layer, a function of (seed, epoch).
+    """Derives the order of the images, and every random layer's state, from (seed, epoch).
 
     Keras's own seeded `fit` repeats one order in every epoch, and what its random layers draw depends on how many
     epochs ran before in this process. A function of (seed, epoch) doesn't, so a run can be resumed exactly.

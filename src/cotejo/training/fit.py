@@ -160,7 +160,7 @@ def _compile(job: Job, settings: Training, hardware: Hardware) -> keras.Model:
 
 
 def _build_metrics(trained: keras.Model) -> None:
-    """Makes the metrics' variables now: made in the first step, they would have TensorFlow trace it a second time."""
+    """Builds the metrics' variables now: built in the first step, TensorFlow would trace it a second time."""
     trained.compute_metrics(None, np.zeros(1, np.int64), np.zeros((1, trained.output_shape[-1]), np.float32))
     trained.reset_metrics()
 

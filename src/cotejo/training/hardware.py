@@ -50,7 +50,7 @@ class Hardware(NamedTuple):
 
 
 def configure_hardware(setup: Setup) -> Hardware:
-    """Makes TensorFlow's results a function of the seed and the declared hardware; before any other use of it.
+    """Configures TensorFlow so that results depend on the seed and the declared hardware alone; before any other use.
 
     Small nets spend much of their time waiting for the slower of two threads at the end of each operation. Where the
     result allows it, each thread gets a part of the batch instead and they meet once a step.
@@ -106,7 +106,7 @@ def check_memory(name: str, memory_bytes: int | None, lower: str, say: Callable[
     """Warns if a net and its batches, which can't stay on the disk as images do, have taken too much memory.
 
     Args:
-        name: Of the training or stage.
+        name: Name of the training or stage.
         memory_bytes: What this process may take; None for any.
         lower: The parameters to lower, so that it takes less.
         say: Receives the warning.

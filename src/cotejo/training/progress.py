@@ -87,7 +87,7 @@ class LiveBar(keras.callbacks.Callback):
         self.task = self.bar.add_task(self.name, total=self.epochs * steps, completed=done, metrics="")
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        """Names the epoch."""
+        """Shows the number of the epoch."""
         self.epoch = epoch
         self.bar.update(self.task, description=f"{self.name}  epoch {epoch + 1}/{self.epochs}")
 

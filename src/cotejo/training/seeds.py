@@ -36,7 +36,7 @@ from cotejo.training.hardware import (
 )
 from cotejo.training.progress import open_board, say_epoch
 
-#: Of the intervals over the seeds of validation scores in MLflow; those of the report are declared in `params.yaml`.
+#: Confidence of the intervals over the seeds in MLflow; that of the report's is declared in `params.yaml`.
 CONFIDENCE = 0.95
 
 
@@ -50,8 +50,8 @@ class Trained(NamedTuple):
         timing: What a clock measured.
         best_epoch: The epoch (from 1) whose weights were kept.
         parameters: The model's number of them.
-        input_shape: Of an image.
-        num_classes: Of the probabilities.
+        input_shape: Shape of an image.
+        num_classes: Number of classes.
         machine: What it was trained on; see `describe_hardware`.
     """
 

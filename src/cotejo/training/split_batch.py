@@ -39,7 +39,7 @@ class SplitBatchModel(keras.Model):
     num_parts = 1
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:  # noqa: ANN401 - as Keras declares it
-        """Takes one step; as Keras's own, part by part."""
+        """Trains on one batch as Keras does, part by part."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         y_pred = []
         losses = []

@@ -51,7 +51,7 @@ class Surrogate(NamedTuple):
 
     Attributes:
         space: The search space.
-        points: Of the modelled trials, trial by dimension, each from 0 to 1.
+        points: Points of the modelled trials, trial by dimension, each from 0 to 1.
         losses: Logarithms of their errors, those of bad ones cut, standardized.
         variances: How unsure each of them is, beside the noise that all have.
         kernel: The covariance that suits them.
@@ -72,7 +72,7 @@ def fit(search: Search, trials: Sequence[FrozenTrial], seed: int) -> Surrogate |
     Args:
         search: The `search` section.
         trials: All before the batch.
-        seed: Of the choice among more trials than can be modelled.
+        seed: Seed of the choice among more trials than can be modelled.
 
     Returns:
         None where no two trials that ended have different values.
@@ -109,7 +109,7 @@ def propose(model: Surrogate, running: Sequence[Mapping[str, Any]], seed: int) -
         model: What `fit` has learnt.
         running: The values of the batch's other trials, which are believed to end as predicted and aren't proposed
             again unless there is nothing else.
-        seed: Of the points among which it looks.
+        seed: Seed of the candidate points.
     """
     drawn = list(_draw(model, np.random.default_rng(seed)))
     drawn = [values for values in drawn if values not in running] or drawn

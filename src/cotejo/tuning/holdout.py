@@ -37,7 +37,7 @@ def draw_holdout(labels: NDArray[np.int64], share: float, seed: int) -> Holdout:
     Of each class the share is rounded to whole images, at least one on either side.
 
     Args:
-        labels: Of all validation images, shape (num_samples,).
+        labels: Labels of all validation images, shape (num_samples,).
         share: Share to hold out, 0 up to, but not including, 1; 0 holds out none.
         seed: `search.seed`.
 

@@ -23,7 +23,7 @@ class Outcome(NamedTuple):
         reason: Why it failed.
         kind: The kind of failure, in a word.
         times_s: When it began and ended, in seconds since 1970.
-        scores: Of a training that confirms, the score of each image that confirms, shape (num_images,): bool for
+        scores: For a training that confirms, the score of each image that confirms, shape (num_images,): bool for
             `val_accuracy`, float32 for `val_cross_entropy`; else None.
     """
 

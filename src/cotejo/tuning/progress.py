@@ -77,7 +77,7 @@ class Board:
         self.best: tuple[float, str] | None = None
 
     def recall(self, known: Sequence[FrozenTrial]) -> None:
-        """Takes in the trials that had ended before a kill."""
+        """Adds the trials that had ended before a kill."""
         if not self.phase.done:
             self.phase.done = len(known)
             for trial in known:

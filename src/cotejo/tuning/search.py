@@ -50,7 +50,7 @@ class Searcher:
     Args:
         search: The `search` section.
         present: The model's section.
-        precision: Of each training: `base.precision`.
+        precision: Precision of each training: `base.precision`.
         run: The stage's run.
         executor: Runs them.
         folder: A folder that outlives a kill, of this search with these inputs.

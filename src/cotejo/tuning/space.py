@@ -81,7 +81,7 @@ def draw_quasi_random(space: Space, seed: int, number: int) -> dict[str, Any]:
 
     Args:
         space: The search space.
-        seed: Of the scrambling.
+        seed: Seed of the scrambling.
         number: The point's place in the sequence, from 0.
 
     References:
@@ -104,7 +104,7 @@ def locate(values: Mapping[str, Any], space: Space, resting: NDArray[np.float64]
     """Returns the point at which `place` has these values.
 
     Args:
-        values: Of the dimensions that are searched beside each other.
+        values: Values of the dimensions that are searched together.
         space: The search space.
         resting: The places of those that aren't.
     """

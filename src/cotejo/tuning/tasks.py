@@ -21,7 +21,7 @@ class TrialTask(NamedTuple):
         search: The `search` section.
         present: The model's section.
         values: What the trial changes in it.
-        seed: Of the training.
+        seed: Seed of the training.
         max_epochs: The most epochs that a trial can have.
         known: The trials that a pruner may look at; None where nothing is pruned.
         folder: Where its checkpoints are kept, on machines that have it.
