@@ -94,8 +94,8 @@ class Estimates:
     Attributes:
         value: Shape (num_estimates,).
         centre: Centre of the interval: the value drawn towards the middle by the pseudo-images.
-        variances: Variances of the estimate, shape (num_estimates, num_components): first the images', then of each model its
-            seeds'.
+        variances: Variances of the estimate, shape (num_estimates, num_components): first the images', then each
+            model's seeds'.
         freedoms: Degrees of freedom of each component, of the same shape.
         file_variances: Variances of the estimate for these very trainings, shape (num_estimates,).
         seed_variances: Variances of the estimate, the seeds' part alone, shape (num_estimates,).

@@ -50,7 +50,7 @@ LOSS = (0.0, math.inf)
 
 
 class Splits(NamedTuple):
-    """Images that evaluate reads: test images for every score; validation images for the temperature and for the champion.
+    """Images that evaluate reads: test images for scores; validation images for temperature and champion.
 
     Attributes:
         dataset: The data set.

@@ -211,7 +211,7 @@ def _choose_images(root: Path, archive: Archive, facts: Facts, num_images: int) 
 
 
 def _name(archive: Archive) -> str:
-    """Returns the name of the folder of a model's exports: `resnet-seed-0`, or after the file or the place in MLflow."""
+    """Returns the folder's name of a model's exports: `resnet-seed-0`, or after the file or the place in MLflow."""
     of_study = re.fullmatch(r"models/(.+)/(seed-\d+)/model\.keras", archive.name)
     name = "-".join(of_study.groups()) if of_study else archive.name.removesuffix(".keras")
     return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "model"
