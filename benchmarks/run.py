@@ -40,7 +40,7 @@ class Sizes(NamedTuple):
         rounds: Turns of each opponent.
         epochs: Of which the first isn't counted.
         lenet: Images to train LeNet on, a multiple of its batch size, so that no last batch is smaller.
-        resnet: Likewise for the residual network.
+        resnet: The same for the residual network.
         convolutions: Steps of the ceiling.
         transfer: Images to fit a head on; a tenth as many validate it.
         transfer_rounds: Turns of each opponent in transfer learning.

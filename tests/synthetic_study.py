@@ -121,7 +121,7 @@ def _draw_by_image(num_samples, num_seeds, accuracy, corrupted_accuracy):
 
 
 def build_histories(num_seeds=2, models=MODELS, epochs=10):
-    """Returns histories by model: training goes on falling, validation levels off."""
+    """Returns histories by model: training keeps falling, validation levels off."""
     generator = np.random.default_rng(3)
     histories = {}
     for name in models:

@@ -1,4 +1,4 @@
-"""Optimizers, schedules, losses and class weights, held against their formulas."""
+"""Optimizers, schedules, losses and class weights, compared with their formulas."""
 
 import keras
 import numpy as np

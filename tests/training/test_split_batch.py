@@ -1,4 +1,4 @@
-"""Batches trained in parts: the training that an undivided one is, but for the last bits."""
+"""Batches trained in parts: the same training as of undivided ones, except for the last bits."""
 
 from functools import cache
 from typing import NamedTuple

@@ -112,7 +112,7 @@ def choose_served(predictions: Predictions, models: Sequence[Model], confidence:
 
     Returns:
         The model with the highest mean accuracy on the validation images, of equal ones that with the lower
-        cross-entropy; and the models that those images can't tell from it.
+        cross-entropy; and the models that those images don't separate from it.
     """
     losses = {model.name: model.val_cross_entropy for model in models}
     scores = predictions.val_accuracy

@@ -199,7 +199,7 @@ class Comparison:
     pairs: tuple[Pair, ...]  # the verdict's first
     claims: Mapping[str, Claim]  # by score: val_cross_entropy, confidence_gap, corrupted_accuracy
     served: str  # the model that predict, export and the registry serve: the best on the validation images
-    served_ties: tuple[str, ...]  # models that those can't tell from it
+    served_ties: tuple[str, ...]  # models that those images don't separate from it
     differences: tuple[ClassDifference, ...]
     fronts: Mapping[str, tuple[str, ...]]  # by cost, the models that no other beats in both accuracy and cost
     errors: Mapping[str, tuple[Shown, ...]]  # by model, its most confident errors

@@ -35,7 +35,7 @@ from cotejo.schema.study import Runtime
 
 #: Memory that a worker and its trainer take with a small data set; decides how many fit into a machine.
 WORKER_BYTES = 3 * 2**29
-#: Likewise of the process that hands out the tasks, with dask's scheduler.
+#: Bytes of memory of the process that hands out the tasks, with dask's scheduler.
 DRIVER_BYTES = 2**29
 #: How often images are in memory while they are sent: as files, as dask packs them, and on the way.
 SENDING_COPIES = 3

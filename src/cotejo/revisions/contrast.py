@@ -94,7 +94,7 @@ class SideBySide:
         margin: Accuracy, as a fraction, that doesn't matter.
         dataset: The name and the SHA-256 of the test images, the same for all.
         rows: By model, then by revision.
-        contrasts: Likewise.
+        contrasts: Differences from the first revision, by model, then by revision.
         warnings: What a reader must know before believing the numbers.
     """
 

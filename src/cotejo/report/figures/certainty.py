@@ -112,7 +112,7 @@ def _draw_model(ax: Axes, place: int, model: Model, colour: str, limits: tuple[f
     low, high = model.test_accuracy_low, model.test_accuracy_high
     ends = (max(limits[0], low), min(limits[1], high))
     ax.plot(ends, [place + OWN_AT] * 2, color=colour, linewidth=4, solid_capstyle="butt")
-    # an arrow where the interval goes on beyond the axis
+    # an arrow where the interval continues beyond the axis
     for end, true_end, marker in ((ends[0], low, "<"), (ends[1], high, ">")):
         if end != true_end:
             ax.plot(end, place + OWN_AT, marker, color=colour, markersize=6, clip_on=False)
