@@ -42,7 +42,7 @@ def prepare(folder: str, num_images: int, side: int) -> dict[str, Any]:
         side: Height and width in pixels.
 
     Returns:
-        Seconds and peak memory of the stage, all of it: start, decoding, gate, card, figures.
+        Seconds and peak memory of the stage, all of it: start, decoding, checks, card, figures.
     """
     study = _make_study(Path(folder), num_images, side, "jpg")
     return {"preprocess": _run(study, *STAGES["preprocess"])}

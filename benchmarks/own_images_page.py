@@ -36,7 +36,7 @@ def render_own_images(
 Generated pictures in colour, on the real stages and commands, each of them a process; its start is part of the time.
 
 - **Preparing.** {sizes["own_images"]:,} JPEG files of {sizes["own_side"]}x{sizes["own_side"]} pixels, from the folder
-  to `data/processed` with gate, data card and figures: {preprocess["total_time_s"]:.1f} s,
+  to `data/processed` with checks, data card and figures: {preprocess["total_time_s"]:.1f} s,
   {preprocess["peak_memory_bytes"] / 1e6:,.0f} MB at most. It is to take less than {MOST_S:g} s:
   {"yes" if preprocess["total_time_s"] < MOST_S else "no"}.
 - **More pixels than memory.** {sizes["own_large_images"]:,} JPEG files of {side}x{side} pixels,

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cotejo.data.checks import Checks, Place
 from cotejo.data.collection import Collection
 from cotejo.data.decoding import show_path
 from cotejo.data.directory import NESTED, STRAY
 from cotejo.data.duplicates import MAX_DIFFERENCE, NEIGHBOURS
-from cotejo.data.gate import Gate, Place
 from cotejo.data.preparation import NearDouble, Prepared
 from cotejo.data.splits import SPLITS
 from cotejo.schema.images import Data, Preprocess
@@ -31,7 +31,7 @@ def build_card(collection: Collection, prepared: Prepared, data: Data, preproces
         data: The policies.
         preprocess: Fractions, seed and operations.
     """
-    description, gate = prepared.description, prepared.gate
+    description, checks = prepared.description, prepared.checks
     return {
         "name": collection.name,
         "title": collection.source.get("title") or collection.name,
@@ -47,8 +47,8 @@ def build_card(collection: Collection, prepared: Prepared, data: Data, preproces
         "balance": _describe_balance(description["splits"]["train"]["per_class"]),
         "sizes": _describe_sizes(prepared.sizes),
         "left_alone": dict(collection.skipped),
-        "unreadable": {"policy": data.on_bad_file, "count": len(gate.unread), "files": gate.unread},
-        "duplicates": _describe_duplicates(gate, data),
+        "unreadable": {"policy": data.on_bad_file, "count": len(checks.unread), "files": checks.unread},
+        "duplicates": _describe_duplicates(checks, data),
         "near_duplicates": _describe_near(
             prepared.near_doubles,
             collection.class_names,
@@ -151,14 +151,14 @@ def _describe_sizes(sizes: Counter[tuple[int, int]]) -> dict[str, Any]:
     }
 
 
-def _describe_duplicates(gate: Gate, data: Data) -> dict[str, Any]:
+def _describe_duplicates(checks: Checks, data: Data) -> dict[str, Any]:
     return {
         "policy": data.duplicates,
-        "across_splits": {f"{split} in {first}": count for (split, first), count in sorted(gate.doubles.items())},
-        "removed": dict(sorted(gate.dropped.items())),
-        "within_splits": dict(sorted(gate.inner_doubles.items())),
-        "with_different_labels": len(gate.conflicts),
-        "examples": [list(pair) for pair in (*gate.examples, *gate.conflicts)],
+        "across_splits": {f"{split} in {first}": count for (split, first), count in sorted(checks.doubles.items())},
+        "removed": dict(sorted(checks.dropped.items())),
+        "within_splits": dict(sorted(checks.inner_doubles.items())),
+        "with_different_labels": len(checks.conflicts),
+        "examples": [list(pair) for pair in (*checks.examples, *checks.conflicts)],
     }
 
 

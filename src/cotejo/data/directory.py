@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cotejo.data.checks import list_some, raise_faults
 from cotejo.data.decoding import SUFFIXES, show_path
-from cotejo.data.gate import list_some, raise_faults
 from cotejo.data.readers import LabelledImages, PublishedSplits
 from cotejo.data.splits import SPLITS, split_published
 from cotejo.errors import DataError

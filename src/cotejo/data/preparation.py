@@ -12,10 +12,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
+from cotejo.data.checks import Checks, Place
 from cotejo.data.collection import Collection, Sample, count_classes
 from cotejo.data.decoding import Pixels, convert_color, decode_image, estimate_memory, has_color, show_path
 from cotejo.data.duplicates import Fingerprint, compute_fingerprint, find_near_pairs, identify
-from cotejo.data.gate import Gate, Place
 from cotejo.data.imaging import apply_operations
 from cotejo.data.splits import SPLITS
 from cotejo.data.writing import SplitWriter, Written
@@ -27,7 +27,7 @@ from cotejo.schema.operations import Operation, dump_operations
 T = TypeVar("T")
 Made = TypeVar("Made")
 Color = Literal["grey", "rgb"]
-#: In the order in which they are read: what is in two splits stays in the first (see `Gate`).
+#: In the order in which they are read: what is in two splits stays in the first (see `Checks`).
 READING_ORDER = ("test", "val", "train")
 #: What preprocess takes of `runtime.memory_limit` without large images, measured: Python, OpenCV, MLflow's client.
 BASE_BYTES = 500_000_000
@@ -57,14 +57,14 @@ class Prepared(NamedTuple):
 
     Attributes:
         description: The content of `dataset.json`.
-        gate: What the gate has counted.
+        checks: Counts of the checks.
         sizes: Images by width and height, as decoded.
         color: `grey` or `rgb`, as it was found or declared.
         near_doubles: Pairs of images in two splits that look alike, the nearest first.
     """
 
     description: dict[str, Any]
-    gate: Gate
+    checks: Checks
     sizes: Counter[tuple[int, int]]
     color: Color
     near_doubles: Sequence[NearDouble]
@@ -74,9 +74,9 @@ class Prepared(NamedTuple):
         tables: Mapping[str, Any] = self.description["splits"]
         return {
             **{f"{split}_samples": table["num_samples"] for split, table in tables.items()},
-            "duplicates_removed": self.gate.dropped.total(),
+            "duplicates_removed": self.checks.dropped.total(),
             "near_duplicates": len(self.near_doubles),
-            "unreadable_files": len(self.gate.unread),
+            "unreadable_files": len(self.checks.unread),
         }
 
 
@@ -105,7 +105,7 @@ def prepare_images(
     if memory_limit is not None:
         _give_back_memory()
     color = _find_color(collection, data.color)
-    gate = Gate(Path(data.path), collection.class_names, data, is_published=collection.is_published)
+    checks = Checks(Path(data.path), collection.class_names, data, is_published=collection.is_published)
     sizes: Counter[tuple[int, int]] = Counter()
     fingerprints = []
     places = []
@@ -113,29 +113,29 @@ def prepare_images(
         writers = {split: stack.enter_context(SplitWriter(folder, split)) for split in READING_ORDER}
         for place, read in _read_all(collection, color, operations, workers or count_processors(), memory_limit):
             if isinstance(read, ImageError):
-                gate.note_unread(place, read.reason)
+                checks.note_unread(place, read.reason)
                 continue
             if isinstance(read, OperationError):
-                gate.note_unworkable(place, str(read))
-                if gate.is_hopeless:
+                checks.note_unworkable(place, str(read))
+                if checks.is_hopeless:
                     break
                 continue
             sizes[read.size] += 1
-            if gate.admit(place, read.identity, read.pixels.shape):
+            if checks.admit(place, read.identity, read.pixels.shape):
                 writers[place.split].append(read.pixels, place.label)
                 fingerprints.append(read.fingerprint)
                 places.append(place)
-            if gate.is_hopeless:
+            if checks.is_hopeless:
                 break
         num_classes = len(collection.class_names)
-        gate.check({split: count_classes(writers[split].labels, num_classes) for split in SPLITS})
+        checks.check({split: count_classes(writers[split].labels, num_classes) for split in SPLITS})
         written = {split: writers[split].finish() for split in SPLITS}
-    description = _describe(collection, data, color, operations, written, gate.shape)
+    description = _describe(collection, data, color, operations, written, checks.shape)
     text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
     (folder / "dataset.json").write_text(text, encoding="utf-8")
     pairs = find_near_pairs(fingerprints, [READING_ORDER.index(place.split) for place in places])
     near = [NearDouble(places[pair.first], places[pair.second], pair.difference) for pair in pairs]
-    return Prepared(description, gate, sizes, color, near)
+    return Prepared(description, checks, sizes, color, near)
 
 
 def map_side_by_side(

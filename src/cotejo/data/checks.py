@@ -1,4 +1,4 @@
-"""The gate: what would spoil a study is found before anything is trained, and said with names and what to do."""
+"""Checks of the images before anything is trained: what would spoil a study is reported with names and advice."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ class Place(NamedTuple):
     name: str
 
 
-class Gate:
+class Checks:
     """Decides image by image what comes in, and at the end whether all is well.
 
     Images come test first, then val, then train: an image that is in two splits stays in the one that comes first,
