@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cotejo.data.directory import list_directory, split_listing
+from cotejo.data.collection import split_listing
+from cotejo.data.directory import list_directory
 from cotejo.errors import DataError
 from image_folders import draw, make_classes, make_splits, save
 

@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cotejo.data.decoding import Pixels
-from cotejo.data.directory import list_directory, split_listing
-from cotejo.data.readers import LabelledImages, read_published
+from cotejo.data.checks import list_some, raise_faults
+from cotejo.data.decoding import Pixels, show_path
+from cotejo.data.directory import ImageFile, Listing, list_directory
+from cotejo.data.readers import LabelledImages, PublishedSplits, read_published
 from cotejo.data.sources import SOURCES, check_files
-from cotejo.data.splits import split_published
+from cotejo.data.splits import SPLITS, split_published
+from cotejo.errors import DataError
 from cotejo.schema.images import Data, Preprocess
 
 
@@ -90,3 +92,54 @@ def count_classes(labels: Sequence[int], num_classes: int) -> list[int]:
     """Counts the images of each class, also of one that has none."""
     counts: list[int] = np.bincount(np.asarray(labels, np.int64), minlength=num_classes).tolist()
     return counts
+
+
+def split_listing(
+    listing: Listing, root: Path, validation_fraction: float, test_fraction: float, seed: int
+) -> dict[str, Sequence[ImageFile]]:
+    """Splits what came as one, stratified by class, as a published set is split.
+
+    Args:
+        listing: What the folder holds.
+        root: The folder, for messages.
+        validation_fraction: Share of the training images, where there is no `val`.
+        test_fraction: Share of all images, where there is no `test`.
+        seed: Seed of both splits.
+
+    Raises:
+        DataError: A class would be missing in a split.
+    """
+    splits = dict(listing.splits)
+    if "val" not in splits:
+        files = splits.pop("", None) or splits.pop("train")
+        test = _count_off(splits["test"]) if "test" in splits else None
+        try:
+            made = split_published(PublishedSplits(_count_off(files), test), validation_fraction, test_fraction, seed)
+        except DataError as error:
+            raise DataError(f"{show_path(root)}: {error}") from error
+        for split in SPLITS:
+            if split not in splits:
+                splits[split] = [files[number] for number in made[split].images.ravel().tolist()]
+    raise_faults(root, _find_missing(listing, splits))
+    return {split: splits[split] for split in SPLITS}
+
+
+def _count_off(files: Sequence[ImageFile]) -> LabelledImages:
+    """Replaces images by their numbers: a split is about which of them, not about pixels."""
+    numbers: Any = np.arange(len(files)).reshape(-1, 1, 1, 1)
+    return LabelledImages(numbers, np.array([file.label for file in files], np.int64))
+
+
+def _find_missing(listing: Listing, splits: Mapping[str, Sequence[ImageFile]]) -> list[str]:
+    faults = []
+    for split, files in splits.items():
+        missing = sorted(set(range(len(listing.class_names))) - {file.label for file in files})
+        if missing:
+            names = list_some([show_path(listing.class_names[label]) for label in missing])
+            advice = (
+                f"Add images, or raise preprocess.{'test' if split == 'test' else 'validation'}_fraction."
+                if split not in listing.splits
+                else f"Add images of it to {split}/, or remove it from every split."
+            )
+            faults.append(f"expected images of every class in {split}. Received: none of {names}. {advice}")
+    return faults
