@@ -272,7 +272,7 @@ def _first_line(error: Exception) -> str:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Gives the values of a tree by dotted name."""
+    """Yields the values of a tree by dotted name."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from flatten(value, f"{prefix}{key}.")
