@@ -341,7 +341,7 @@ def test_both_pages_show_the_same_numbers(pages):
     assert english == spanish
     text = read_text(pages["es"]).replace("\u00a0", " ")
     assert (
-        "La búsqueda halló una configuración mejor: exactitud en validación 0,80 puntos mayor con cuatro semillas"
+        "La búsqueda halló una configuración mejor: su exactitud en validación es 0,80 puntos mayor con cuatro semillas"
         in text
     )
     assert "en 2999 imágenes reservadas (intervalo del 95 %: de +0,30 a +1,30; por encima de 0 es mejor)." in text

@@ -104,7 +104,7 @@ def draw_front(ax: Axes, info: FrontInfo, wording: Wording) -> None:
     if len(info.present):
         ax.plot(*info.present.T, label=words["declared"], **PRESENT)
     ax.set_ylim(*info.window)
-    put_legend(ax, 3)
+    put_legend(ax, 2)
 
 
 def compute_timeline(searched: Searched) -> TimelineInfo:
