@@ -16,6 +16,7 @@ ROWS = (
     "errors",
     "files",
     "masking",
+    "terminal",
     "faults",
     "pretrained",
     "estimation",
