@@ -79,7 +79,9 @@ def draw(path: str, num_trials: int) -> dict[str, Any]:
         holdout = draw_holdout(np.zeros(0, np.int64), 0.0, search.seed)
         save_search(ended, Confirmed(None, []), search, present, holdout, folder)
         save_times(ended, folder / "times.json")
-        save_search_report(search, folder, folder / "times.json", facts, folder / "search.html", folder)
+        save_search_report(
+            search, folder, folder / "times.json", facts, [folder / "en.html", folder / "es.html"], folder
+        )
     return {"total_time_s": time.perf_counter() - began_s}
 
 

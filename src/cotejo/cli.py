@@ -24,7 +24,7 @@ from cotejo.mending import mend_deps
 from cotejo.params import PARAMS_FILE, flatten, load_params, parse_params, read_yaml
 from cotejo.pipeline import check_pipeline
 from cotejo.report.measure import find_measure
-from cotejo.report.search_verdict import say_luck, say_verdict
+from cotejo.report.search_verdict import build_sentences, judge_luck, judge_search
 from cotejo.report.wording import LANGUAGES, Wording
 from cotejo.schema.groups import MODELS
 from cotejo.serving.archives import PROCESSED
@@ -85,12 +85,15 @@ def best(*, apply: bool) -> None:
     winner, summary = _read_winner()
     present = read_yaml(PARAMS_FILE)
     wording, measure = Wording("en"), find_measure(summary["metric"])
-    click.echo(say_verdict(summary, wording))
-    if luck := say_luck(summary, wording):
-        click.echo(luck)
+    sentences = build_sentences(summary, "en", autoescape=False)
+    click.echo(sentences.render_findings(judge_search(summary)))
+    if luck := judge_luck(summary):
+        click.echo(sentences.render_finding(luck))
     if number := summary["best"]["number"]:
-        before, after = (measure.say(wording, summary[side]["value"]) for side in ("present", "best"))
-        click.echo(f"In the search, {measure.name}: {before} with the declared values, {after} in trial {number}.")
+        before, after = (measure.format(wording, summary[side]["value"]) for side in ("present", "best"))
+        click.echo(
+            f"In the search, {measure.get_name(wording)}: {before} with the declared values, {after} in trial {number}."
+        )
     changes = _list_changes(winner, present)
     for where, new, old in changes:
         click.echo(f"  {where}: {old} -> {new}" if new != old else f"  {where}: {old}")

@@ -27,6 +27,7 @@ EXEMPT = {
     ),
     "cotejo.stage": "locks, moves and records what a stage has computed",
     "cotejo.tracking": "watches",
+    "cotejo.terminal": "shows what others have measured",
     "cotejo.training.progress": "shows what others have measured",
     "cotejo.tuning.progress": "shows what workers have measured",
 }

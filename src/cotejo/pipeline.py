@@ -14,6 +14,7 @@ ROWS = (
     "errors",
     "files",
     "masking",
+    "terminal",
     "upstream",
     "faults",
     "pretrained",

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from cotejo.data.splits import Dataset
 from cotejo.report.render import save_report
+from cotejo.report.search_page import save_search_report
 from cotejo.report.wording import LANGUAGES
 from debian import install_package
+from synthetic_search import declare_search, write_search
 from synthetic_study import build_comparison, build_gallery, build_histories, build_inputs
 
 pytestmark = pytest.mark.browser
@@ -239,3 +242,38 @@ def test_it_prints_on_white_with_everything_unfolded(open_page, tmp_path: Path):
     count, lowest = page.evaluate(LOWEST_CONTRAST, "body *:not(script):not(style):not(svg *)")
     assert count > 300
     assert lowest[0] >= 4.5, lowest
+
+
+@pytest.fixture(scope="module")
+def searches(tmp_path_factory):
+    """The page of a search with all figures by language."""
+    folder, search = tmp_path_factory.mktemp("searches"), declare_search(sampler="nsga2", pruner="none")
+    write_search(folder, search=search)
+    pages = {language: folder / f"{language}.html" for language in LANGUAGES}
+    facts = {"dataset": Dataset("digits", ["0", "1"], (8, 8, 1), "9f3c" * 16), "git_commit": None, "dirty": False}
+    save_search_report(search, folder, folder / "times.json", facts, list(pages.values()), folder)
+    return pages
+
+
+#: The texts of figures that lie beyond the edge of theirs.
+CUT_TEXTS = """() => [...document.querySelectorAll("svg text")].filter(text => {
+    const box = text.getBoundingClientRect(), edge = text.closest("svg").getBoundingClientRect();
+    return box.left < edge.left - 1 || box.right > edge.right + 1;
+}).map(text => text.textContent)"""
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_the_page_of_a_search_opens_without_a_fault_and_never_scrolls_sideways(browser, searches, language, width):
+    faults, context = [], browser.new_context(viewport={"width": width, "height": 800})
+    page = context.new_page()
+    page.on("console", lambda message: faults.append(message.text))
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.goto(searches[language].as_uri())
+    assert page.evaluate("[document.documentElement.lang, document.documentElement.scrollWidth]") == [language, width]
+    assert page.locator("figure svg").count() == 7
+    assert page.evaluate(CUT_TEXTS) == []
+    page.locator("table[data-name=trials] thead button").first.click()
+    numbers = page.locator("table[data-name=trials] tbody th").all_inner_texts()
+    assert [int(number.split()[0]) for number in numbers] == list(range(40))
+    context.close()
+    assert not faults

@@ -117,6 +117,9 @@ def test_both_languages_have_the_same_keys_and_use_the_same_values():
     assert list_keys(english) == list_keys(spanish)
     for key, text in english["findings"].items():
         assert list_fields(text) == list_fields(spanish["findings"][key]), key
+    for part in ("captions", "sides", "headings"):
+        for key, text in english["search"][part].items():
+            assert list_fields(text) == list_fields(spanish["search"][part][key]), key
 
 
 def test_an_unknown_language_is_refused():

@@ -135,7 +135,7 @@ def test_every_figure_of_any_search_is_drawn(tmp_path):
     entropy = write_search(tmp_path / "b", search=declare_search(metric="val_cross_entropy"))
     one = write_search(tmp_path / "c", num_trials=1, importances={})
     for name, case in (("nsga", nsga), ("entropy", entropy), ("one", one)):
-        figures = build_search_figures(case)
+        figures = build_search_figures(case, "en")
         assert all("<svg" in render_svg(figure, name) for figure in figures.values())
         if name != "entropy":
             save_search_figures(figures, tmp_path / name)
@@ -148,7 +148,7 @@ def test_every_figure_of_any_search_is_drawn(tmp_path):
 def test_files_are_the_same_on_every_run_and_hold_no_clock(tmp_path, searched):
     later = searched._replace(times=searched.times.assign(ended_s=searched.times["ended_s"] + 5))
     for turn, case in (("first", searched), ("second", later)):
-        save_search_figures(build_search_figures(case), tmp_path / turn)
+        save_search_figures(build_search_figures(case, "en"), tmp_path / turn)
     for path in sorted((tmp_path / "first").iterdir()):
         assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes(), path.name
     assert not (tmp_path / "first/timeline.png").exists()
@@ -157,6 +157,6 @@ def test_files_are_the_same_on_every_run_and_hold_no_clock(tmp_path, searched):
 @pytest.mark.slow
 def test_figures_of_ten_thousand_trials_stay_below_a_megabyte(tmp_path):
     searched = write_search(tmp_path, num_trials=10_000)
-    for name, figure in build_search_figures(searched).items():
+    for name, figure in build_search_figures(searched, "en").items():
         save_figure(figure, tmp_path / f"{name}.png")
         assert len(render_svg(figure, name)) < 1_000_000, name

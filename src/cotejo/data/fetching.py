@@ -8,12 +8,12 @@ from importlib import resources
 from pathlib import Path
 
 import requests
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
 from cotejo.data.sources import PACKAGE, RemoteFile, check_size, find_fault
 from cotejo.errors import DataError
 from cotejo.masking import mask_secrets
+from cotejo.terminal import build_bar
 
 #: Waits before the second and the third try of an address, in seconds.
 RETRY_WAITS_S = (0.5, 2.0)
@@ -177,11 +177,9 @@ def _say_reason(error: Exception) -> str:
 
 def _show_progress(name: str, done: int, total: int) -> Progress:
     """Returns a progress bar on a terminal; in a log, prints one plain line and returns a silent bar."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    progress = build_bar(DownloadColumn(), TransferSpeedColumn(), is_transient=False)
+    if progress.disable:
         resumed = f", {done:,} of them here already" if done else ""
         print(f"downloading {name} ({total:,} bytes{resumed})", file=sys.stderr)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    progress = Progress(*columns, console=console, disable=not console.is_terminal)
     progress.add_task(name, total=total or None, completed=done)
     return progress

@@ -11,7 +11,7 @@ from ruamel.yaml.error import YAMLError
 
 from cotejo.errors import ParamsError
 from cotejo.files import digest_bytes, digest_file
-from cotejo.params import PARAMS_FILE, parse_yaml, read_yaml
+from cotejo.params import PARAMS_FILE, flatten, parse_yaml, read_yaml
 
 PIPELINE_FILE = Path("dvc.yaml")
 LOCK_FILE = Path("dvc.lock")
@@ -91,7 +91,7 @@ def parse_lock(text: str | bytes, name: str = str(LOCK_FILE), advice: str = REST
         for stage, entry in ((parse_yaml(text) or {}).get("stages") or {}).items():
             values = {key: value for file in (entry.get("params") or {}).values() for key, value in file.items()}
             found[stage] = Locked(
-                str(entry["cmd"]), dict(_flatten(values)), _read_digests(entry, "deps"), _read_digests(entry, "outs")
+                str(entry["cmd"]), dict(flatten(values)), _read_digests(entry, "deps"), _read_digests(entry, "outs")
             )
     except (YAMLError, LookupError, TypeError, AttributeError) as error:  # the marks of a merge, for instance
         raise _unreadable(error, name, advice) from None
@@ -200,7 +200,7 @@ def find_changes(
 
 def find_param_changes(root: Path, declared: Mapping[str, Any], locked: Locked) -> Iterator[Difference]:
     """Yields the stage's values in `params.yaml` that differ from those in `dvc.lock`."""
-    present = dict(_flatten(read_yaml(root / PARAMS_FILE)))
+    present = dict(flatten(read_yaml(root / PARAMS_FILE)))
     sections = [item for item in declared.get("params") or () if isinstance(item, str)]
     now = {key: value for key, value in present.items() if any(_is_below(key, section) for section in sections)}
     for key in dict.fromkeys([*locked.params, *now]):
@@ -244,11 +244,3 @@ def _read_digests(entry: Mapping[str, Any], kind: str) -> dict[str, str]:
 
 def _path_of(item: str | Mapping[str, Any]) -> str:
     return item if isinstance(item, str) else str(next(iter(item)))
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -1,38 +1,53 @@
-"""The metric of a search, in words."""
+"""The metric of a search in a language: its name, and its values."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from cotejo.report.wording import Wording
 
 
 class Measure(NamedTuple):
-    """Name and format of the search's metric.
+    """Format of the search's metric.
 
     Attributes:
-        name: In the middle of a sentence.
-        is_share: Whether it is a fraction, said in percent.
+        metric: Its name in `search.metric`.
+        is_share: Whether it is a fraction, written in percent.
         is_higher_better: Which values are better.
     """
 
-    name: str
+    metric: str
     is_share: bool
     is_higher_better: bool
 
-    def say(self, wording: Wording, value: float | None) -> str:
+    def get_name(self, wording: Wording) -> str:
+        """Returns its name in the middle of a sentence."""
+        return str(wording.locale["search"]["metrics"][self.metric])
+
+    def format(self, wording: Wording, value: float | None) -> str:
         """Formats a value."""
         return wording.percent(value, 2) if self.is_share else wording.number(value, 4)
 
-    def say_difference(self, wording: Wording, value: float) -> str:
-        """Formats a difference without its sign, and without its unit."""
-        return wording.points(abs(value)) if self.is_share else wording.number(abs(value), 4)
+    def format_difference(self, wording: Wording, value: float) -> str:
+        """Formats a difference without its sign."""
+        if not self.is_share:
+            return wording.number(abs(value), 4)
+        return f"{wording.points(abs(value))} {wording.locale['search']['points']}"
 
-    def say_signed(self, wording: Wording, value: float) -> str:
-        """Formats a difference with its sign."""
+    def format_signed(self, wording: Wording, value: float) -> str:
+        """Formats a difference with its sign, and without its unit."""
         return wording.signed_points(value) if self.is_share else wording.signed(value, 4)
+
+    def list_filters(self, wording: Wording) -> dict[str, Callable[..., str]]:
+        """Returns the filters by which the locales' texts write the metric's values."""
+        return {
+            "measured": partial(self.format, wording),
+            "measured_difference": partial(self.format_difference, wording),
+            "measured_signed": partial(self.format_signed, wording),
+        }
 
 
 def find_measure(metric: str) -> Measure:
-    """Returns how a metric is said, by its name in `search.metric`."""
-    if metric == "val_accuracy":
-        return Measure("validation accuracy", is_share=True, is_higher_better=True)
-    return Measure("validation cross-entropy", is_share=False, is_higher_better=False)
+    """Returns how a metric is written, by its name in `search.metric`."""
+    is_accuracy = metric == "val_accuracy"
+    return Measure(metric, is_share=is_accuracy, is_higher_better=is_accuracy)

@@ -16,9 +16,10 @@ from matplotlib.figure import Figure
 from cotejo.comparison.records import Comparison
 from cotejo.report.figures.comparison import build_report_figures
 from cotejo.report.gallery import Pixels, build_galleries
+from cotejo.report.sentences import Sentences
 from cotejo.report.style import render_svg
 from cotejo.report.tables import build_tables
-from cotejo.report.wording import Wording, build_environment, load_locale, write_value
+from cotejo.report.wording import Wording, build_environment, load_locale
 
 #: Significant digits of a number in the JSON: more than any clock or sample holds, fewer than platforms disagree in.
 SIGNIFICANT_DIGITS = 6
@@ -93,21 +94,14 @@ def _render(template: str, comparison: Comparison, language: str, **more: Any) -
         environment.finalize = _escape_markdown
     environment.loader = PackageLoader("cotejo.report")
     locale = load_locale(language)
-
-    def say(text: str, **values: Any) -> str:  # noqa: ANN401
-        """Fills in a text of the locale; what comes out is as safe as the environment makes it."""
-        said = environment.from_string(text).render(comparison=comparison, **values)
-        # plain blanks only: the no-break spaces in numbers must stay
-        said = re.sub(r"[ \n]+", " ", said).strip(" ")
-        return Markup(said)  # noqa: S704 - rendered with autoescape
-
+    sentences = Sentences(environment, locale["findings"], comparison=comparison)
     return environment.get_template(template).render(
         comparison=comparison,
         language=language,
         locale=locale,
-        say=say,
-        find=lambda finding: say(locale["findings"][finding.key], **finding.values),
-        tables=build_tables(comparison, Wording(language), say),
+        say=sentences.render,
+        find=sentences.render_finding,
+        tables=build_tables(comparison, Wording(language), sentences.render),
         facts=_list_facts(comparison),
         **more,
     )
@@ -134,7 +128,6 @@ def _list_facts(comparison: Comparison) -> dict[str, Any]:
         "experiment": facts.get("dvc_exp_name"),
         "weights": facts.get("weights"),
         "backbone": facts.get("backbone"),
-        "params": {key: write_value(value) for key, value in facts["params"].items()},
     }
 
 

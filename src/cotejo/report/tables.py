@@ -1,53 +1,16 @@
-"""The report's tables: built once, shown by the page and by its Markdown twin, so that the two can't disagree."""
+"""The tables of the comparison: the page and its Markdown twin show the same ones, so that they can't disagree."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from cotejo.comparison.records import Comparison, Model, Pair
 from cotejo.comparison.verdict import judge_in_study
 from cotejo.evaluation.selective import ANSWERED
 from cotejo.report.figures.trust import list_corruptions
-from cotejo.report.wording import MISSING, Wording
+from cotejo.report.layout import Cell, Column, Row, Table
+from cotejo.report.wording import MISSING, Wording, write_value
 from cotejo.schema.results import Column as ScoreColumn
 from cotejo.schema.results import list_columns
-
-
-class Column(NamedTuple):
-    """A column's heading, and whether it holds numbers."""
-
-    label: str
-    is_number: bool = True
-
-
-class Cell(NamedTuple):
-    """Content of a cell.
-
-    Attributes:
-        text: Its text.
-        value: The number that it is sorted by; None for one that isn't there, and for text.
-        note: An interval or a detail below the text.
-        is_clear: Whether it stands out.
-    """
-
-    text: str
-    value: float | None = None
-    note: str = ""
-    is_clear: bool = False
-
-
-class Row(NamedTuple):
-    """A row: its heading, its cells, and whether it is one of those that the verdict is about."""
-
-    head: str
-    cells: tuple[Cell, ...]
-    is_chosen: bool = False
-
-
-class Table(NamedTuple):
-    """A table; the first column is that of the rows' headings."""
-
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
 
 
 class _Tables:
@@ -261,6 +224,29 @@ class _Tables:
         )
         return Table(columns, rows)
 
+    def splits(self) -> Table:
+        """Builds the table of the data's three splits."""
+        locale, splits = self.wording.locale, self.comparison.dataset["splits"]
+        columns = (
+            self._head("split"),
+            self._name("images"),
+            Column(locale["data"]["digest"], is_number=False, is_code=True),
+        )
+        rows = (
+            Row(
+                locale["data"]["splits"][name],
+                (Cell(self.wording.integer(split["num_samples"]), split["num_samples"]), Cell(split["digest"][:16])),
+            )
+            for name, split in splits.items()
+        )
+        return Table(columns, tuple(rows))
+
+    def params(self) -> Table:
+        """Builds the table of every parameter."""
+        columns = (self._head(key)._replace(is_code=True) for key in ("parameter", "value"))
+        rows = (Row(key, (Cell(write_value(value)),)) for key, value in self.comparison.facts["params"].items())
+        return Table(tuple(columns), tuple(rows))
+
     def _scores(self, table: str) -> Table:
         """Returns the scores that are declared to be a table's columns, each with its interval where it has one."""
         first, scores = self.comparison.models[0], list_columns(table)
@@ -338,5 +324,7 @@ def _list_tables(tables: _Tables) -> Iterator[tuple[str, Table]]:
         tables.robustness,
         tables.seeds,
         tables.classes,
+        tables.splits,
+        tables.params,
     ):
         yield build.__name__, build()

@@ -19,7 +19,7 @@ LANGUAGES = ("en", "es")
 
 @cache
 def load_locale(language: str) -> dict[str, Any]:
-    """Reads the words of a language.
+    """Reads the words of a language; those of the page of a search stand below `search`.
 
     Args:
         language: en or es.
@@ -29,9 +29,12 @@ def load_locale(language: str) -> dict[str, Any]:
     """
     if language not in LANGUAGES:
         raise ParamsError(where="compare.language", expected=f"one of {', '.join(LANGUAGES)}", received=f"{language!r}")
-    text = files("cotejo.report").joinpath("locales", f"{language}.yaml").read_text(encoding="utf-8")
-    locale: dict[str, Any] = parse_yaml(text)
-    return locale
+    folder = files("cotejo.report").joinpath("locales")
+    shared, search = (
+        parse_yaml(folder.joinpath(f"{name}{language}.yaml").read_text(encoding="utf-8")) for name in ("", "search.")
+    )
+    findings = {**shared["findings"], **search.pop("findings")}
+    return {**shared, "search": search, "findings": findings}
 
 
 class Wording:

@@ -8,9 +8,10 @@ from tempfile import TemporaryFile
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 from rich.text import Text
+
+from cotejo.terminal import build_bar
 
 
 class Screen:
@@ -21,18 +22,10 @@ class Screen:
     """
 
     def __init__(self, total: int) -> None:
-        self.console = Console(stderr=True)
-        columns = (TextColumn("classifying"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
         # stdout is left alone, for it may go to a file while stderr is a terminal
-        self.bar = Progress(
-            *columns,
-            console=self.console,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-            disable=not self.console.is_terminal,
-        )
-        self.task = self.bar.add_task("", total=total)
+        self.bar = build_bar(MofNCompleteColumn(), TimeRemainingColumn(), is_transient=True, redirects=False)
+        self.console = self.bar.console
+        self.task = self.bar.add_task("classifying", total=total)
         self.shares_terminal = self.console.is_terminal and sys.stdout.isatty()
 
     def __enter__(self) -> Self:

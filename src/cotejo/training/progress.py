@@ -7,9 +7,9 @@ from pathlib import Path
 
 import keras
 import tensorflow as tf
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from cotejo.terminal import build_bar
 from cotejo.training.callbacks import Logs
 
 
@@ -40,19 +40,9 @@ def show_progress(name: str, epochs: int, rows: list[Logs]) -> Iterator[keras.ca
         epochs: Epochs in all.
         rows: Gets the row of each epoch before it is shown.
     """
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield PlainLines(name, epochs, rows)
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[metrics]}"),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:  # closed however the training ends
-        yield LiveBar(name, epochs, rows, bar)
+    columns = (MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[metrics]}"))
+    with build_bar(*columns, is_transient=True) as bar:  # closed however the training ends
+        yield PlainLines(name, epochs, rows) if bar.disable else LiveBar(name, epochs, rows, bar)
 
 
 class PlainLines(keras.callbacks.Callback):

@@ -70,23 +70,25 @@ class CurvesInfo(NamedTuple):
     last_epoch: int
 
 
-def build_search_figures(searched: Searched) -> dict[str, Figure]:
+def build_search_figures(searched: Searched, language: str) -> dict[str, Figure]:
     """Builds the figures of a search by name: history, curves, importances, slices, parallel, front, timeline.
 
     Args:
         searched: Its tables.
+        language: en or es.
 
     Returns:
         Those that have something to show: importances need trials that differ, a front needs two aims.
     """
     with use_style():
-        figures = {"history": figure_history(searched), "curves": figure_curves(searched)}
+        wording = Wording(language)
+        figures = {"history": figure_history(searched, wording), "curves": figure_curves(searched, wording)}
         if searched.summary["importances"]:
-            figures["importances"] = figure_importances(searched.summary["importances"])
-        figures |= {"slices": figure_slices(searched), "parallel": figure_parallel(searched)}
+            figures["importances"] = figure_importances(searched.summary["importances"], wording)
+        figures |= {"slices": figure_slices(searched, wording), "parallel": figure_parallel(searched, wording)}
         if "on_front" in searched.trials:
-            figures["front"] = figure_front(searched)
-        return {**figures, "timeline": figure_timeline(searched)}
+            figures["front"] = figure_front(searched, wording)
+        return {**figures, "timeline": figure_timeline(searched, wording)}
 
 
 def save_search_figures(figures: Mapping[str, Figure], folder: Path) -> None:
@@ -116,21 +118,22 @@ def compute_history(searched: Searched) -> HistoryInfo:
     return HistoryInfo(by_state, (numbers[: len(values)].astype(np.float64), values), window)
 
 
-def figure_history(searched: Searched) -> Figure:
-    """Shows the trials in their order and the best so far; pruned and failed ones have marks of their own."""
+def figure_history(searched: Searched, wording: Wording) -> Figure:
+    """Draws the trials in their order and the best so far; pruned and failed ones have marks of their own."""
     with use_style():
-        figure, ax = _build_frame(searched, "Trial", 8)
-        draw_history(ax, compute_history(searched))
+        figure, ax = _build_frame(searched, "trial", 8, wording)
+        draw_history(ax, compute_history(searched), wording)
         return figure
 
 
-def draw_history(ax: Axes, info: HistoryInfo) -> None:
+def draw_history(ax: Axes, info: HistoryInfo, wording: Wording) -> None:
     """Draws a mark per trial, and the best so far as steps."""
     count = sum(len(numbers) for numbers, _ in info.trials.values())
     for look in LOOKS:
-        draw_marks(ax, look, *info.trials[look.state], count=count)
+        draw_marks(ax, look, *info.trials[look.state], count=count, word=look.get_word(wording))
     numbers, values = info.best
-    ax.step(numbers, values, where="post", color=INK, linewidth=1.6, label="best so far", zorder=4)
+    word = wording.locale["search"]["figures"]["best_so_far"]
+    ax.step(numbers, values, where="post", color=INK, linewidth=1.6, label=word, zorder=4)
     ax.set_ylim(*info.window)
     put_legend(ax, 4)
 
@@ -158,57 +161,59 @@ def compute_curves(searched: Searched) -> CurvesInfo:
     return CurvesInfo(completed, pruned, stops, best, present, window, last_epoch)
 
 
-def figure_curves(searched: Searched) -> Figure:
-    """Shows the metric of each trial by epoch; a pruned one ends in a cross where it was stopped."""
+def figure_curves(searched: Searched, wording: Wording) -> Figure:
+    """Draws the metric of each trial by epoch; a pruned one ends in a cross where it was stopped."""
     with use_style():
-        figure, ax = _build_frame(searched, "Epoch", 10)
-        draw_curves(ax, compute_curves(searched))
+        figure, ax = _build_frame(searched, "epoch", 10, wording)
+        draw_curves(ax, compute_curves(searched), wording)
         return figure
 
 
-def _build_frame(searched: Searched, label: str, most_ticks: int) -> tuple[Figure, Axes]:
+def _build_frame(searched: Searched, key: str, most_ticks: int, wording: Wording) -> tuple[Figure, Axes]:
     """Returns a figure of the metric over whole numbers, and its axes, on which nothing is drawn yet."""
-    wording, measure = Wording("en"), find_measure(searched.search.metric)
+    words = wording.locale["figures"] | wording.locale["search"]["figures"]
     figure = build_figure(7.2, 3.8)
     ax = figure.subplots()
-    ax.set_xlabel(label)
-    ax.set_ylabel(measure.name.capitalize())
+    ax.set_xlabel(words[key])
+    measure = find_measure(searched.search.metric)
+    ax.set_ylabel(measure.get_name(wording).capitalize())
     ax.xaxis.set_major_locator(MaxNLocator(most_ticks, integer=True, min_n_ticks=1))
     format_axis(ax.xaxis, wording.integer)
     format_measure(ax.yaxis, measure, wording)
     return figure, ax
 
 
-def draw_curves(ax: Axes, info: CurvesInfo) -> None:
+def draw_curves(ax: Axes, info: CurvesInfo, wording: Wording) -> None:
     """Draws a thin line per trial; the best one and the declared values are thick."""
+    words = wording.locale["search"]["figures"]
     count = len(info.completed) + len(info.pruned)
     alpha = 0.6 if count <= 100 else 0.25 if count <= 1000 else 0.06
-    for curves, colour, word in ((info.completed, BLUE, "completed"), (info.pruned, ORANGE, None)):
+    for curves, colour, word in ((info.completed, BLUE, words["states"]["COMPLETE"]), (info.pruned, ORANGE, None)):
         look: Any = {"colors": colour, "linewidths": 1.0, "alpha": alpha, "rasterized": count > MOST_SHAPES}
         ax.add_collection(LineCollection(curves, **look))
         if curves and word:
             ax.plot([], [], color=colour, linewidth=1.4, label=word)
     pruned = next(look for look in LOOKS if look.state == "PRUNED")
-    draw_marks(ax, pruned, *info.stops.T, count=2 * count, word="pruned here")
+    draw_marks(ax, pruned, *info.stops.T, count=2 * count, word=words["pruned_here"])
     if len(info.present):
-        ax.plot(*info.present.T, "--", color=INK, linewidth=1.8, label="declared values", zorder=4)
+        ax.plot(*info.present.T, "--", color=INK, linewidth=1.8, label=words["declared"], zorder=4)
         ax.plot(*info.present[-1:].T, **PRESENT)
     if len(info.best) and not np.array_equal(info.best, info.present):
-        ax.plot(*info.best.T, "-", color=INK, linewidth=1.8, label="best trial", zorder=4)
+        ax.plot(*info.best.T, "-", color=INK, linewidth=1.8, label=words["best"], zorder=4)
         ax.plot(*info.best[-1:].T, **BEST)
     ax.set_xlim(1 - 0.02 * info.last_epoch, info.last_epoch + 0.03 * info.last_epoch)
     ax.set_ylim(*info.window)
     put_legend(ax, 4)
 
 
-def figure_importances(importances: Mapping[str, float]) -> Figure:
-    """Shows how much each searched parameter mattered, the most important above.
+def figure_importances(importances: Mapping[str, float], wording: Wording) -> Figure:
+    """Draws how much each searched parameter mattered, the most important above.
 
     Args:
         importances: Shares by parameter; they sum to 1.
+        wording: The language.
     """
     with use_style():
-        wording = Wording("en")
         figure = build_figure(7.2, 0.42 * len(importances) + 0.9)
         ax = figure.subplots()
         names = sorted(importances, key=lambda name: (-importances[name], name))
@@ -221,6 +226,6 @@ def figure_importances(importances: Mapping[str, float]) -> Figure:
         ax.set_xlim(0, 1.12 * max(values, default=1.0) or 1.0)
         ax.grid(visible=False, axis="y")
         ax.tick_params(axis="y", length=0)
-        ax.set_xlabel("Share of the differences that it explains")
+        ax.set_xlabel(wording.locale["search"]["figures"]["share"])
         format_axis(ax.xaxis, lambda value: wording.percent(value, 0))
         return figure

@@ -76,34 +76,35 @@ def compute_front(searched: Searched) -> FrontInfo:
     return FrontInfo(points[~on_front], points[on_front], points[completed["number"].to_numpy() == 0], window)
 
 
-def figure_front(searched: Searched) -> Figure:
-    """Shows the metric against arithmetic; those that no other trial beats in both are joined by a line."""
+def figure_front(searched: Searched, wording: Wording) -> Figure:
+    """Draws the metric against arithmetic; those that no other trial beats in both are joined by a line."""
     with use_style():
-        wording, measure = Wording("en"), find_measure(searched.search.metric)
+        measure = find_measure(searched.search.metric)
         figure = build_figure(7.2, 3.8)
         ax = figure.subplots()
-        draw_front(ax, compute_front(searched))
-        ax.set_xlabel("Arithmetic of the training, in thousand million operations")
-        ax.set_ylabel(measure.name.capitalize())
+        draw_front(ax, compute_front(searched), wording)
+        ax.set_xlabel(wording.locale["search"]["figures"]["operations"])
+        ax.set_ylabel(measure.get_name(wording).capitalize())
         format_numbers(ax.xaxis, wording)
         format_measure(ax.yaxis, measure, wording)
         return figure
 
 
-def draw_front(ax: Axes, info: FrontInfo) -> None:
+def draw_front(ax: Axes, info: FrontInfo, wording: Wording) -> None:
     """Draws a mark per trial and the front as steps."""
     look = next(look for look in LOOKS if look.state == "COMPLETE")
+    words = wording.locale["search"]["figures"]
     count = len(info.others) + len(info.front)
     if len(info.others):
         marks = style_marks(look, count) | {"markerfacecolor": "white", "markeredgecolor": GREY, "markeredgewidth": 1}
-        ax.plot(*info.others.T, label="another is as good for less", **marks)
+        ax.plot(*info.others.T, label=words["beaten"], **marks)
     if len(info.front):
         ax.step(*info.front.T, where="post", color=look.colour, linewidth=1.2, alpha=0.6)
-        ax.plot(*info.front.T, label="none is better for as little", **style_marks(look, 1))
+        ax.plot(*info.front.T, label=words["on_front"], **style_marks(look, 1))
     if len(info.present):
-        ax.plot(*info.present.T, label="declared values", **PRESENT)
+        ax.plot(*info.present.T, label=words["declared"], **PRESENT)
     ax.set_ylim(*info.window)
-    put_legend(ax, 3)
+    put_legend(ax, 2)
 
 
 def compute_timeline(searched: Searched) -> TimelineInfo:
@@ -141,23 +142,23 @@ def _find_lanes(began: Floats, ended: Floats) -> list[int]:
     return lanes
 
 
-def figure_timeline(searched: Searched) -> Figure:
-    """Shows when each trial ran, those at the same time one above the other."""
+def figure_timeline(searched: Searched, wording: Wording) -> Figure:
+    """Draws when each trial ran, those at the same time one above the other."""
     with use_style():
-        wording = Wording("en")
+        words = wording.locale["search"]["figures"]
         info = compute_timeline(searched)
         figure = build_figure(7.2, min(6.0, 1.4 + 0.32 * info.num_lanes))
         ax = figure.subplots()
-        draw_timeline(ax, info)
-        ax.set_xlabel("Time since the search began")
-        ax.set_ylabel("Trials at once")
+        draw_timeline(ax, info, wording)
+        ax.set_xlabel(words["time"])
+        ax.set_ylabel(words["at_once"])
         ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 1.5, 2, 3, 6, 10]))
         ax.yaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
         format_axis(ax.xaxis, lambda value: wording.duration(value) if value else "0")
         return figure
 
 
-def draw_timeline(ax: Axes, info: TimelineInfo) -> None:
+def draw_timeline(ax: Axes, info: TimelineInfo, wording: Wording) -> None:
     """Draws a bar per trial, of the colour of its state."""
     count = sum(map(len, info.bars.values()))
     for look in LOOKS:
@@ -174,7 +175,7 @@ def draw_timeline(ax: Axes, info: TimelineInfo) -> None:
                 edgecolors="white",
                 linewidths=0.5 if count <= MOST_SHAPES else 0,
                 hatch="////" if look.state == "FAIL" and count <= MOST_SHAPES else None,
-                label=look.word,
+                label=look.get_word(wording),
                 rasterized=count > MOST_SHAPES,
             )
         )

@@ -87,10 +87,10 @@ def compute_slices(searched: Searched) -> SlicesInfo:
     )
 
 
-def figure_slices(searched: Searched) -> Figure:
-    """Shows the metric against each parameter, a panel per parameter, the most important first."""
+def figure_slices(searched: Searched, wording: Wording) -> Figure:
+    """Draws the metric against each parameter, a panel per parameter, the most important first."""
     with use_style():
-        wording, measure = Wording("en"), find_measure(searched.search.metric)
+        measure = find_measure(searched.search.metric)
         info = compute_slices(searched)
         columns = min(COLUMNS, len(info.scales))
         rows = math.ceil(len(info.scales) / columns)
@@ -99,19 +99,19 @@ def figure_slices(searched: Searched) -> Figure:
         for ax in axes.flat[len(info.scales) :]:
             ax.set_axis_off()
         for ax, scale in zip(axes.flat, info.scales, strict=False):
-            draw_slice(ax, info, scale)
+            draw_slice(ax, info, scale, wording)
             format_scale(ax.xaxis, scale, wording)
             ax.set_title(cut_label(scale.key, 24), fontsize=10.5)
             ax.tick_params(labelsize=9.5)
         for row in axes:
             format_measure(row[0].yaxis, measure, wording)
-        figure.supylabel(measure.name.capitalize(), fontsize=11, color=INK)
+        figure.supylabel(measure.get_name(wording).capitalize(), fontsize=11, color=INK)
         handles, words = axes.flat[0].get_legend_handles_labels()
         figure.legend(handles, words, loc="outside upper left", ncols=5, fontsize=10, columnspacing=1.4)
         return figure
 
 
-def draw_slice(ax: Axes, info: SlicesInfo, scale: Scale) -> None:
+def draw_slice(ax: Axes, info: SlicesInfo, scale: Scale, wording: Wording) -> None:
     """Draws a mark per trial; trials of a choice stand exactly above it, wide and flat, so that many stay readable."""
     states = np.array(info.states)
     for look in LOOKS:
@@ -122,11 +122,12 @@ def draw_slice(ax: Axes, info: SlicesInfo, scale: Scale) -> None:
             marks |= {"marker": "_", "markersize": 15, "markeredgewidth": 0.6 if is_many else 1.4}
         if chosen.any():
             # the first panel's marks are the legend's: a parameter of numbers and one of choices must look alike there
-            ax.plot([], [], label=look.word, **style_marks(look, 1))
+            ax.plot([], [], label=look.get_word(wording), **style_marks(look, 1))
             ax.plot(scale.places[chosen], info.values[chosen], clip_on=False, **marks)
-    for row, word, look in ((info.present, "declared values", PRESENT), (info.best, "best trial", BEST)):
-        if not (row == info.best and word == "declared values"):
-            ax.plot(scale.places[row], info.values[row], label=word, clip_on=False, **look)
+    words = wording.locale["search"]["figures"]
+    for row, key, look in ((info.present, "declared", PRESENT), (info.best, "best", BEST)):
+        if not (row == info.best and key == "declared"):
+            ax.plot(scale.places[row], info.values[row], label=words[key], clip_on=False, **look)
     if scale.is_log:
         ax.set_xscale("log")
         pad = (scale.high / scale.low) ** 0.05
@@ -195,13 +196,13 @@ def place_on_axis(scale: Scale, places: Floats) -> Floats:
     return heights
 
 
-def figure_parallel(searched: Searched) -> Figure:
-    """Shows each trial as a line through its parameters to its value; the best is dark and thick."""
+def figure_parallel(searched: Searched, wording: Wording) -> Figure:
+    """Draws each trial as a line through its parameters to its value; the best is dark and thick."""
     with use_style():
         info = compute_parallel(searched)
         figure = build_figure(max(7.2, 1.15 * (len(info.scales) + 1)), 4.0)
         ax = figure.subplots()
-        draw_parallel(ax, info, find_measure(searched.search.metric), Wording("en"))
+        draw_parallel(ax, info, find_measure(searched.search.metric), wording)
         return figure
 
 
@@ -214,9 +215,10 @@ def draw_parallel(ax: Axes, info: ParallelInfo, measure: Measure, wording: Wordi
     pruned, lines = (
         [np.column_stack([places, line])[np.isfinite(line)] for line in group] for group in (info.pruned, info.lines)
     )
+    words = wording.locale["search"]["figures"]
     ax.add_collection(LineCollection(pruned, colors=RULE, alpha=alpha, **look))
     if pruned:
-        ax.plot([], [], color=RULE, linewidth=1.4, label="pruned")
+        ax.plot([], [], color=RULE, linewidth=1.4, label=words["states"]["PRUNED"])
     last = info.lines[:, -1] if measure.is_higher_better else 1 - info.lines[:, -1]
     ax.add_collection(LineCollection(lines, colors=COLOURS(0.1 + 0.8 * last), alpha=alpha, **look))
     if info.present is not None and info.present < len(lines) - 1:
@@ -227,10 +229,10 @@ def draw_parallel(ax: Axes, info: ParallelInfo, measure: Measure, wording: Wordi
             linewidth=1.6,
             markerfacecolor="white",
             markersize=5,
-            label="declared values",
+            label=words["declared"],
         )
     if lines:
-        ax.plot(*lines[-1].T, "-o", color=INK, linewidth=2.2, markersize=5, label="best trial")
+        ax.plot(*lines[-1].T, "-o", color=INK, linewidth=2.2, markersize=5, label=words["best"])
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, fontsize=10)
     for place, scale in enumerate(info.scales):
         _draw_axis(ax, place, _list_marks(scale, wording))
@@ -239,7 +241,7 @@ def draw_parallel(ax: Axes, info: ParallelInfo, measure: Measure, wording: Wordi
     marks = [(height, say(low + height * (high - low), digits)) for height in (0.0, 0.5, 1.0)]
     _draw_axis(ax, num_axes - 1, marks)
     names = [cut_label(scale.key, 18) for scale in info.scales]
-    ax.set_xticks(places, [*names, measure.name.replace(" ", "\n")], rotation=25, ha="right", fontsize=9.5)
+    ax.set_xticks(places, [*names, measure.get_name(wording).replace(" ", "\n")], rotation=25, ha="right", fontsize=9.5)
     ax.set_yticks([])
     ax.set_xlim(-0.1, num_axes - 0.45)
     ax.set_ylim(-0.03, 1.03)

@@ -21,15 +21,18 @@ class Look(NamedTuple):
     """The look of the trials that ended in a state: two of them differ in shape and lightness, not in colour alone."""
 
     state: str
-    word: str
     marker: str
     colour: str
 
+    def get_word(self, wording: Wording) -> str:
+        """Returns what a legend calls such trials."""
+        return str(wording.locale["search"]["figures"]["states"][self.state])
+
 
 LOOKS = (
-    Look("COMPLETE", "completed", "o", BLUE),
-    Look("PRUNED", "pruned", "x", ORANGE),
-    Look("FAIL", "failed", "v", VERMILLION),
+    Look("COMPLETE", "o", BLUE),
+    Look("PRUNED", "x", ORANGE),
+    Look("FAIL", "v", VERMILLION),
 )
 BEST: Any = {"marker": "*", "color": INK, "markersize": 13, "markeredgecolor": "white", "linestyle": "", "zorder": 5}
 PRESENT: Any = {
@@ -57,7 +60,7 @@ def style_marks(look: Look, count: int) -> dict[str, Any]:
     }
 
 
-def draw_marks(ax: Axes, look: Look, x: Floats, y: Floats, *, count: int, word: str | None = None) -> None:
+def draw_marks(ax: Axes, look: Look, x: Floats, y: Floats, *, count: int, word: str) -> None:
     """Draws a mark per trial, and one for the legend, which stays readable where many are small and faint.
 
     Args:
@@ -66,10 +69,10 @@ def draw_marks(ax: Axes, look: Look, x: Floats, y: Floats, *, count: int, word: 
         x: Places.
         y: Values.
         count: Marks in the whole figure.
-        word: What the legend says, if not the state.
+        word: Name of these marks in the legend.
     """
     if len(x):
-        ax.plot([], [], label=word or look.word, **style_marks(look, 1))
+        ax.plot([], [], label=word, **style_marks(look, 1))
         ax.plot(x, y, clip_on=False, **style_marks(look, count))
 
 
