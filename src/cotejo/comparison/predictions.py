@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cotejo.comparison.records import Shown
+from cotejo.comparison.records import GalleryImage
 from cotejo.errors import DataError
 from cotejo.estimation.estimates import Scores
 from cotejo.evaluation.corruptions import NUM_CORRUPTED
@@ -35,8 +35,8 @@ class Predictions:
     accuracy: Mapping[str, Scores]  # by model, on the test images
     val_accuracy: Mapping[str, Scores]  # by model, on the validation images
     claims: Mapping[str, tuple[Scores, Scores]]  # baseline's and candidate's, by the name of the score
-    errors: Mapping[str, tuple[Shown, ...]]  # by model
-    disagreements: tuple[Shown, ...]
+    errors: Mapping[str, tuple[GalleryImage, ...]]  # by model
+    disagreements: tuple[GalleryImage, ...]
 
 
 def build_predictions(
@@ -95,7 +95,7 @@ class _Answers(NamedTuple):
     predicted: NDArray[np.int16]
     seeds: list[int]
     val_accuracy: Scores
-    errors: tuple[Shown, ...]
+    errors: tuple[GalleryImage, ...]
 
 
 def _check_images(
@@ -228,7 +228,7 @@ def _find_disagreements(
     candidate: str,
     class_names: Sequence[str],
     gallery_size: int,
-) -> tuple[Shown, ...]:
+) -> tuple[GalleryImage, ...]:
     """Returns what only the baseline classifies correctly, then what only the candidate does."""
     both = {name: arrays[name]["y_prob"] for name in (baseline, candidate)}
     directions = ((baseline, candidate), (candidate, baseline))
@@ -241,10 +241,10 @@ def _show(
     y_true: NDArray[np.int64],
     y_prob: Mapping[str, NDArray[Any]],
     class_names: Sequence[str],
-) -> tuple[Shown, ...]:
+) -> tuple[GalleryImage, ...]:
     means = {name: rows[:, indices].mean(axis=0, dtype=np.float64) for name, rows in y_prob.items()}
     return tuple(
-        Shown(
+        GalleryImage(
             index=int(index),
             true_class=class_names[y_true[index]],
             predicted={name: class_names[mean[row].argmax()] for name, mean in means.items()},

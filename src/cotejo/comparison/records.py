@@ -156,7 +156,7 @@ class ClassDifference(_WithInterval):
 
 
 @dataclass(frozen=True)
-class Shown:
+class GalleryImage:
     """A test image of the gallery: what it is, and what models take it for (mean probability over their seeds)."""
 
     index: int
@@ -202,8 +202,8 @@ class Comparison:
     served_ties: tuple[str, ...]  # models that those images don't separate from it
     differences: tuple[ClassDifference, ...]
     fronts: Mapping[str, tuple[str, ...]]  # by cost, the models that no other beats in both accuracy and cost
-    errors: Mapping[str, tuple[Shown, ...]]  # by model, its most confident errors
-    disagreements: tuple[Shown, ...]  # of the verdict's pair: first what only the baseline classifies correctly
+    errors: Mapping[str, tuple[GalleryImage, ...]]  # by model, its most confident errors
+    disagreements: tuple[GalleryImage, ...]  # of the verdict's pair: first what only the baseline classifies correctly
     dataset: Mapping[str, Any]
     facts: Mapping[str, Any]
 

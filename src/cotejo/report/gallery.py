@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cotejo.comparison.records import Comparison, Shown
+from cotejo.comparison.records import Comparison, GalleryImage
 
 Pixels = NDArray[np.uint8]
 #: Longest side in pixels; a larger picture would only make the file large.
@@ -26,7 +26,7 @@ class GalleryPicture(NamedTuple):
         height: In pixels.
     """
 
-    shown: Shown
+    shown: GalleryImage
     address: str
     width: int
     height: int
@@ -54,7 +54,7 @@ def build_galleries(comparison: Comparison, images: Mapping[int, Pixels]) -> lis
         images: By index a test image, uint8 of shape (height, width, channels); one that is missing isn't shown.
     """
     chosen = (comparison.candidate, comparison.baseline)
-    only_right: dict[str, list[Shown]] = {name: [] for name in chosen}
+    only_right: dict[str, list[GalleryImage]] = {name: [] for name in chosen}
     for shown in comparison.disagreements:
         only_right[next(name for name in chosen if shown.predicted[name] == shown.true_class)].append(shown)
     others = [name for name in comparison.errors if name not in chosen]
@@ -66,7 +66,7 @@ def build_galleries(comparison: Comparison, images: Mapping[int, Pixels]) -> lis
     ]
 
 
-def _draw(shown: Shown, pixels: Pixels) -> GalleryPicture:
+def _draw(shown: GalleryImage, pixels: Pixels) -> GalleryPicture:
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     buffer = io.BytesIO()

@@ -9,8 +9,7 @@ from cotejo.evaluation.selective import ANSWERED
 from cotejo.report.figures.trust import list_corruptions
 from cotejo.report.layout import Cell, Column, Row, Table
 from cotejo.report.wording import MISSING, Wording, write_value
-from cotejo.schema.results import Column as ScoreColumn
-from cotejo.schema.results import list_columns
+from cotejo.schema.results import ScoreColumn, list_columns
 
 
 class _Tables:

@@ -45,7 +45,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Row:
+class RevisedModel:
     """A model as one revision has it: means over its seeds. The time is None where no clock was read."""
 
     model: str
@@ -103,7 +103,7 @@ class SideBySide:
     confidence: float
     margin: float
     dataset: Mapping[str, str]
-    rows: tuple[Row, ...]
+    rows: tuple[RevisedModel, ...]
     contrasts: tuple[Contrast, ...]
     warnings: tuple[Finding, ...]
 
@@ -160,7 +160,7 @@ def _check_same_images(found: Sequence[Results]) -> dict[str, str]:
     return first
 
 
-def _build_row(model: str, results: Results, first: Results) -> Row:
+def _build_row(model: str, results: Results, first: Results) -> RevisedModel:
     metrics = results.metrics[model]
     # evaluate reads all models, so what came before it is followed from the model's own stage
     differing = [
@@ -169,7 +169,7 @@ def _build_row(model: str, results: Results, first: Results) -> Row:
     ]
     changes = {change.key: change for pair in differing for change in _compare_params(*pair)}
     sources = {path for pair in differing for path in _compare_sources(*pair)}
-    return Row(
+    return RevisedModel(
         model=model,
         revision=results.name,
         commit=results.commit,
@@ -275,7 +275,7 @@ def _judge(tested: _Tested, confidence: float, margin: float) -> Contrast:
     )
 
 
-def _find_warnings(rows: Sequence[Row], found: Sequence[Results]) -> Iterator[Finding]:
+def _find_warnings(rows: Sequence[RevisedModel], found: Sequence[Results]) -> Iterator[Finding]:
     yield from warn_of_few_seeds([(row.revision, row.num_seeds) for row in rows])
     timed = [timings for results in found for timings in results.timings.values()]
     settings = {(timings.device, timings.threads) for timings in timed}

@@ -13,7 +13,7 @@ from cotejo.report import layout
 from cotejo.report.layout import Cell, Column, Table
 from cotejo.report.sentences import Sentences
 from cotejo.report.wording import MISSING, build_environment, load_locale, write_value
-from cotejo.revisions.contrast import SAME, Change, Contrast, Row, SideBySide
+from cotejo.revisions.contrast import SAME, Change, Contrast, RevisedModel, SideBySide
 
 #: Changes that a row names one by one; the JSON has all.
 MAX_NAMED = 3
@@ -39,11 +39,11 @@ def render(side_by_side: SideBySide, style: str, language: str) -> str:
         style: table, markdown or json.
         language: en or es.
     """
-    renderer = _Renderer(side_by_side, language, is_markdown=style == "markdown")
+    renderer = _SideBySideRenderer(side_by_side, language, is_markdown=style == "markdown")
     return renderer.render_json() if style == "json" else renderer.render_text()
 
 
-class _Renderer:
+class _SideBySideRenderer:
     """Renders a side-by-side in one language and form."""
 
     def __init__(self, side_by_side: SideBySide, language: str, *, is_markdown: bool) -> None:
@@ -128,7 +128,7 @@ class _Renderer:
             )
         return Table(columns, tuple(rows))
 
-    def _list_changes(self, row: Row) -> str:
+    def _list_changes(self, row: RevisedModel) -> str:
         said = [self._say_change(change) for change in row.changes[:MAX_NAMED]]
         if len(row.changes) > MAX_NAMED:
             said.append(self.say(self.words["more"], count=len(row.changes) - MAX_NAMED))

@@ -60,7 +60,7 @@ class Results(NamedTuple):
     timings: dict[str, StageTimes]
 
 
-class _Source(NamedTuple):
+class _RevisionFiles(NamedTuple):
     """Where a revision's files are read.
 
     Attributes:
@@ -154,10 +154,10 @@ def _unknown(name: str) -> RevisionError:
 
 
 @contextmanager
-def _open_source(root: Path, name: str, commit: str | None) -> Iterator[_Source]:
+def _open_source(root: Path, name: str, commit: str | None) -> Iterator[_RevisionFiles]:
     if commit is None:
         advice = "`dvc checkout`, or `dvc repro evaluate`"
-        yield _Source(
+        yield _RevisionFiles(
             name,
             None,
             read=lambda path: (root / path).read_bytes(),
@@ -169,7 +169,7 @@ def _open_source(root: Path, name: str, commit: str | None) -> Iterator[_Source]
     files = DVCFileSystem(str(root), rev=commit)
     advice = f"`dvc fetch --all-commits` where there is a remote, or switch to {name} and run `dvc repro evaluate`"
     try:
-        yield _Source(name, commit, files.read_bytes, None, partial(_ask_remote, files), advice)
+        yield _RevisionFiles(name, commit, files.read_bytes, None, partial(_ask_remote, files), advice)
     finally:
         files.close()
 
@@ -201,7 +201,7 @@ def _say(error: BaseException) -> str:
     return mask_secrets(" ".join(f"{type(error).__name__}: {error}".split()))
 
 
-def _load(source: _Source, models: Sequence[str]) -> Results:
+def _load(source: _RevisionFiles, models: Sequence[str]) -> Results:
     locked = _load_lock(source)
     stages = dict.fromkeys(stage for model in models for stage in STAGES_OF_MODEL[model])
     outs = {path: digest for entry in locked.values() for path, digest in entry.outs.items()}
@@ -233,7 +233,7 @@ def _load(source: _Source, models: Sequence[str]) -> Results:
     )
 
 
-def _load_lock(source: _Source) -> dict[str, Locked]:
+def _load_lock(source: _RevisionFiles) -> dict[str, Locked]:
     try:
         content = source.read(str(LOCK_FILE))
     except Exception:  # noqa: BLE001 - DVC looks for a file that isn't in Git in the remote, see _read_out
@@ -244,7 +244,7 @@ def _load_lock(source: _Source) -> dict[str, Locked]:
     return parse_lock(content, f"{source.name}: {LOCK_FILE}", advice)
 
 
-def _read_out(source: _Source, path: str, out: str, digest: str) -> bytes:
+def _read_out(source: _RevisionFiles, path: str, out: str, digest: str) -> bytes:
     """Reads a file of a stage's out, the one that `dvc.lock` means: files in Git and here may be others."""
     try:
         content = source.read(path)
@@ -263,7 +263,7 @@ def _read_out(source: _Source, path: str, out: str, digest: str) -> bytes:
     return content
 
 
-def _explain(source: _Source, path: str, digest: str, error: Exception) -> RevisionError:
+def _explain(source: _RevisionFiles, path: str, digest: str, error: Exception) -> RevisionError:
     """Returns the error of a file that can't be read: there is none, or its remote doesn't answer."""
     where = "in this folder" if source.commit is None else "in Git or DVC's cache"
     expected = f"{source.name}: expected {path} {where}, as {LOCK_FILE} records it."
@@ -286,7 +286,7 @@ def _explain(source: _Source, path: str, digest: str, error: Exception) -> Revis
     )
 
 
-def _read_json(source: _Source, read: Callable[[str], bytes], path: str) -> dict[str, Any]:
+def _read_json(source: _RevisionFiles, read: Callable[[str], bytes], path: str) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(read(path))
     except ValueError as error:
@@ -294,7 +294,7 @@ def _read_json(source: _Source, read: Callable[[str], bytes], path: str) -> dict
     return content
 
 
-def _read_arrays(source: _Source, read: Callable[[str], bytes], path: str) -> dict[str, NDArray[Any]]:
+def _read_arrays(source: _RevisionFiles, read: Callable[[str], bytes], path: str) -> dict[str, NDArray[Any]]:
     try:
         with np.load(io.BytesIO(read(path)), allow_pickle=False) as arrays:
             return {key: arrays[key] for key in ("seeds", "y_true", "y_prob")}
@@ -302,7 +302,7 @@ def _read_arrays(source: _Source, read: Callable[[str], bytes], path: str) -> di
         raise _damaged(source, path, error) from None
 
 
-def _damaged(source: _Source, path: str, error: Exception) -> RevisionError:
+def _damaged(source: _RevisionFiles, path: str, error: Exception) -> RevisionError:
     return RevisionError(
         where=f"{source.name}: {path}",
         expected="what evaluate writes",

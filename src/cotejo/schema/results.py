@@ -250,7 +250,7 @@ class ServingTimes(Record, extra="ignore"):
     per_model: dict[str, Latency] = Field(default_factory=dict)
 
 
-class Column(NamedTuple):
+class ScoreColumn(NamedTuple):
     """A score's column in the report.
 
     Attributes:
@@ -268,8 +268,8 @@ class Column(NamedTuple):
     digits: int
 
 
-def _show(*column: Any) -> dict[str, Column]:  # noqa: ANN401 - a column's values
-    return {"column": Column(*column)}
+def _show(*column: Any) -> dict[str, ScoreColumn]:  # noqa: ANN401 - a column's values
+    return {"column": ScoreColumn(*column)}
 
 
 @dataclass(frozen=True)
@@ -324,7 +324,7 @@ class ModelScores:
     val_cross_entropy: float
 
 
-def list_columns(table: str) -> dict[str, Column]:
+def list_columns(table: str) -> dict[str, ScoreColumn]:
     """Returns the columns of a table of the report by the score's name, from the left."""
     columns = {each.name: each.metadata["column"] for each in fields(ModelScores) if each.metadata}
     by_place = sorted(columns.items(), key=lambda item: item[1].place)

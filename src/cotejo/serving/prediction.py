@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cotejo.data.decoding import show_path
 from cotejo.errors import ParamsError
 from cotejo.files import digest_path, temporary_folder
-from cotejo.report.figures.predictions import MAX_SHOWN, Shown, figure_predictions
+from cotejo.report.figures.predictions import MAX_SHOWN, ClassifiedPicture, figure_predictions
 from cotejo.report.style import save_figure
 from cotejo.serving.archives import Archive, find_archive
 from cotejo.serving.facts import Facts, load_facts
@@ -56,7 +56,7 @@ class Classified(NamedTuple):
     """Pictures that couldn't be classified, and the first of the others."""
 
     faults: list[Fault]
-    shown: list[Shown]
+    shown: list[ClassifiedPicture]
 
 
 def predict_pictures(request: PredictionRequest, root: Path) -> bool:
@@ -123,7 +123,9 @@ def _classify_all(
                 continue
             lines.append(renderer.add(result))
             if request.figure and len(classified.shown) < MAX_SHOWN and picture.pixels is not None:
-                classified.shown.append(Shown(show_path(picture.path.name), picture.pixels, *result.ranked[0]))
+                classified.shown.append(
+                    ClassifiedPicture(show_path(picture.path.name), picture.pixels, *result.ranked[0])
+                )
         screen.write("".join(lines))
         screen.advance(len(batch))
 
@@ -151,7 +153,7 @@ def _check_figure(figure: Path | None) -> None:
         )
 
 
-def _save_figure(shown: Sequence[Shown], path: Path) -> None:
+def _save_figure(shown: Sequence[ClassifiedPicture], path: Path) -> None:
     try:
         with warnings.catch_warnings():
             # of letters that the font lacks, in names: the figure has boxes, the table has them

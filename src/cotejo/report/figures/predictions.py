@@ -16,7 +16,7 @@ NUM_COLUMNS = 5
 LONGEST_NAME = 20
 
 
-class Shown(NamedTuple):
+class ClassifiedPicture(NamedTuple):
     """A picture as the model was given it, and what the model says."""
 
     name: str
@@ -25,7 +25,7 @@ class Shown(NamedTuple):
     confidence: float
 
 
-def figure_predictions(shown: Sequence[Shown]) -> Figure:
+def figure_predictions(shown: Sequence[ClassifiedPicture]) -> Figure:
     """Shows each picture under its class and confidence, with its name below; five in a row.
 
     Args:
