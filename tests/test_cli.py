@@ -133,6 +133,25 @@ def test_check_fix_changes_several_stages_at_once_and_nothing_the_second_time(co
     assert path.stat() == state
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"def f(:\n", "line 1: expected Python source. Received: invalid syntax."),
+        (b"\xff\xfe", "expected Python source"),
+        (None, "expected Python source. Received: No such file or directory."),
+    ],
+)
+def test_a_source_file_that_can_not_be_read_is_named_in_one_line(cotejo, study, content, said):
+    script = study / "stages/download.py"
+    script.unlink() if content is None else script.write_bytes(content)
+    for options in ((), ("--fix",)):
+        done = cotejo("check", *options)
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert "stages/download.py" in line
+        assert said in line
+
+
 def test_check_fix_follows_a_new_import(cotejo, study):
     script, path = study / "stages/download.py", study / "dvc.yaml"
     script.write_text(
