@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 
 from command import run_cotejo
 from copied_study import ROOT, copy_study
+from cotejo.imports import find_sources
 from cotejo.params import read_yaml
 
 WINNER = "lenet:\n  batch_size: 64\n  learning_rate: 0.002\n  schedule:\n    name: cosine\n"
@@ -133,6 +134,25 @@ def test_check_fix_changes_several_stages_at_once_and_nothing_the_second_time(co
     assert path.stat() == state
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"def f(:\n", "line 1: expected Python source. Received: invalid syntax."),
+        (b"\xff\xfe", "expected Python source"),
+        (None, "expected Python source. Received: No such file or directory."),
+    ],
+)
+def test_a_source_file_that_can_not_be_read_is_named_in_one_line(cotejo, study, content, said):
+    script = study / "stages/download.py"
+    script.unlink() if content is None else script.write_bytes(content)
+    for options in ((), ("--fix",)):
+        done = cotejo("check", *options)
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert "stages/download.py" in line
+        assert said in line
+
+
 def test_check_fix_follows_a_new_import(cotejo, study):
     script, path = study / "stages/download.py", study / "dvc.yaml"
     script.write_text(
@@ -163,12 +183,14 @@ def test_check_fix_keeps_the_form_of_a_list_and_the_comments_in_it(cotejo, study
     path = study / "dvc.yaml"
     path.write_text(DOWNLOAD.format("[stages/download.py,  src/cotejo/data/weights.py]"))
     assert cotejo("check", "--fix").returncode == 0
-    sources = ["src/cotejo/data/sources.py", "src/cotejo/files.py", "src/cotejo/pretrained.py", "stages/download.py"]
-    assert path.read_text() == DOWNLOAD.format(f"[{', '.join(sources)}, src/cotejo/data/weights.py]")
+    sources = sorted(find_sources(study, "python stages/download.py") - {"stages/download.py"})
+    others = [name for name in sources if name != "src/cotejo/data/weights.py"]
+    assert "src/cotejo/data/sources.py" in others
+    assert path.read_text() == DOWNLOAD.format(f"[{', '.join(others)}, stages/download.py, src/cotejo/data/weights.py]")
     lines = "\n    # the script\n    - stages/download.py # this one\n    # the end"
     path.write_text(DOWNLOAD.format(lines))
     assert cotejo("check", "--fix").returncode == 0
-    added = "".join(f"\n    - {name}" for name in [sources[0], "src/cotejo/data/weights.py", *sources[1:3]])
+    added = "".join(f"\n    - {name}" for name in sources)
     assert path.read_text() == DOWNLOAD.format(lines.replace("\n    - s", f"{added}\n    - s"))
 
 
@@ -184,7 +206,7 @@ def test_check_fix_writes_nothing_where_two_stages_share_a_list(cotejo, study):
     assert done.returncode == 2
     first, *faults = done.stderr.splitlines()
     assert first.startswith("dvc.yaml: expected for each stage a list of deps of its own")
-    assert len(faults) == 8
+    assert len(faults) == 2 * (len(find_sources(study, "python stages/download.py")) - 1)
     assert path.read_bytes() == before
     assert list(study.glob(".part*")) == []
 

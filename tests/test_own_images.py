@@ -92,11 +92,11 @@ def test_mlflow_has_the_data_by_its_digest_and_the_card(own):
     assert listed == {"data/card.json", "data/card.md"}
 
 
-def test_the_folder_is_in_the_chain_of_what_is_made_of_it(own):
+def test_the_folder_is_in_the_trace_of_what_is_made_of_it(own):
     printed = own.trace("data/processed")
     assert "from my pictures " in printed
-    assert "The chain is whole: 1 stage." in printed
-    assert "The chain is whole: 1 stage." in own.trace(own.find_run("preprocess").info.run_id)
+    assert "The trace is complete: 1 stage." in printed
+    assert "The trace is complete: 1 stage." in own.trace(own.find_run("preprocess").info.run_id)
 
 
 def test_a_new_picture_runs_preprocess_again_and_a_fault_leaves_nothing_behind(own, tmp_path):

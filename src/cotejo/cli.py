@@ -132,7 +132,7 @@ def sync(*, status: bool) -> None:
 @commands.command()
 @click.argument("target", metavar="FILE|RUN|EXP")
 def lineage(target: str) -> None:
-    """Show where a file, a run or an experiment comes from, and where that chain breaks.
+    """Show where a file, a run or an experiment comes from, and where that trace breaks.
 
     FILE is anything that a stage makes; RUN a run's id in MLflow, six characters or more; EXP a DVC experiment.
     """

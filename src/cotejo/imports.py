@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from cotejo.errors import StageError
 from cotejo.models.families import FAMILIES
 from cotejo.schema.study import Params
 
@@ -59,8 +60,26 @@ def find_sources(root: Path, command: str) -> set[str]:
 
 def find_imports(path: Path, arguments: Iterable[str] = ()) -> set[str]:
     """Lists the cotejo modules that a file imports, at its top or within a function."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return {name for node in ast.walk(tree) for name in _imported(node, arguments) if name.startswith("cotejo.")}
+    return {
+        name
+        for node in ast.walk(parse_source(path))
+        for name in _imported(node, arguments)
+        if name.startswith("cotejo.")
+    }
+
+
+def parse_source(path: Path) -> ast.Module:
+    """Parses a source file.
+
+    Raises:
+        StageError: The file isn't there, or isn't Python.
+    """
+    try:
+        return ast.parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, SyntaxError) as error:
+        where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        received = getattr(error, "msg", None) or getattr(error, "strerror", None) or error
+        raise StageError(where=f"{path}{where}", expected="Python source", received=received) from None
 
 
 def find_families(section: str) -> set[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cotejo.imports import SOURCE, find_imports, find_sources
+from cotejo.imports import SOURCE, find_imports, find_sources, parse_source
 from cotejo.lineage.digests import PIPELINE_FILE, list_deps, load_stages
 
 #: The house: a module imports only from its own row and the rows above.
@@ -64,7 +64,7 @@ def check_pipeline(root: Path) -> list[str]:
 
 def _find_arithmetic(script: Path) -> Iterator[str]:
     """Finds calculations in a stage's script; a path is joined with `/`, and a text with `+`."""
-    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+    for node in ast.walk(parse_source(script)):
         is_operation = isinstance(node, ast.BinOp | ast.AugAssign) and not isinstance(node.op, ast.Div | ast.Add)
         is_call = isinstance(node, ast.Call) and getattr(node.func, "id", "") in CALCULATING
         if is_operation or is_call:
@@ -99,7 +99,7 @@ def compare_deps(root: Path, stage: Mapping[str, Any]) -> tuple[list[str], list[
 def read_sections(root: Path, command: str) -> set[str]:
     """Returns the sections of `params.yaml` that a stage's script hands to `run_stage`."""
     _, script, *arguments = shlex.split(command)
-    tree = ast.parse((root / script).read_text(encoding="utf-8"))
+    tree = parse_source(root / script)
     for node in ast.walk(tree):
         # `sections=(...)` in the call, or on a line of its own before it
         is_named = (isinstance(node, ast.keyword) and node.arg == "sections") or (

@@ -552,7 +552,7 @@ def wait_for(pattern, root):
 
 def find_run(root):
     client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
-    (run,) = client.search_runs([client.get_experiment_by_name("cotejo").experiment_id])
+    (run,) = client.search_runs([client.get_experiment_by_name("study").experiment_id])
     return run, client
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn.metrics import accuracy_score, log_loss
 from sklearn.utils.class_weight import compute_class_weight
 
@@ -301,7 +302,7 @@ def test_a_trained_seed_leaves_a_model_a_history_timings_and_a_tracked_run(
     prepare = lambda _: build_job(digits, build_dense())  # noqa: E731
     trainings = SeedTrainings("lenet", settings, [0, 4], run, tmp_path / "checkpoints", tmp_path)
     trained = trainings.train_here(prepare, hardware)
-    log_trained(trained, tmp_path)
+    log_trained(run, trained, tmp_path)
     save_timings(trained, "train-lenet", tmp_path / "timings.json")
 
     for seed in (0, 4):
@@ -326,6 +327,15 @@ def test_a_trained_seed_leaves_a_model_a_history_timings_and_a_tracked_run(
     steps = [record["step"] for record in records if "val_loss" in record.get("values", {})]
     assert steps == [1, 2]
     assert [record["kind"] for record in records if record["kind"] in ("end", "model")] == ["end", "model"]
+    (params,) = [record["values"] for record in records if "lenet.epochs" in record.get("values", {})]
+    assert (params["lenet.optimizer.name"], params["seed"]) == (settings.optimizer.name, "4")
+
+    shown = [json.loads(line) for line in run.path.read_text().splitlines()]
+    (means,) = [record["values"] for record in shown if "val_accuracy_low" in record.get("values", {})]
+    accuracies = [own.history.loc[own.history["kept"], "val_accuracy"].item() for _, own in trained]
+    low, high = stats.t.interval(0.95, 1, loc=np.mean(accuracies), scale=stats.sem(accuracies))
+    assert means["val_accuracy"] == pytest.approx(np.mean(accuracies))
+    assert (means["val_accuracy_low"], means["val_accuracy_high"]) == pytest.approx((low, high))
 
 
 def test_augmentation_changes_what_is_trained_on(digits, build_dense, hardware):

@@ -227,7 +227,7 @@ def test_mlflow_has_a_run_of_each_trial_with_its_true_state(whole_short):
     failed = [runs[0] for runs in trials.values() if runs[0].data.tags["trial_state"] == "FAIL"]
     assert all("expected a finite training loss. Received: " in run.data.tags["error"] for run in failed)
     assert len({run.data.params["seed"] for (run,) in trials.values()}) == 6
-    present = {("epochs", "3"), ("learning_rate", "0.002"), ("batch_size", "64")}
+    present = {("lenet.epochs", "3"), ("lenet.learning_rate", "0.002"), ("lenet.batch_size", "64")}
     assert trials["trial 0"][0].data.params.items() >= present
     assert {len(run.data.params) for (run,) in trials.values()} == {4}
 
