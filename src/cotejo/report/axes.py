@@ -24,8 +24,9 @@ def format_numbers(axis: Any, wording: Wording, *, scale: float = 1.0, unit: str
     """Writes an axis's ticks as the language writes numbers, multiplied by `scale`."""
 
     def say(value: float) -> str:
-        # the layout settles the ticks last, so their spacing is known only when they are drawn
-        digits = choose_digits([tick * scale for tick in axis.get_majorticklocs()])
+        # the layout settles the ticks last; while they are drawn the formatter has them, and asking again costs seconds
+        ticks = axis.get_major_formatter().locs
+        digits = choose_digits([tick * scale for tick in (ticks if len(ticks) else axis.get_majorticklocs())])
         return wording.number(value * scale, digits) + unit
 
     format_axis(axis, say)
