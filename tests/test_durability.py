@@ -68,7 +68,7 @@ def run(tmp_path):
     return Run(Tracker(tmp_path / "journal", lambda _: None), "train-lenet", None, {})
 
 
-def test_a_checkpoint_is_on_the_disk_when_training_goes_on(disk, tmp_path):
+def test_a_checkpoint_is_on_the_disk_when_training_continues(disk, tmp_path):
     checkpoints = Checkpoints(tmp_path / "train-lenet-1234" / "seed-0", "train-lenet seed 0")
     for epoch in (1, 2, 3):
         arrays = {"model": [np.full(100, epoch, np.float32)]}

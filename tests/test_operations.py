@@ -36,14 +36,14 @@ def test_a_list_in_order_is_accepted():
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_every_operation_is_named_in_what_an_unknown_one_is_told(name):
+def test_every_operation_is_named_in_the_message_on_an_unknown_one(name):
     (fault,) = refusal(GREY, {"name": "sharpen"})
     assert fault.startswith("preprocess.operations.1: expected name to be one of 'resize', 'grayscale'")
     assert f"'{name}'" in fault
     assert fault.endswith("Received: 'sharpen'.")
 
 
-def test_a_mistyped_operation_or_parameter_is_told_the_nearest():
+def test_a_mistyped_operation_or_parameter_gets_the_nearest_name():
     (fault,) = refusal({"name": "gausian_blur", "kernel_size": 3, "sigma": 1.0})
     assert fault.endswith("Received: 'gausian_blur'. Did you mean `gaussian_blur`?")
     missing, unknown = refusal({"name": "gaussian_blur", "kernel": 3, "sigma": 1.0})

@@ -118,7 +118,7 @@ def test_an_absurd_image_size_is_refused_before_room_is_made_for_it(tmp_path, me
         read_idx(file)
 
 
-def test_a_file_that_goes_on_unpacking_is_read_as_far_as_it_declares(tmp_path, memory_limit):
+def test_a_file_that_unpacks_further_is_read_as_far_as_it_declares(tmp_path, memory_limit):
     file = tmp_path / "train-images-idx3-ubyte.gz"
     with gzip.open(file, "wb", compresslevel=1) as bomb:
         bomb.write(encode_header(4, 3, 5))

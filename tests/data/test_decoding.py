@@ -135,7 +135,7 @@ def test_a_transparent_shade_of_few_bits_is_white(tmp_path, bits, shades, clear,
     assert image.ravel().tolist() == expected
 
 
-def test_a_palette_is_told_from_the_header_alone(tmp_path):
+def test_a_palette_is_known_from_the_header_alone(tmp_path):
     """A file cut where its pixels start shows that they aren't looked at; those of a large set take minutes."""
     grey, color = Image.fromarray(GREY).convert("P"), Image.fromarray(COLOR).quantize(16)
     sparse = Image.fromarray(GREY % 2).convert("P")

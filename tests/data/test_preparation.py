@@ -175,7 +175,7 @@ print(measure_peak() - before)
 
 
 @pytest.mark.slow
-def test_a_memory_limit_bounds_what_is_read_side_by_side_and_changes_no_byte(tmp_path):
+def test_a_memory_limit_bounds_what_is_read_in_parallel_and_changes_no_byte(tmp_path):
     for number in range(8):
         file = tmp_path / "pictures" / ("cat", "dog")[number % 2] / f"{number}.png"
         save(file, np.full((2000, 2000, 4), 20 * number, np.uint8), compress_level=1)

@@ -168,7 +168,7 @@ def test_wrong_bytes_everywhere_are_refused_with_both_checksums(host, file, fetc
     assert list(fetcher.partial_folder.iterdir()) == [], "wrong bytes would be resumed from"
 
 
-def test_a_broken_connection_is_gone_on_from_where_it_broke(host, file, fetcher, target, capsys):
+def test_a_broken_connection_is_resumed_where_it_broke(host, file, fetcher, target, capsys):
     host.answers["/first"] = [give(CONTENT, break_after=300_000), give(CONTENT)]
     assert fetcher.fetch(file, target).read_bytes() == CONTENT
     assert [path for path, _ in host.requests] == ["/first", "/first"]
@@ -178,7 +178,7 @@ def test_a_broken_connection_is_gone_on_from_where_it_broke(host, file, fetcher,
     assert list(fetcher.partial_folder.iterdir()) == []
 
 
-def test_what_a_killed_download_left_is_gone_on_from_by_the_next_process(host, file, fetcher, target):
+def test_what_a_killed_download_left_is_resumed_by_the_next_process(host, file, fetcher, target):
     put(fetcher.partial_folder / f"{file.sha256}.part", CONTENT[:1_000])
     host.answers["/first"] = [give(CONTENT)]
     assert fetcher.fetch(file, target).read_bytes() == CONTENT
@@ -258,7 +258,7 @@ def test_a_host_that_stays_down_is_given_up_after_three_tries(host, file, fetche
     assert [path for path, _ in host.requests] == ["/first"] * 3 + ["/second"] * 3
 
 
-def test_a_connection_that_always_breaks_leaves_nothing_but_a_part_to_go_on_from(host, file, fetcher, target):
+def test_a_connection_that_always_breaks_leaves_nothing_but_a_part_to_resume_from(host, file, fetcher, target):
     host.answers["/first"] = [give(CONTENT, break_after=100_000)]
     refusal(fetcher, file, target)
     kept = (fetcher.partial_folder / f"{file.sha256}.part").read_bytes()

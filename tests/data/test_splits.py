@@ -91,7 +91,7 @@ def test_what_is_loaded_is_what_was_saved(prepared):
         assert isinstance(split.images, np.memmap), "60,000 images would be read to look at one"
 
 
-def test_what_the_images_have_gone_through_is_read_where_it_is_told(prepared):
+def test_operations_on_the_images_are_read_where_they_are_recorded(prepared):
     path = prepared() / "dataset.json"
     assert load_dataset(path.parent)[4:] == ((), None)
     described = json.loads(path.read_text(encoding="utf-8"))

@@ -123,7 +123,7 @@ def test_a_scheduler_that_goes_away_is_said_in_one_line(data, tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_a_cluster_without_workers_says_that_it_waits_and_goes_on_when_one_comes(data, tmp_path, capsys, monkeypatch):
+def test_a_cluster_without_workers_says_that_it_waits_and_continues_when_one_comes(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("cotejo.execution.executor.DROUGHT_S", 1.0)
     with open_cluster(tmp_path) as cluster:
         cluster.start_scheduler(is_warm=True)

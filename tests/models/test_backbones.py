@@ -317,7 +317,7 @@ def test_a_folder_that_download_did_not_write_is_refused(tmp_path, note):
         find_weights_file(tmp_path)
 
 
-def test_normalisation_by_the_batch_is_told_from_normalisation_that_is_frozen_or_held(small):
+def test_normalisation_by_the_batch_is_distinguished_from_normalisation_that_is_frozen_or_held(small):
     assert not uses_batch_statistics(small), "frozen"
     small.get_layer(BACKBONE).trainable = True
     assert uses_batch_statistics(small)

@@ -49,7 +49,7 @@ def test_blocks_keep_the_size_and_pools_between_them_halve_it(inception):
     }  # fmt: skip
 
 
-def test_a_block_looks_through_four_windows_side_by_side(inception):
+def test_a_block_looks_through_four_parallel_windows(inception):
     weights = [inception.get_layer(f"3b_{part}").get_weights() for part in ("1x1", "3x3", "5x5", "pool_proj")]
     block_input = inception.get_layer("3b_1x1").input
     reduced = [inception.get_layer(f"3b_{part}_reduce_activation").output for part in ("3x3", "5x5")]

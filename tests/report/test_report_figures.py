@@ -135,7 +135,7 @@ def test_drawn_colours_are_the_pages_so_that_they_can_turn_dark(comparison):
     assert not {colour for colour in THEMED.values() if f": {colour}".lower() in svg.lower()}
 
 
-def test_models_that_are_not_the_studys_are_told_apart_too():
+def test_models_that_are_not_the_studys_are_distinguished_too():
     names = [f"lenet@{number}" for number in range(30)]
     looks = choose_looks(names)
     assert len({(look["color"], look["marker"]) for look in looks.values()}) == 30

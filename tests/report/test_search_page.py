@@ -148,7 +148,7 @@ def test_fresh_seeds_that_failed_are_named_as_what_keeps_the_verdict_open():
     assert "better), since 1 of the trainings with fresh seeds failed." in text
 
 
-def test_what_was_luck_is_told_from_what_was_not():
+def test_luck_is_separated_from_gain():
     text = say_luck(summarize())
     assert text.startswith(
         "The search measured 91.20% for its winner; with fresh seeds it is 90.85% on average on held-out"

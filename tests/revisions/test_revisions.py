@@ -278,7 +278,7 @@ def test_an_experiment_whose_name_is_taken_twice_is_refused(changed):
     assert "expected one experiment of that name. Received: twice" in compare(changed, "main", "twice", expected=2)
 
 
-def test_a_revision_without_results_is_told_from_one_whose_files_have_gone(changed):
+def test_a_revision_without_results_is_distinguished_from_one_whose_files_have_gone(changed):
     bare = compare(changed, "bare", "main", expected=2)
     assert "bare: expected reports/metrics/lenet.json in its dvc.lock. Received: a revision that hasn't made it" in bare
     shutil.rmtree(changed.folder / ".dvc/cache")
@@ -372,7 +372,7 @@ def test_a_remote_whose_plugin_is_missing_is_one_line_with_its_name(changed, add
     assert f"Run `pip install {plugin}`." in printed
 
 
-def test_a_remote_that_refuses_is_told_from_one_that_has_nothing(changed):
+def test_a_remote_that_refuses_is_distinguished_from_one_that_has_nothing(changed):
     shutil.rmtree(changed.folder / ".dvc/cache")
     for status, said in ((401, "the remote `store` can't be read: ClientResponseError: 401"), (404, "none. Run `dvc")):
         with serve(status) as port:

@@ -155,7 +155,7 @@ def test_a_comparison_of_another_form_is_refused(study, content):
     )
 
 
-def test_names_that_stand_for_no_model_are_told_what_may(study):
+def test_names_that_stand_for_no_model_get_a_list_of_those_that_do(study):
     assert refusal("lenett").endswith("Received: lenett, no such file. Did you mean `lenet`?")
     assert "Received: models, a folder." in refusal("models")
     assert refusal("lenet", run_id="abcdef") == "expected either --model or --run. Received: lenet and abcdef."

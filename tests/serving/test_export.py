@@ -351,7 +351,7 @@ def test_a_bfloat16_net_keeps_what_its_normalisation_has_learned(study, tmp_path
 
 @pytest.mark.usefixtures("without_xla")
 @pytest.mark.parametrize("target", [pytest.param("tflite", marks=pytest.mark.slow), "onnx"])
-def test_a_bfloat16_net_is_exported_as_float32_and_both_differences_are_told(study, images, tmp_path, target):
+def test_a_bfloat16_net_is_exported_as_float32_and_both_differences_are_reported(study, images, tmp_path, target):
     save(partial(build_bfloat16, build_lenet), tmp_path / "bf16/model.keras")
     output = tmp_path / FILES[target]
     exported = export_model(ask(target, tmp_path / "bf16/model.keras", output=output), study)

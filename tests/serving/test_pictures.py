@@ -148,7 +148,7 @@ def test_colours_become_what_a_published_grey_set_is_before_the_edges_of_them_ar
     assert np.array_equal(prepare_picture(save(tmp_path / "a.png", pixels), facts).pixels[..., 0], expected)
 
 
-def test_a_picture_of_another_size_is_told_both_sizes_and_what_to_declare(tmp_path):
+def test_a_picture_of_another_size_is_refused_with_both_sizes_and_what_to_declare(tmp_path):
     path = save(tmp_path / "a.png", noise(6, 9, 1))
     assert prepare_picture(path, GREY).error == (
         "expected a picture of 8x8 pixels (width x height), as the model was trained on. Received: one of 9x6. Make it "

@@ -90,7 +90,7 @@ def test_a_number_that_another_process_has_got_since_is_not_taken_for_the_old_on
     assert close_gone(folder) == 1
 
 
-def test_a_run_that_is_gone_on_with_is_not_closed_and_its_params_are_logged_once(live, folder):
+def test_a_resumed_run_is_not_closed_and_its_params_are_logged_once(live, folder):
     live("run('a', 'a').log_params({'epochs': 2})\n" + KILL)
     assert close_gone(folder) == 1
     again = Run(Tracker(folder, lambda _: None), "a", None, {}, "a")
@@ -212,7 +212,7 @@ def test_a_file_that_was_written_anew_since_is_not_sent_as_that_runs(live, sync,
     assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["b.csv"]
 
 
-def test_a_database_that_was_removed_gets_the_whole_of_what_is_gone_on_with(live, place, environment):
+def test_a_database_that_was_removed_gets_the_whole_of_what_is_resumed(live, place, environment):
     live("one = run('a', 'a'); one.log_metrics({'loss': 1.0}, 1); one.finish('KILLED')")
     WarmProcess(SYNC, place, environment).communicate()  # this process would keep the old database open
     (place / "mlflow.db").unlink()

@@ -24,7 +24,7 @@ def list_steps(child):
     return [record["step"] for record in read(child) if record["kind"] == "metrics"]
 
 
-def test_a_training_that_goes_on_is_the_same_run_below_the_stage_that_goes_on(stage, tmp_path):
+def test_a_resumed_training_is_the_same_run_below_the_stage_that_resumes_it(stage, tmp_path):
     killed = Children(stage(), tmp_path / "checkpoints").open("seed 0", {"epochs": 3})
     assert killed.log_row(ROWS[0])
     after = stage()
@@ -53,7 +53,7 @@ def test_half_a_line_that_a_kill_left_costs_one_run_its_name_and_no_other(stage,
     assert opened["seed 0"] == first.run.uid
 
 
-def test_a_run_that_had_ended_is_moved_below_the_stage_that_goes_on_and_keeps_its_state(stage, tmp_path):
+def test_a_run_that_had_ended_is_moved_below_the_stage_that_resumes_it_and_keeps_its_state(stage, tmp_path):
     ended = Children(stage(), tmp_path / "checkpoints").open("trial 0", {})
     ended.finish("KILLED")
     before = read(ended)
@@ -67,7 +67,7 @@ def test_a_run_that_had_ended_is_moved_below_the_stage_that_goes_on_and_keeps_it
     assert len(list((tmp_path / "journal").glob("*.jsonl"))) == 3
 
 
-def test_a_run_that_was_cut_off_as_it_ended_gets_its_end_below_the_stage_that_goes_on(stage, tmp_path):
+def test_a_run_that_was_cut_off_as_it_ended_gets_its_end_below_the_stage_that_resumes_it(stage, tmp_path):
     cut_off = Children(stage(), tmp_path / "checkpoints").open("trial 0", {})
     Children(stage(), tmp_path / "checkpoints").adopt("trial 0", "FAILED", "no such layer")
     assert find_state(read(cut_off)) == "FAILED"

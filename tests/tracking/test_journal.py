@@ -45,7 +45,7 @@ def list_kinds(run):
     return [record["kind"] for record in read(run)]
 
 
-def test_a_run_that_goes_on_adds_to_the_journal_that_it_has(stage, stopped):
+def test_a_resumed_run_adds_to_the_journal_that_it_has(stage, stopped):
     before = stopped.path.read_bytes()
     assert read(stopped)[-1]["state"] == "KILLED"
     assert not stopped.has_ended()
@@ -72,7 +72,7 @@ def test_a_run_that_had_ended_well_stays_as_it_is(stage):
     [b'{"kind": "metrics", "time_ms": 17', b"{", '{"name": "\u00e9'.encode()[:-1]],
     ids=["half", "brace", "letter"],
 )
-def test_a_torn_last_record_is_cut_off_when_the_run_goes_on(stage, stopped, torn):
+def test_a_torn_last_record_is_cut_off_when_the_run_is_resumed(stage, stopped, torn):
     whole = stopped.path.read_bytes()
     stopped.path.write_bytes(whole + torn)
     with start_child(stage, "seed 0", stopped.uid):

@@ -53,7 +53,7 @@ def test_a_run_that_is_sent_from_another_folder_keeps_its_artifacts_beside_the_d
     assert client.get_experiment_by_name("cotejo").artifact_location == (tmp_path / "mlruns").as_uri()
 
 
-def test_a_seed_that_is_sent_before_the_stage_that_goes_on_with_it_takes_none_of_its_tags(tmp_path, delivery, client):
+def test_a_seed_that_is_sent_before_the_stage_that_resumes_it_takes_none_of_its_tags(tmp_path, delivery, client):
     tracker = Tracker(tmp_path / "journal", lambda _: None)
     tags = {"dvc.stage": "train-lenet", "host": "laptop"}
     killed = Run(tracker, "train-lenet", {**SESSION, "uid": "first"}, tags)
@@ -192,7 +192,7 @@ def stopped(tracker):
     return child.uid
 
 
-def test_a_run_that_goes_on_is_the_same_run_and_runs_again_until_it_ends(stopped, tracker, client):
+def test_a_resumed_run_is_the_same_run_and_runs_again_until_it_ends(stopped, tracker, client):
     assert list_states(client)["seed 0"] == "KILLED"
     before = list_runs(client)["seed 0"].info
     stage = Run(tracker, "train-lenet", {**SESSION, "uid": "next session", "name": "repro again"}, {})

@@ -61,7 +61,7 @@ def test_what_is_saved_comes_back(checkpoints):
             np.testing.assert_array_equal(received, expected)
 
 
-def test_where_nothing_was_saved_nothing_is_gone_on_from(checkpoints):
+def test_where_nothing_was_saved_nothing_is_resumed(checkpoints):
     assert checkpoints.last is None
 
 
@@ -271,7 +271,7 @@ FULL_DISK = """
 """
 
 
-def test_on_a_full_disk_training_goes_on_and_says_so_and_the_last_checkpoint_serves(tmp_path, run_script):
+def test_on_a_full_disk_training_continues_with_a_warning_and_the_last_checkpoint_serves(tmp_path, run_script):
     stdout, stderr = run_script(textwrap.dedent(FULL_DISK), cwd=tmp_path)
     # epochs 3 and 4 aren't saved; when there is room again, 5 is
     assert stdout == "[1, 2, 2, 2, 5] ['epoch-00002.ckpt', 'epoch-00005.ckpt']\n"

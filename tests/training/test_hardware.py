@@ -44,7 +44,7 @@ print(json.dumps(told))
 """
 
 
-def test_tensorflow_is_told_threads_precision_and_to_be_deterministic(run_script, tmp_path):
+def test_tensorflow_is_given_threads_precision_and_to_be_deterministic(run_script, tmp_path):
     told = json.loads(run_script(CONFIGURE, cwd=tmp_path)[0])
     # device, threads, parts, precision, replicas; threads within an operation, operations at a time
     assert told["whole"] == ["CPU", 3, 1, "float32", 1, 3, 3]
@@ -174,7 +174,7 @@ def test_a_batch_spread_over_two_devices_trains_as_on_one(once):
 
 
 @pytest.mark.slow  # on one device each case of test_checkpoint.py is resumed
-def test_a_training_on_two_devices_goes_on_from_a_checkpoint(once, resumed):
+def test_a_training_on_two_devices_is_resumed_from_a_checkpoint(once, resumed):
     assert read_told(resumed)["resumed"] == read_told(once)["whole"]
 
 
@@ -217,7 +217,7 @@ def test_what_tensorflow_and_a_net_leave_of_the_memory_bounds_what_is_copied(har
     assert hardware._replace(memory_bytes=memory_bytes).max_bytes_in_graph == expected
 
 
-def test_who_takes_more_than_the_memory_limit_is_told_what_to_lower():
+def test_who_takes_more_than_the_memory_limit_learns_what_to_lower():
     said = []
     for enough in (None, 100 * 10**12):
         check_memory("train-lenet seed 0", enough, "batch_size", said.append)

@@ -230,7 +230,7 @@ def wait_for_both_seeds(process: subprocess.Popen) -> None:
 
 
 @pytest.mark.slow
-def test_seeds_side_by_side_whose_trainers_are_killed_end_with_the_same_bytes(study, tmp_path, environment):
+def test_parallel_seeds_whose_trainers_are_killed_end_with_the_same_bytes(study, tmp_path, environment):
     params = study / "params.yaml"
     # so many that neither seed ends before the other one has begun
     params.write_text(params.read_text().replace("epochs: 12 ", "epochs: 60 ", 1))

@@ -154,7 +154,7 @@ def test_of_many_trials_it_models_the_best_and_a_draw_of_the_rest():
     assert model.centres == [trial.params for trial in best[: gaussian.NUM_CENTRES]]
 
 
-def test_among_more_best_trials_than_it_models_it_goes_on():
+def test_among_more_best_trials_than_it_models_it_continues():
     search = declare_search(sampler="gp", space=SPACE)
     trials = build_trials(search, 2 * gaussian.MOST_MODELLED)
     for index, trial in enumerate(trials):

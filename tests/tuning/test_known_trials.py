@@ -46,7 +46,7 @@ def judge_one_after_the_other(curves, pruner, lighten_known):
 
 
 @pytest.mark.parametrize("pruner", PRUNERS)
-def test_a_pruner_decides_by_what_it_is_told_as_by_the_whole_trials(curves, pruner):
+def test_a_pruner_decides_by_the_known_trials_as_by_the_whole_trials(curves, pruner):
     whole = judge_one_after_the_other(curves, pruner, list)
     sent = judge_one_after_the_other(curves, pruner, lambda known: loads(dumps(lighten(known, pruner))))  # noqa: S301
     assert sent == whole
@@ -54,7 +54,7 @@ def test_a_pruner_decides_by_what_it_is_told_as_by_the_whole_trials(curves, prun
 
 
 @pytest.mark.parametrize("pruner", PRUNERS)
-def test_ten_thousand_trials_are_told_in_two_megabytes(curves, pruner):
+def test_ten_thousand_trials_are_sent_in_two_megabytes(curves, pruner):
     epochs = dict(enumerate(curves[0].tolist(), 1))
     trial = create_trial(value=0.9, intermediate_values=epochs, system_attrs={"completed_rung_0": 0.7})
     assert len(dumps(lighten([trial] * 10_000, pruner))) < 2_000_000

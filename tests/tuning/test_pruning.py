@@ -102,7 +102,7 @@ def test_two_trials_that_take_turns_are_judged_as_one_after_the_other(pruner):
 
 
 @pytest.mark.parametrize("pruner", PRUNERS)
-def test_a_trial_that_goes_on_after_a_kill_is_judged_as_if_there_had_been_none(pruner):
+def test_a_trial_that_is_resumed_after_a_kill_is_judged_as_if_there_had_been_none(pruner):
     search = declare_search(pruner=pruner)
     told = []
     for number in range(12):

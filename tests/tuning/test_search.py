@@ -154,5 +154,5 @@ def test_where_the_present_values_win_they_are_the_winner(tmp_path):
 
 
 @pytest.mark.parametrize(("seeds", "expected"), [([], 4), ([7, 8, 9], 6)])
-def test_as_many_trainings_run_side_by_side_as_a_batch_or_the_confirmation_has(seeds, expected):
+def test_as_many_trainings_run_in_parallel_as_a_batch_or_the_confirmation_has(seeds, expected):
     assert count_tasks(declare_search(confirm_seeds=seeds)) == expected

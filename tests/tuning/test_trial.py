@@ -178,7 +178,9 @@ def test_values_that_do_not_go_together_fail_with_their_reason(run, tmp_path):
 @pytest.mark.parametrize(
     "stopped_after", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)]
 )
-def test_a_stopped_trial_goes_on_at_its_last_epoch_and_ends_as_if_it_had_not_been(run, whole, tmp_path, stopped_after):
+def test_a_stopped_trial_is_resumed_at_its_last_epoch_and_ends_as_if_it_had_not_been(
+    run, whole, tmp_path, stopped_after
+):
     _, before = run(describe(tmp_path), stopped_after)
     dates = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.ckpt")}
     outcome, reported = run(describe(tmp_path))
