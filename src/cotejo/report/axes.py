@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import Formatter, FuncFormatter
 
 from cotejo.report.wording import Wording
 
@@ -20,13 +20,25 @@ def choose_digits(ticks: Sequence[float]) -> int:
     return max(0, -int(f"{step:e}".split("e")[1]) + (f"{step:.1e}"[2] != "0"))
 
 
+class _NumberFormatter(Formatter):
+    """Writes numbers with as many decimals as tell the ticks apart, which are settled only when they are drawn."""
+
+    def __init__(self, wording: Wording, scale: float, unit: str) -> None:
+        self.wording, self.scale, self.unit = wording, scale, unit
+
+    def format_ticks(self, values: Sequence[float]) -> list[str]:
+        """Writes all ticks of the axis at once: asking the axis for them at each of them costs seconds."""
+        return self._write(values, values)
+
+    def __call__(self, value: float, pos: int | None = None) -> str:
+        axis: Any = self.axis  # matplotlib sets it
+        return self._write([value], axis.get_majorticklocs())[0]
+
+    def _write(self, values: Sequence[float], ticks: Sequence[float]) -> list[str]:
+        digits = choose_digits([tick * self.scale for tick in ticks])
+        return [self.wording.number(value * self.scale, digits) + self.unit for value in values]
+
+
 def format_numbers(axis: Any, wording: Wording, *, scale: float = 1.0, unit: str = "") -> None:  # noqa: ANN401
     """Writes an axis's ticks as the language writes numbers, multiplied by `scale`."""
-
-    def say(value: float) -> str:
-        # the layout settles the ticks last; while they are drawn the formatter has them, and asking again costs seconds
-        ticks = axis.get_major_formatter().locs
-        digits = choose_digits([tick * scale for tick in (ticks if len(ticks) else axis.get_majorticklocs())])
-        return wording.number(value * scale, digits) + unit
-
-    format_axis(axis, say)
+    axis.set_major_formatter(_NumberFormatter(wording, scale, unit))
