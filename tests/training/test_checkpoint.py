@@ -72,6 +72,14 @@ def test_the_last_two_epochs_stay(checkpoints):
     assert Checkpoints(checkpoints.folder, "another process").last.epoch == 12
 
 
+def test_a_checkpoint_of_other_inputs_is_not_resumed_from(checkpoints, capsys):
+    checkpoints.save(build_saved(3))
+    other = checkpoints.folder.parent.with_name("train-lenet-of-other-inputs") / checkpoints.folder.name
+    shutil.copytree(checkpoints.folder, other)
+    assert Checkpoints(other, "another study").last is None
+    assert "it was made with other inputs" in capsys.readouterr().err
+
+
 # each random layer, callback with a state and optimizer in at least one of them
 ADAM = {"optimizer": {"name": "adam"}, "schedule": {"name": "cosine", "warmup_epochs": 1}}
 CASES = {
